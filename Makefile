@@ -1,0 +1,38 @@
+# make run     set up .venv and train the default recipe on the small dataset
+# make test    the test suite
+# make slow    the tests that take minutes
+# make lint    ruff and mypy
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+# A machine without a GPU needs only the CPU build of torch, a tenth of the download.
+CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
+TORCH_OPTIONS ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "$(CPU_TORCH)")
+
+.PHONY: run test slow lint clean
+
+run: $(READY)
+	$(BIN)/python -m ptychofno.train
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --quiet $(TORCH_OPTIONS) torch || $(PIP) --quiet torch
+	$(PIP) --quiet --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+"""Physics-supervised Fourier-operator networks for ptychography, composed with Hydra."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,315 @@
+"""Every setting: its type, its limits and its meaning, declared once. Its value stands in ``conf/``.
+
+Plain dataclasses, no OmegaConf and no torch, so that every layer may receive them. A field
+without a default must be given by a YAML file. ``in_key=False`` marks what does not change
+the data themselves and therefore stays out of the dataset key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def setting(
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: Sequence[str] | None = None,
+    length: tuple[float, float] | None = None,
+    in_key: bool = True,
+) -> Any:
+    """A dataclass field with its limits: ``ge`` and ``le`` inclusive, ``gt`` and ``lt`` exclusive.
+
+    Limits on a list hold for each of its elements, ``length`` (fewest, most) for their number;
+    ``None`` always passes for an optional field.
+    """
+    limits = {"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "length": length}
+    metadata = {name: limit for name, limit in limits.items() if limit is not None}
+    return field(kw_only=True, metadata={"help": help, "in_key": in_key, **metadata})
+
+
+def constant(value: Any) -> Any:
+    """A field that a choice fixes, such as ``_target_``; another value is refused."""
+    metadata = {"help": "fixed by the choice", "in_key": True, "constant": True}
+    return field(kw_only=True, default=value, metadata=metadata)
+
+
+# --- model -----------------------------------------------------------------------------------
+
+
+@dataclass
+class PtychoBlock:
+    _target_: str = constant("ptychofno.models.PtychoBlock")
+    _partial_: bool = constant(True)
+
+
+@dataclass
+class ZeroGammaBlock:
+    _target_: str = constant("ptychofno.models.StablePtychoBlock")
+    _partial_: bool = constant(True)
+    layerscale_init: Any = constant(None)
+
+
+@dataclass
+class LayerscaleBlock:
+    _target_: str = constant("ptychofno.models.StablePtychoBlock")
+    _partial_: bool = constant(True)
+    layerscale_init: float = setting("initial per-channel gain of the residual update", gt=0)
+
+
+@dataclass
+class AmplitudeInput:
+    _target_: str = constant("ptychofno.models.AmplitudeInput")
+    _partial_: bool = constant(True)
+
+
+@dataclass
+class BackprojectionInput:
+    _target_: str = constant("ptychofno.models.BackprojectionInput")
+    _partial_: bool = constant(True)
+    epsilon: float = setting("regularisation of the division by |P|^2, relative to its maximum", gt=0)
+
+
+@dataclass
+class HybridModel:
+    _target_: str = constant("ptychofno.models.HybridUNOGenerator")
+    fno_blocks: int = setting("encoder blocks, one per level of the U", ge=1, le=16)
+    hidden_channels: int = setting("channels of the first level", ge=1)
+    modes: int = setting("Fourier modes kept per axis at full resolution", ge=1)
+    max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
+    checkpoint_activations: bool = setting("recompute activations in backward to save memory")
+    block: Any = setting("the block class, a partial (group model/block)")
+    inputs: Any = setting("what the network sees, a partial (group model/inputs)")
+
+
+@dataclass
+class StableHybridModel(HybridModel):
+    _target_: str = constant("ptychofno.models.StableHybridUNOGenerator")
+
+
+@dataclass
+class FnoModel:
+    _target_: str = constant("ptychofno.models.CascadedFNOGenerator")
+    fno_blocks: int = setting("blocks in sequence, all at full resolution", ge=1, le=32)
+    hidden_channels: int = setting("channels of every block", ge=1)
+    modes: int = setting("Fourier modes kept per axis", ge=1)
+    checkpoint_activations: bool = setting("recompute activations in backward to save memory")
+    block: Any = setting("the block class, a partial (group model/block)")
+    inputs: Any = setting("what the network sees, a partial (group model/inputs)")
+
+
+@dataclass
+class CnnModel:
+    _target_: str = constant("ptychofno.models.CNNGenerator")
+    levels: int = setting("resolution levels of the U", ge=1, le=8)
+    hidden_channels: int = setting("channels of the first level", ge=1)
+    max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
+    inputs: Any = setting("what the network sees, a partial (group model/inputs)")
+
+
+# --- optimisation ----------------------------------------------------------------------------
+
+
+@dataclass
+class AdamOptimizer:
+    _target_: str = constant("torch.optim.Adam")
+    _partial_: bool = constant(True)
+    lr: float = setting("learning rate", gt=0)
+    betas: list[float] = setting("decay of the first and second moment", ge=0, lt=1, length=(2, 2))
+    weight_decay: float = setting("L2 penalty (Adam) or decoupled decay (AdamW)", ge=0)
+
+
+@dataclass
+class AdamWOptimizer(AdamOptimizer):
+    _target_: str = constant("torch.optim.AdamW")
+
+
+@dataclass
+class SgdOptimizer:
+    _target_: str = constant("ptychofno.training.sgd")
+    _partial_: bool = constant(True)
+    lr: float = setting("learning rate", gt=0)
+    momentum: float = setting("momentum; Nesterov's form when positive", ge=0, lt=1)
+    weight_decay: float = setting("L2 penalty", ge=0)
+
+
+@dataclass
+class DefaultScheduler:
+    _target_: str = constant("ptychofno.training.ConstantSchedule")
+
+
+@dataclass
+class ExponentialScheduler:
+    _target_: str = constant("ptychofno.training.ExponentialSchedule")
+    gamma: float = setting("factor on the learning rate after every epoch", gt=0, le=1)
+
+
+@dataclass
+class WarmupCosineScheduler:
+    _target_: str = constant("ptychofno.training.WarmupCosineSchedule")
+    warmup_epochs: int = setting("epochs of linear warm-up from a tenth of the learning rate", ge=0)
+    min_ratio: float = setting("learning rate after the last epoch, relative to the full one", ge=0, le=1)
+
+
+@dataclass
+class PlateauScheduler:
+    _target_: str = constant("ptychofno.training.PlateauSchedule")
+    factor: float = setting("factor on the learning rate when validation loss stalls", gt=0, lt=1)
+    patience: int = setting("epochs without improvement before that", ge=0)
+    min_lr: float = setting("never below this learning rate", ge=0)
+
+
+@dataclass
+class NoClip:
+    _target_: str = constant("ptychofno.training.NoClip")
+
+
+@dataclass
+class NormClip:
+    _target_: str = constant("ptychofno.training.NormClip")
+    value: float = setting("largest global gradient norm", gt=0)
+
+
+@dataclass
+class ValueClip:
+    _target_: str = constant("ptychofno.training.ValueClip")
+    value: float = setting("largest absolute gradient entry", gt=0)
+
+
+@dataclass
+class AgcClip:
+    _target_: str = constant("ptychofno.training.AdaptiveClip")
+    value: float = setting("largest ratio of gradient norm to weight norm per output channel", gt=0)
+    eps: float = setting("weight norms below this count as this", gt=0)
+
+
+@dataclass
+class MaeLoss:
+    _target_: str = constant("ptychofno.training.MAELoss")
+    _partial_: bool = constant(True)
+
+
+@dataclass
+class PoissonLoss:
+    _target_: str = constant("ptychofno.training.PoissonLoss")
+    _partial_: bool = constant(True)
+
+
+# --- data ------------------------------------------------------------------------------------
+
+
+@dataclass
+class ApertureProbe:
+    name: str = constant("aperture")
+    pupil_radius: float = setting("radius of the pupil as a fraction of the Nyquist frequency", gt=0, le=1)
+    edge_width: float = setting("width of the pupil's smooth edge, relative to its radius", gt=0, le=1)
+    defocus_rad: float = setting("quadratic phase at the rim of the pupil, radians")
+
+
+@dataclass
+class NpzProbe:
+    name: str = constant("npz")
+    path: str = setting("NPZ file with a complex probe")
+    key: str = setting("name of the array in that file")
+
+
+@dataclass
+class DatasetProbe:
+    name: str = constant("dataset")
+
+
+@dataclass
+class DataBase:
+    name: str = setting("name of the preset; names the cache entry", in_key=False)
+    cache_dir: str = setting("where datasets are cached", in_key=False)
+    batch_size: int = setting("patterns per optimizer step", ge=1, in_key=False)
+    drop_last: bool = setting("drop the last partial batch instead of training on it", in_key=False)
+    gridsize: int = setting("g*g neighbouring patches per sample", ge=1, le=4)
+
+
+@dataclass
+class GridLinesData(DataBase):
+    kind: str = constant("grid_lines")
+    N: int = setting("pattern and patch size in pixels", ge=8, le=1024)
+    offset_px: int = setting("distance of neighbouring patches within a sample", ge=1)
+    size: int = setting("object size in pixels", ge=16)
+    nlines: int = setting("random lines on the canvas of twice the object size", ge=1)
+    set_phi: bool = setting("give the object a phase; false leaves it zero")
+    nimgs_train: int = setting("training objects", ge=1)
+    nimgs_test: int = setting("test objects", ge=1)
+    train_step_px: int = setting("raster step of the training scan", ge=1)
+    validation_step_px: int = setting("raster step on the validation object", ge=1)
+    test_step_px: int = setting("raster step of the test scan", ge=1)
+    nphotons: float = setting("expected photons per pattern, mean of the training split", gt=0, le=1e15)
+    seed: int = setting("seed of objects and photon noise", ge=0)
+
+
+@dataclass
+class MeasuredLayout:
+    patterns_keys: list[str] = setting(
+        "names under which the patterns may stand; the first one present counts", length=(1, math.inf)
+    )
+    quantity: str = setting("what the patterns hold", choices=["counts", "amplitude"])
+    zero_frequency: str = setting("where the zero frequency stands", choices=["corner", "centre"])
+    probe_key: str = setting("name of the probe, complex")
+    positions_keys: list[str] = setting(
+        "one key of (row, col) pairs, or the keys of rows and of columns", length=(1, 2)
+    )
+
+
+@dataclass
+class MeasuredData(DataBase):
+    kind: str = constant("measured")
+    path: str = setting("NPZ file of the scan")
+    N: int | None = setting("expected pattern size; null takes the file's", ge=8, le=1024)
+    held_out_every: int = setting("one pattern in this many for validation and one for test", ge=3)
+    layout: MeasuredLayout = setting("names and conventions of the file (group data/layout)")
+
+
+# --- running ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Trainer:
+    max_epochs: int = setting("epochs to train", ge=1)
+    accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
+    precision: str = setting("arithmetic of the network", choices=["32-true", "16-mixed", "bf16-mixed"])
+    num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1)
+
+
+@dataclass
+class Logger:
+    name: str = setting("live log of a run", choices=["tensorboard", "none"])
+
+
+@dataclass
+class Evaluation:
+    checkpoint: str = setting("which weights to judge", choices=["best", "last"])
+    stitch: str = setting("how patches become an object", choices=["overlap", "centre_crop"])
+    sync_rounds: int = setting("rounds of phase synchronisation of the patches", ge=0)
+    phase_alignment: str = setting("removed from both phases before comparing", choices=["plane", "mean"])
+
+
+@dataclass
+class Config:
+    seed: int = setting("seed of initialisation and data order", ge=0)
+    run_dir: str = setting("where the run is written")
+    resume: str = setting("auto continues an interrupted run; never starts over", choices=["auto", "never"])
+    infer_batch_size: int = setting("patterns per forward pass in evaluation", ge=1)
+    enable_checkpointing: bool = setting("write checkpoints; without them a run cannot resume")
+    model: Any = setting("the generator network")
+    optimizer: Any = setting("the optimizer")
+    scheduler: Any = setting("learning rate over epochs")
+    clip: Any = setting("gradient clipping")
+    loss: Any = setting("distance of predicted and measured diffraction")
+    data: Any = setting("the dataset")
+    probe: Any = setting("the illumination")
+    trainer: Trainer = setting("length and place of training")
+    logger: Logger = setting("live log")
+    evaluation: Evaluation = setting("how a run is judged")

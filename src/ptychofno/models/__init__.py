@@ -1,0 +1,29 @@
+"""Generator networks and their parts."""
+
+from ptychofno.models.blocks import ConvBlock, PtychoBlock, SpatialLifter, StablePtychoBlock
+from ptychofno.models.generators import (
+    CascadedFNOGenerator,
+    CNNGenerator,
+    HybridUNOGenerator,
+    StableHybridUNOGenerator,
+)
+from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
+from ptychofno.models.registry import build_generator, known_class
+from ptychofno.models.spectral import SpectralConv2d, kept_modes
+
+__all__ = [
+    "AmplitudeInput",
+    "BackprojectionInput",
+    "CNNGenerator",
+    "CascadedFNOGenerator",
+    "ConvBlock",
+    "HybridUNOGenerator",
+    "PtychoBlock",
+    "SpatialLifter",
+    "SpectralConv2d",
+    "StableHybridUNOGenerator",
+    "StablePtychoBlock",
+    "build_generator",
+    "kept_modes",
+    "known_class",
+]

@@ -1,0 +1,230 @@
+"""Generators: from diffraction amplitudes to the complex object patch.
+
+Shapes: B batch, C patches per sample (gridsize squared), N patch size. Every generator maps
+measured amplitudes, float32 (B, C, N, N), to float32 (B, N, N, C, 2), the real and imaginary part of
+the patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ptychofno.models.blocks import ConvBlock, PtychoBlock, SpatialLifter, StablePtychoBlock
+from ptychofno.models.spectral import kept_modes
+
+BlockClass = Callable[[int, "int | tuple[int, int]"], nn.Module]
+
+
+class Generator(nn.Module):
+    """Features in, patch out; what lies between is a subclass's ``body``.
+
+    Args:
+        inputs: an input module with ``channels_per_pattern`` (``models.inputs``).
+        patches: C.
+        checkpoint_activations: recompute a stage's activations in the backward pass instead of
+            keeping them: less memory, about a third more time.
+    """
+
+    def __init__(self, inputs: nn.Module, patches: int, checkpoint_activations: bool) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.patches = patches
+        self.in_channels = patches * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
+        self.checkpoint_activations = checkpoint_activations
+
+    def forward(self, amplitude: Tensor) -> Tensor:
+        """float32 (B, C, N, N) to (B, N, N, C, 2)."""
+        out = self.body(self.inputs(amplitude))
+        return out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
+
+    def body(self, x: Tensor) -> Tensor:
+        """Features (B, in_channels, N, N) to (B, 2 C, N, N)."""
+        raise NotImplementedError
+
+    def stage(self, module: nn.Module, *inputs: Tensor) -> Tensor:
+        """Run one stage, recomputing it in backward where asked to."""
+        if self.checkpoint_activations and self.training:
+            return checkpoint(module, *inputs, use_reentrant=False)
+        return module(*inputs)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a U: its channels, its pixels, and whether the way down from it halves them."""
+
+    channels: int
+    size: int
+    halves: bool
+
+
+def plan_levels(depth: int, width: int, cap: int | None, size: int) -> list[Level]:
+    """Channels double from level to level up to ``cap``; pixels halve down to 2.
+
+    A level of one pixel has neither a spectrum nor an instance to normalise, and an odd one does not
+    return to its size on the way up; from there on levels keep their size.
+    """
+    levels = []
+    for index in range(depth):
+        channels = width * 2**index if cap is None else min(width * 2**index, cap)
+        halves = size % 2 == 0 and size >= 4 and index < depth - 1
+        levels.append(Level(channels, size, halves))
+        size = size // 2 if halves else size
+    return levels
+
+
+class UpStage(nn.Module):
+    """Up to the size of the level above, join its skip, Conv3×3 – GELU – Conv3×3."""
+
+    def __init__(self, below: Level, above: Level) -> None:
+        super().__init__()
+        sampling = (2, 2) if above.halves else (1, 1)
+        self.up = nn.ConvTranspose2d(below.channels, above.channels, sampling, stride=sampling)
+        self.merge = SpatialLifter(2 * above.channels, above.channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.merge(torch.cat((self.up(x), skip), dim=1))
+
+
+class UGenerator(Generator):
+    """Lifter; blocks with stride-2 convolutions between them; bottleneck; decoder with skips; 1×1.
+
+    Args:
+        make_block: block for a level; the bottleneck asks for it with ``bottleneck=True``.
+        levels: from full resolution down.
+    """
+
+    def __init__(
+        self,
+        inputs: nn.Module,
+        patches: int,
+        levels: Sequence[Level],
+        make_block: Callable[[Level, bool], nn.Module],
+        checkpoint_activations: bool,
+    ) -> None:
+        super().__init__(inputs, patches, checkpoint_activations)
+        pairs = list(pairwise(levels))
+        self.lifter = SpatialLifter(self.in_channels, levels[0].channels)
+        self.encoder = nn.ModuleList(make_block(level, False) for level in levels)
+        self.down = nn.ModuleList(
+            nn.Conv2d(
+                above.channels, below.channels, 2 if above.halves else 1, stride=2 if above.halves else 1
+            )
+            for above, below in pairs
+        )
+        self.bottleneck = make_block(levels[-1], True)
+        self.decoder = nn.ModuleList(UpStage(below, above) for above, below in reversed(pairs))
+        self.head = nn.Conv2d(levels[0].channels, 2 * patches, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.stage(self.lifter, x)
+        skips = []
+        for block, down in zip(self.encoder[:-1], self.down, strict=True):
+            skips.append(self.stage(block, x))
+            x = down(skips[-1])
+        x = self.stage(self.encoder[-1], x)
+        x = self.stage(self.bottleneck, x)
+        for up, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = self.stage(up, x, skip)
+        return self.head(x)
+
+
+class HybridUNOGenerator(UGenerator):
+    """Fourier blocks in a U shape, after U-NO (Rahman, Ross and Azizzadenesheli 2022).
+
+    Args:
+        inputs, patches: see ``Generator``.
+        size: N; together with ``modes`` it fixes the modes that each level can hold.
+        block_cls: the block, called as ``block_cls(channels, modes)``.
+        fno_blocks: encoder blocks, one per level. Levels of 2 pixels are not halved further.
+        hidden_channels: of the first level; doubled from level to level.
+        modes: Fourier modes per axis; the bottleneck keeps half as many.
+        max_hidden_channels: cap on the doubling; ``None`` for none. Weights grow as its square.
+        checkpoint_activations: see ``Generator``.
+    """
+
+    def __init__(
+        self,
+        inputs: nn.Module,
+        patches: int,
+        size: int,
+        block_cls: BlockClass = PtychoBlock,
+        fno_blocks: int = 4,
+        hidden_channels: int = 32,
+        modes: int = 12,
+        max_hidden_channels: int | None = None,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        def make_block(level: Level, bottleneck: bool) -> nn.Module:
+            wanted = max(1, modes // 2) if bottleneck else modes
+            return block_cls(level.channels, kept_modes(wanted, level.size))
+
+        levels = plan_levels(fno_blocks, hidden_channels, max_hidden_channels, size)
+        super().__init__(inputs, patches, levels, make_block, checkpoint_activations)
+
+
+class StableHybridUNOGenerator(HybridUNOGenerator):
+    """``HybridUNOGenerator`` with the norm-last residual block injected."""
+
+    def __init__(
+        self,
+        inputs: nn.Module,
+        patches: int,
+        size: int,
+        block_cls: BlockClass = StablePtychoBlock,
+        **settings: Any,
+    ) -> None:
+        super().__init__(inputs, patches, size, block_cls, **settings)
+
+
+class CNNGenerator(UGenerator):
+    """The same U with convolutional blocks: an encoder-decoder without Fourier layers."""
+
+    def __init__(
+        self,
+        inputs: nn.Module,
+        patches: int,
+        size: int,
+        levels: int = 4,
+        hidden_channels: int = 32,
+        max_hidden_channels: int | None = None,
+    ) -> None:
+        plan = plan_levels(levels, hidden_channels, max_hidden_channels, size)
+        super().__init__(inputs, patches, plan, lambda level, _: ConvBlock(level.channels), False)
+
+
+class CascadedFNOGenerator(Generator):
+    """Fourier blocks in sequence at full resolution, then a convolutional refiner (Li et al. 2021).
+
+    Args: as ``HybridUNOGenerator``; every block has ``hidden_channels`` and ``modes``.
+    """
+
+    def __init__(
+        self,
+        inputs: nn.Module,
+        patches: int,
+        size: int,
+        block_cls: BlockClass = PtychoBlock,
+        fno_blocks: int = 4,
+        hidden_channels: int = 32,
+        modes: int = 12,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__(inputs, patches, checkpoint_activations)
+        held = kept_modes(modes, size)
+        self.lifter = SpatialLifter(self.in_channels, hidden_channels)
+        self.blocks = nn.ModuleList(block_cls(hidden_channels, held) for _ in range(fno_blocks))
+        self.projection = nn.Conv2d(hidden_channels, hidden_channels, 1)
+        self.refiner = SpatialLifter(hidden_channels, 2 * patches)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.stage(self.lifter, x)
+        for block in self.blocks:
+            x = self.stage(block, x)
+        return self.refiner(self.projection(x))

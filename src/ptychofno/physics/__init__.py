@@ -1,0 +1,23 @@
+"""Coherent far-field scattering and scanning: the one place for the FFT and position conventions."""
+
+from ptychofno.physics.diffraction import (
+    back_projection,
+    diffraction_amplitude,
+    far_field,
+    inverse_far_field,
+    modulus,
+    photon_scale,
+)
+from ptychofno.physics.scan import extract_patches, place_patches, raster_positions
+
+__all__ = [
+    "back_projection",
+    "diffraction_amplitude",
+    "extract_patches",
+    "far_field",
+    "inverse_far_field",
+    "modulus",
+    "photon_scale",
+    "place_patches",
+    "raster_positions",
+]

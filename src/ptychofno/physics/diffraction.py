@@ -1,0 +1,66 @@
+"""Far-field diffraction.
+
+Shapes: N pattern and patch size in pixels; ``…`` any leading axes. Probe P, patch O and exit
+wave psi are complex64 (…, N, N) in real space; the far field F has its zero frequency at the
+centre, index (N // 2, N // 2). The transform is orthonormal, so sum |F|^2 = sum |psi|^2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_AXES = (-2, -1)
+
+
+def far_field(exit_wave: Tensor) -> Tensor:
+    """F = fftshift(fft2(psi, ortho)), complex (…, N, N)."""
+    return torch.fft.fftshift(torch.fft.fft2(exit_wave, norm="ortho"), dim=_AXES)
+
+
+def inverse_far_field(field: Tensor) -> Tensor:
+    """The exit wave whose far field is ``field``, complex (…, N, N)."""
+    return torch.fft.ifft2(torch.fft.ifftshift(field, dim=_AXES), norm="ortho")
+
+
+def modulus(field: Tensor) -> Tensor:
+    """|F|, exact everywhere, with the subgradient 1 (that is, phase 0) where F = 0.
+
+    The modulus is not differentiable at 0: every complex number of modulus up to 1 is a
+    subgradient there. Smoothing it as sqrt(|F|^2 + eps^2) would bias dark pixels and still
+    has gradient 0 at 0, where a dark prediction would then stay; phase 0 lets it leave.
+    """
+    smallest = torch.finfo(field.real.dtype).tiny
+    return (field + smallest * (field == 0)).abs()
+
+
+def diffraction_amplitude(patch: Tensor, probe: Tensor) -> Tensor:
+    """A = |F(P O)|, real (…, N, N), for a patch (…, N, N) and a probe (N, N)."""
+    return modulus(far_field(probe * patch))
+
+
+def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float) -> Tensor:
+    """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N).
+
+    psi0 is the exit wave with the measured ``amplitude`` and the phase of the far field of
+    the bare probe, i.e. the first half-iteration of the ptychographic iterative engine
+    (Rodenburg and Faulkner 2004) from a flat object. ``epsilon`` is relative: a probe in
+    other units gives the same guess.
+    """
+    bare = far_field(probe)
+    phase = torch.where(bare == 0, torch.ones_like(bare), torch.sgn(bare))
+    intensity = probe.abs().square()
+    guess = inverse_far_field(amplitude * phase)
+    return probe.conj() * guess / (intensity + epsilon * intensity.max())
+
+
+def photon_scale(exit_intensity: float, nphotons: float) -> float:
+    """s = sqrt(nphotons / mean sum |psi|^2); expected counts are s^2 A^2.
+
+    Args:
+        exit_intensity: sum |psi|^2 per pattern, averaged over the training split.
+        nphotons: expected photons per pattern in the same average.
+    """
+    return math.sqrt(nphotons / exit_intensity)

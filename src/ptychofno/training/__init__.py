@@ -1,0 +1,52 @@
+"""Training a generator with the physics as its only teacher."""
+
+from ptychofno.training.baseline import flat_baseline
+from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.clipping import (
+    AdaptiveClip,
+    NoClip,
+    NormClip,
+    ValueClip,
+    adaptive_gradient_clip_,
+    output_axes_of,
+)
+from ptychofno.training.fit import Outcome, ResidentData, fit
+from ptychofno.training.interruption import Interrupted, StopRequest
+from ptychofno.training.losses import MAELoss, PoissonLoss
+from ptychofno.training.module import Diverged, PhysicsSupervised
+from ptychofno.training.reproducible import reproducible
+from ptychofno.training.schedules import (
+    ConstantSchedule,
+    ExponentialSchedule,
+    PlateauSchedule,
+    WarmupCosineSchedule,
+    build_warmup_cosine_scheduler,
+    sgd,
+)
+
+__all__ = [
+    "AdaptiveClip",
+    "ConstantSchedule",
+    "Diverged",
+    "ExponentialSchedule",
+    "Interrupted",
+    "MAELoss",
+    "NoClip",
+    "NormClip",
+    "Outcome",
+    "PhysicsSupervised",
+    "PlateauSchedule",
+    "PoissonLoss",
+    "ResidentBatches",
+    "ResidentData",
+    "StopRequest",
+    "ValueClip",
+    "WarmupCosineSchedule",
+    "adaptive_gradient_clip_",
+    "build_warmup_cosine_scheduler",
+    "fit",
+    "flat_baseline",
+    "output_axes_of",
+    "reproducible",
+    "sgd",
+]

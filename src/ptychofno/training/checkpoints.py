@@ -1,0 +1,94 @@
+"""Going on from where a run was stopped, and keeping its best weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from ptychofno import artifacts
+from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.interruption import Interrupted, StopRequest
+from ptychofno.training.module import PhysicsSupervised
+
+
+class Checkpoints(L.Callback):
+    """Keeps what a resumed run needs and the best weights, and heeds a stop request.
+
+    The resume checkpoint is written when an epoch starts, after every scheduler has been stepped, and
+    at once when a stop is requested within an epoch: from both a run goes on to the same bits. Every
+    file is complete or absent, whenever the process dies.
+
+    Args:
+        write: False keeps the best weights in memory only; such a run cannot be resumed.
+    """
+
+    def __init__(self, run_dir: Path, stop: StopRequest, write: bool) -> None:
+        self.run_dir, self.stop, self.write = run_dir, stop, write
+        self.best_val_loss = float("inf")
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.stop.training = True
+        self.stop.install()  # Lightning has just put a handler of its own over ours
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._loader(trainer).start_epoch(trainer.current_epoch)
+        epoch_loop = trainer.fit_loop.epoch_loop
+        if not epoch_loop.restarting:
+            # Lightning would count the previous epoch's batches as this one's when it resumes here.
+            epoch_loop.reset()
+            self._save(trainer)
+        self._heed()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._loader(trainer).consumed = batch_idx + 1
+        # After the last step of an epoch its validation is due; the stop waits for the next epoch.
+        if self.stop.received is not None and batch_idx + 1 < trainer.num_training_batches:
+            self._save(trainer)
+            self._heed()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, PhysicsSupervised)
+        val_loss = float(trainer.callback_metrics["val_loss"])
+        if val_loss < self.best_val_loss:
+            self.best_val_loss, self.best_epoch = val_loss, trainer.current_epoch + 1
+            weights = module.generator.state_dict()
+            self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+            if self.write:
+                artifacts.write_with(
+                    self.run_dir / artifacts.BEST_WEIGHTS, lambda path: torch.save(self.best_weights, path)
+                )
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.stop.training = False
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self.stop.training = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_val_loss": self.best_val_loss, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_val_loss, self.best_epoch = state["best_val_loss"], state["best_epoch"]
+        if self.best_epoch > 0:
+            self.best_weights = torch.load(self.run_dir / artifacts.BEST_WEIGHTS, weights_only=True)
+
+    def _heed(self) -> None:
+        if self.stop.received is not None:
+            raise Interrupted(self.stop.received)
+
+    def _loader(self, trainer: L.Trainer) -> ResidentBatches:
+        loader = trainer.train_dataloader
+        assert isinstance(loader, ResidentBatches)
+        return loader
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if self.write:
+            artifacts.write_with(self.run_dir / artifacts.RESUME_CHECKPOINT, trainer.save_checkpoint)

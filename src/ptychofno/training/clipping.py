@@ -1,0 +1,113 @@
+"""Gradient clipping: callables ``clip(parameters, output_axes)`` that change gradients in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+OutputAxes = Mapping[Tensor, int]
+
+
+class Clip(Protocol):
+    """One way of clipping; ``output_axes`` as from ``output_axes_of``."""
+
+    def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes) -> None: ...
+
+
+def output_axes_of(module: nn.Module) -> dict[Tensor, int]:
+    """Which axis of each weight counts its output channels.
+
+    Convolutions and linear layers have it first, transposed convolutions second; any other module
+    says so in a class attribute ``output_axes``, from parameter name to axis. Biases and gains are
+    not listed: they have no output axis of their own.
+    """
+    axes: dict[Tensor, int] = {}
+    for layer in module.modules():
+        if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            axes[layer.weight] = 1
+        elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
+            axes[layer.weight] = 0
+        else:
+            for name, axis in getattr(layer, "output_axes", {}).items():
+                axes[getattr(layer, name)] = axis
+    return axes
+
+
+@torch.no_grad()
+def adaptive_gradient_clip_(
+    parameters: Iterable[nn.Parameter],
+    clip_factor: float = 0.01,
+    eps: float = 1e-3,
+    output_axes: OutputAxes | None = None,
+) -> None:
+    """Scale gradients down where they are large against their own weights, in place.
+
+    Brock et al. 2021, Algorithm 2: per unit i, where |G_i| > λ max(|W_i|, ε), multiply G_i by
+    λ max(|W_i|, ε) / |G_i|. A unit is an output channel, its norm runs over everything else.
+
+    Args:
+        parameters: those without a gradient are skipped.
+        clip_factor: λ. eps: ε, so that weights starting at 0 can move.
+        output_axes: the output axis of each weight; a parameter that is not listed (a bias, a gain)
+            is one unit as a whole. ``None`` takes axis 0 of every tensor of two or more axes, which
+            is right for convolutions and linear layers only.
+    """
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is None:
+            continue
+        axis = (0 if parameter.ndim > 1 else None) if output_axes is None else output_axes.get(parameter)
+        largest = clip_factor * unit_norm(parameter, axis).clamp(min=eps)
+        norm = unit_norm(gradient, axis)
+        gradient.mul_(torch.where(norm > largest, largest / norm, 1.0))
+
+
+def unit_norm(tensor: Tensor, axis: int | None) -> Tensor:
+    """Euclidean norm per index of ``axis`` (of the whole tensor for None), broadcastable to it."""
+    others = [other for other in range(tensor.ndim) if axis is None or other != axis % tensor.ndim]
+    if not others:
+        return tensor.abs()
+    return torch.linalg.vector_norm(tensor, dim=others, keepdim=True)
+
+
+@dataclass(frozen=True)
+class NoClip:
+    """Leave gradients as they are."""
+
+    def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class NormClip:
+    """Scale all gradients together so that their global norm is at most ``value`` (Pascanu et al. 2013)."""
+
+    value: float
+
+    def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes) -> None:
+        nn.utils.clip_grad_norm_(parameters, self.value)
+
+
+@dataclass(frozen=True)
+class ValueClip:
+    """Clamp every gradient entry to ±``value``."""
+
+    value: float
+
+    def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes) -> None:
+        nn.utils.clip_grad_value_(parameters, self.value)
+
+
+@dataclass(frozen=True)
+class AdaptiveClip:
+    """Adaptive gradient clipping with λ = ``value``; see ``adaptive_gradient_clip_``."""
+
+    value: float
+    eps: float
+
+    def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes) -> None:
+        adaptive_gradient_clip_(parameters, self.value, self.eps, output_axes)

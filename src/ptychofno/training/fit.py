@@ -1,0 +1,153 @@
+"""One training run: Lightning's trainer around our module, data and callbacks."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from ptychofno import artifacts
+from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.checkpoints import Checkpoints
+from ptychofno.training.history import History
+from ptychofno.training.interruption import StopRequest
+from ptychofno.training.module import Diverged, PhysicsSupervised
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+        diverged: why, in one line; None when all epochs were run.
+        epochs: the history, one list per key.
+        best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
+        best_weights, last_weights: state dicts of the generator on the CPU.
+    """
+
+    diverged: str | None
+    epochs: dict[str, list[Any]]
+    best_epoch: int
+    best_val_loss: float
+    best_weights: dict[str, Tensor]
+    last_weights: dict[str, Tensor]
+
+
+class ResidentData(L.LightningDataModule):
+    """Training and validation patterns, moved to the device once and kept there.
+
+    Args:
+        train, validation: measured amplitudes, float32 (n, C, N, N).
+        batch_size: patterns per step. drop_last: drop the last partial training batch.
+        seed: of the order of the training patterns.
+    """
+
+    def __init__(
+        self, train: Tensor, validation: Tensor, batch_size: int, drop_last: bool, seed: int
+    ) -> None:
+        super().__init__()
+        self.train_amplitude, self.validation_amplitude = train, validation
+        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
+
+    def train_dataloader(self) -> ResidentBatches:
+        amplitude = self.train_amplitude.to(self._device)
+        return ResidentBatches(amplitude, self.batch_size, seed=self.seed, drop_last=self.drop_last)
+
+    def val_dataloader(self) -> ResidentBatches:
+        amplitude = self.validation_amplitude.to(self._device)
+        return ResidentBatches(amplitude, max(self.batch_size, 32), seed=None, drop_last=False)
+
+    @property
+    def _device(self) -> torch.device:
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device
+
+
+def fit(
+    module: PhysicsSupervised,
+    data: ResidentData,
+    run_dir: Path,
+    *,
+    accelerator: str,
+    precision: str,
+    stop: StopRequest,
+    enable_checkpointing: bool,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[L.Callback] = (),
+) -> Outcome:
+    """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
+
+    Raises Interrupted when a stop was requested; the resume checkpoint is then up to date.
+    """
+    history = History(run_dir)
+    checkpoints = Checkpoints(run_dir, stop, write=enable_checkpointing)
+    resume = run_dir / artifacts.RESUME_CHECKPOINT
+    diverged = None
+    with quiet_lightning():
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=module.total_epochs,
+            callbacks=[history, checkpoints, *callbacks],
+            logger=list(loggers),
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=run_dir,
+            # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
+            deterministic=None,
+        )
+        try:
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=resume if enable_checkpointing and resume.exists() else None,
+                weights_only=True,
+            )
+        except Diverged as reason:
+            diverged = str(reason)
+            history.write()
+    last = {
+        name: value.detach().to("cpu", copy=True) for name, value in module.generator.state_dict().items()
+    }
+    if enable_checkpointing:
+        artifacts.write_with(run_dir / artifacts.LAST_WEIGHTS, lambda path: torch.save(last, path))
+    return Outcome(
+        diverged,
+        history.epochs,
+        checkpoints.best_epoch,
+        checkpoints.best_val_loss,
+        checkpoints.best_weights,
+        last,
+    )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's banners and its advice on data loaders that we do not use."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings(
+                "ignore", message=".*(?:does not have many workers|isinstance\\(treespec).*"
+            )
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,124 @@
+"""What a run records: one entry per epoch, and every step's loss and gradient norms."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from ptychofno import artifacts
+from ptychofno.training.module import Diverged, PhysicsSupervised
+
+KEYS = (
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "learning_rate",
+    "grad_norm_median",
+    "grad_norm_max",
+    "grad_norm_clipped_max",
+    "clipped_fraction",
+    "pred_amp_std",
+    "seconds",
+)
+STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
+# Relative change of the norm from which a step counts as clipped; rounding stays below.
+CLIPPED = 1e-5
+
+
+class History(L.Callback):
+    """Collects the history and writes it after every epoch; travels with the checkpoint.
+
+    ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
+    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
+        self.steps: list[list[float]] = []
+        self._pending: list[tuple[int, Tensor]] = []
+        self._sizes: list[int] = []
+        self._seconds_before = 0.0
+        self._started = 0.0
+        self._learning_rate = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._started, self._seconds_before = time.perf_counter(), 0.0
+        self._pending, self._sizes = [], []
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, PhysicsSupervised)
+        record = module.step_record
+        row = torch.stack((record["loss"], record["grad_norm"], record["grad_norm_clipped"]))
+        self._pending.append((trainer.global_step, row))
+        self._sizes.append(len(batch))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        rows = torch.stack([row for _, row in self._pending]).double().tolist()
+        self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]
+        losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        variance = metrics["pred_amp_square"] - metrics["pred_amp_mean"] ** 2
+        entry = {
+            "epoch": epoch,
+            "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
+            / sum(self._sizes),
+            "val_loss": metrics["val_loss"],
+            "learning_rate": self._learning_rate,
+            "grad_norm_median": statistics.median(norms),
+            "grad_norm_max": max(norms),
+            "grad_norm_clipped_max": max(clipped),
+            "clipped_fraction": sum(
+                after < before * (1 - CLIPPED) for before, after in zip(norms, clipped, strict=True)
+            )
+            / len(norms),
+            "pred_amp_std": max(variance, 0.0) ** 0.5,
+            "seconds": self._seconds(),
+        }
+        for key in KEYS:
+            self.epochs[key].append(entry[key])
+        self._pending, self._sizes = [], []
+        self.write()
+        for logger in trainer.loggers:
+            logger.log_metrics({key: entry[key] for key in KEYS[1:]}, step=epoch)
+        if not torch.isfinite(torch.tensor(entry["val_loss"])):
+            raise Diverged(f"validation loss is not finite in epoch {epoch}")
+
+    def write(self) -> None:
+        """Write history.json and grad_norms.csv."""
+        artifacts.write_json(self.run_dir / artifacts.HISTORY, self.epochs)
+        path = self.run_dir / artifacts.GRAD_NORMS
+        with artifacts.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(STEP_KEYS)
+            writer.writerows(self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "pending": self._pending,
+            "sizes": self._sizes,
+            "seconds": self._seconds() if self._started else 0.0,
+            "learning_rate": self._learning_rate,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs, self.steps = state["epochs"], state["steps"]
+        self._pending = [(step, row) for step, row in state["pending"]]
+        self._sizes, self._learning_rate = state["sizes"], state["learning_rate"]
+        self._seconds_before, self._started = state["seconds"], time.perf_counter()
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started

@@ -1,0 +1,118 @@
+"""The physics-supervised training step, as a Lightning module with automatic optimization.
+
+Shapes: B batch, C patterns per sample, N pattern size. A batch is the measured amplitude X,
+float32 (B, C, N, N); there is no other target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ptychofno.physics import diffraction_amplitude
+from ptychofno.training.clipping import Clip, output_axes_of
+from ptychofno.training.schedules import Schedule
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient is not finite. The weights are those before the step that would have been."""
+
+
+class PhysicsSupervised(L.LightningModule):
+    """Generator, known physics and loss.
+
+    Args:
+        generator: amplitudes (B, C, N, N) to patches (B, N, N, C, 2).
+        probe: complex64 (N, N).
+        loss: of (predicted, measured) amplitudes, a mean.
+        make_optimizer: from parameters to optimizer.
+        schedule, clip: see ``schedules`` and ``clipping``.
+        total_epochs: length that the schedule is made for.
+    """
+
+    probe: Tensor
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        probe: Tensor,
+        loss: nn.Module,
+        make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Schedule,
+        clip: Clip,
+        total_epochs: int,
+    ) -> None:
+        super().__init__()
+        self.generator, self.loss = generator, loss
+        self.register_buffer("probe", probe, persistent=False)
+        self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
+        self.total_epochs = total_epochs
+        self.output_axes = output_axes_of(generator)
+        self.step_record: dict[str, Tensor] = {}
+
+    def forward(self, amplitude: Tensor) -> Tensor:
+        """Complex object patches (B, C, N, N). The physics stays in float32 under any precision."""
+        parts = self.generator(amplitude).float()
+        return torch.complex(parts[..., 0], parts[..., 1]).permute(0, 3, 1, 2)
+
+    def training_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
+        loss = self._loss(self(amplitude), amplitude)
+        self.step_record = {"loss": loss.detach()}
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Measure, stop when not finite, clip, measure: runs between backward and the optimizer's step."""
+        parameters = [p for p in self.generator.parameters() if p.grad is not None]
+        before = total_gradient_norm(parameters)
+        loss = self.step_record["loss"]
+        if not torch.isfinite(before + loss):
+            what = "loss" if not torch.isfinite(loss) else "gradient norm"
+            raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
+        self.clip(parameters, self.output_axes)
+        self.step_record["grad_norm"] = before
+        self.step_record["grad_norm_clipped"] = total_gradient_norm(parameters)
+
+    def validation_step(self, amplitude: Tensor, batch_index: int) -> None:
+        patch = self(amplitude)
+        loss = self._loss(patch, amplitude)
+        self.log("val_loss", loss, batch_size=len(amplitude), on_step=False, on_epoch=True)
+        # Weighted by the probe's intensity: what lies in its dark rim is not measured.
+        weight = self.probe.abs().square()
+        modulus = patch.abs()
+        count = weight.sum() * (patch.numel() / weight.numel())
+        self.log_dict(
+            {
+                "pred_amp_mean": (weight * modulus).sum() / count,
+                "pred_amp_square": (weight * modulus.square()).sum() / count,
+            },
+            batch_size=len(amplitude),
+            on_step=False,
+            on_epoch=True,
+        )
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.generator.parameters())
+        scheduler = self.schedule(optimizer, self.total_epochs)
+        entry = {"scheduler": scheduler, "interval": "epoch", "frequency": 1}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            entry["monitor"] = "val_loss"
+        return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
+        return self.loss(diffraction_amplitude(patch, self.probe), amplitude)
+
+
+def total_gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients together, a scalar on their device."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

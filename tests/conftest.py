@@ -1,0 +1,40 @@
+"""A small scan that every layer's tests can share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptychofno import physics
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Networks this small only wait for a second thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def scan() -> dict[str, Tensor]:
+    """A smooth random object (64, 64), a curved Gaussian probe (16, 16) and noiseless amplitudes."""
+    generator = torch.Generator().manual_seed(0)
+    frequency = torch.fft.fftfreq(64)
+    low_pass = torch.exp(-300 * (frequency[:, None] ** 2 + frequency**2))
+    noise = torch.randn(2, 64, 64, generator=generator)
+    smooth = torch.fft.ifft2(torch.fft.fft2(noise) * low_pass).real
+    smooth = smooth / smooth.std(dim=(1, 2), keepdim=True)
+    obj = ((1 + 0.2 * smooth[0]) * torch.exp(0.5j * smooth[1])).to(torch.complex64)
+    axis = torch.arange(16.0) - 8
+    square = axis[:, None] ** 2 + axis**2
+    probe = (torch.exp(-square / 15) * torch.exp(1j * square / 20)).to(torch.complex64)
+    positions = physics.raster_positions(64, 16, 6)
+    patches = physics.extract_patches(obj, positions, 16)[:, None]
+    amplitude = physics.diffraction_amplitude(patches, probe)
+    return {
+        "object": obj,
+        "probe": probe,
+        "positions_px": positions,
+        "patches": patches,
+        "amplitude": amplitude,
+    }

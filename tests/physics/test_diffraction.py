@@ -1,0 +1,94 @@
+"""The far field against closed forms and invariants."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptychofno.physics import (
+    back_projection,
+    diffraction_amplitude,
+    far_field,
+    inverse_far_field,
+    modulus,
+    photon_scale,
+)
+
+
+def random_wave(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed))
+
+
+@given(size=st.integers(2, 33), seed=st.integers(0, 99))
+def test_parseval(size: int, seed: int) -> None:
+    wave = random_wave(2, size, size, seed=seed)
+    torch.testing.assert_close(far_field(wave).abs().square().sum(), wave.abs().square().sum())
+
+
+@given(size=st.integers(2, 33))
+def test_inverse(size: int) -> None:
+    wave = random_wave(size, size)
+    torch.testing.assert_close(inverse_far_field(far_field(wave)), wave)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("frequency", [(0, 0), (2, -3), (-1, 1)])
+def test_a_plane_wave_is_one_pixel_counted_from_the_centre(size: int, frequency: tuple[int, int]) -> None:
+    axis = torch.arange(size, dtype=torch.float64)
+    wave = torch.exp(2j * math.pi * (frequency[0] * axis[:, None] + frequency[1] * axis) / size)
+    field = far_field(wave)
+    expected = torch.zeros_like(field)
+    expected[size // 2 + frequency[0], size // 2 + frequency[1]] = size
+    torch.testing.assert_close(field, expected, atol=1e-10, rtol=0)
+
+
+def test_the_modulus_is_exact_and_leaves_zero() -> None:
+    field = torch.tensor([0.0, 3 + 4j, -2.0, 1e-30j], dtype=torch.complex64, requires_grad=True)
+    value = modulus(field)
+    torch.testing.assert_close(value, torch.tensor([0.0, 5.0, 2.0, 1e-30]))
+    value.sum().backward()
+    expected = torch.tensor([1.0, 0.6 + 0.8j, -1.0, 1j], dtype=torch.complex64)
+    torch.testing.assert_close(field.grad, expected)
+
+
+def test_a_dark_prediction_gets_a_gradient() -> None:
+    patch = torch.zeros(8, 8, dtype=torch.complex64, requires_grad=True)
+    probe = torch.ones(8, 8, dtype=torch.complex64)
+    (diffraction_amplitude(patch, probe) - 1.0).abs().sum().backward()
+    assert patch.grad is not None
+    assert torch.isfinite(patch.grad.abs()).all() and patch.grad.abs().max() > 0
+
+
+def test_modulus_ignores_the_phase_of_a_patch() -> None:
+    patch, probe = random_wave(3, 16, 16), random_wave(16, 16, seed=1)
+    turned = patch * torch.exp(torch.tensor(1j * 0.7))
+    torch.testing.assert_close(diffraction_amplitude(turned, probe), diffraction_amplitude(patch, probe))
+
+
+def test_back_projection_of_a_flat_object_is_flat_where_the_probe_is_bright() -> None:
+    axis = torch.arange(32, dtype=torch.float64) - 16
+    square = axis[:, None] ** 2 + axis**2
+    probe = torch.exp(-square / 50) * torch.exp(1j * square / 40)
+    guess = back_projection(diffraction_amplitude(torch.full_like(probe, 0.8), probe), probe, epsilon=1e-6)
+    bright = probe.abs() > 0.1
+    torch.testing.assert_close(guess[bright], torch.full_like(guess[bright], 0.8), atol=1e-3, rtol=0)
+
+
+@given(unit=st.floats(1e-3, 1e3))
+def test_back_projection_does_not_depend_on_the_unit_of_the_probe(unit: float) -> None:
+    probe, patch = random_wave(16, 16, seed=1), random_wave(16, 16)
+    guesses = [
+        back_projection(diffraction_amplitude(patch, scale * probe), scale * probe, epsilon=0.01)
+        for scale in (1.0, unit)
+    ]
+    torch.testing.assert_close(guesses[0], guesses[1])
+
+
+def test_photon_scale_gives_the_photons_asked_for() -> None:
+    wave = random_wave(5, 16, 16)
+    intensity = float(wave.abs().square().sum((-2, -1)).mean())
+    scale = photon_scale(intensity, nphotons=1e6)
+    counts = (scale * far_field(wave).abs()).square().sum((-2, -1)).mean()
+    assert float(counts) == pytest.approx(1e6)

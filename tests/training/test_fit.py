@@ -1,0 +1,362 @@
+"""Whole runs through a real trainer: learning rates, records, stops, resumption, determinism."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ptychofno import artifacts, models, physics
+from ptychofno.training import (
+    AdaptiveClip,
+    ConstantSchedule,
+    ExponentialSchedule,
+    Interrupted,
+    MAELoss,
+    NoClip,
+    NormClip,
+    Outcome,
+    PhysicsSupervised,
+    PlateauSchedule,
+    ResidentBatches,
+    ResidentData,
+    StopRequest,
+    ValueClip,
+    WarmupCosineSchedule,
+    build_warmup_cosine_scheduler,
+    fit,
+    reproducible,
+    sgd,
+)
+from ptychofno.training.history import KEYS
+from ptychofno.training.schedules import Schedule
+
+MODEL: dict[str, Any] = {
+    "_target_": "ptychofno.models.HybridUNOGenerator",
+    "fno_blocks": 2,
+    "hidden_channels": 4,
+    "modes": 3,
+    "block": {"_target_": "ptychofno.models.PtychoBlock"},
+    "inputs": {"_target_": "ptychofno.models.AmplitudeInput"},
+}
+
+
+def run(
+    scan: dict[str, Tensor],
+    run_dir: Path,
+    *,
+    schedule: Schedule = WarmupCosineSchedule(1, 0.05),
+    clip: Any = NormClip(1.0),
+    optimizer: Any = partial(torch.optim.Adam, lr=1e-3),
+    epochs: int = 3,
+    seed: int = 0,
+    stop: StopRequest | None = None,
+    callbacks: Sequence[L.Callback] = (),
+    enable_checkpointing: bool = True,
+    amplitude: Tensor | None = None,
+) -> Outcome:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    amplitude = scan["amplitude"] if amplitude is None else amplitude
+    with reproducible(seed, 1):
+        network = models.build_generator(
+            MODEL,
+            size=16,
+            patches=1,
+            probe=scan["probe"],
+            rms_amplitude=float(scan["amplitude"].square().mean().sqrt()),
+            back_project=physics.back_projection,
+        )
+        loss = MAELoss(float(scan["amplitude"].mean()), 1.0, 1.0)
+        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs)
+        return fit(
+            module,
+            ResidentData(amplitude, scan["amplitude"][::3], batch_size=16, drop_last=False, seed=seed),
+            run_dir,
+            accelerator="cpu",
+            precision="32-true",
+            stop=stop or StopRequest(),
+            enable_checkpointing=enable_checkpointing,
+            callbacks=callbacks,
+        )
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    histories = all(one.epochs[key] == other.epochs[key] for key in KEYS if key != "seconds")
+    weights = all(torch.equal(value, other.last_weights[name]) for name, value in one.last_weights.items())
+    best = all(torch.equal(value, other.best_weights[name]) for name, value in one.best_weights.items())
+    return histories and weights and best and one.best_epoch == other.best_epoch
+
+
+# --- learning rates --------------------------------------------------------------------------
+
+
+def warmup_cosine(epoch: int, total: int, warmup: int, ratio: float) -> float:
+    if epoch < warmup:
+        return 0.1 + 0.9 * epoch / warmup
+    return ratio + (1 - ratio) * (1 + math.cos(math.pi * (epoch - warmup) / (total - warmup))) / 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "closed_form"),
+    [
+        (ConstantSchedule(), lambda e: 1.0),
+        (ExponentialSchedule(0.95), lambda e: 0.95**e),
+        (WarmupCosineSchedule(3, 0.05), lambda e: warmup_cosine(e, 8, 3, 0.05)),
+        (WarmupCosineSchedule(0, 0.0), lambda e: warmup_cosine(e, 8, 0, 0.0)),
+        (WarmupCosineSchedule(8, 0.05), lambda e: 0.1 + 0.9 * e / 8),
+    ],
+)
+def test_every_epoch_trains_at_the_closed_forms_learning_rate(
+    schedule: Schedule, closed_form: Any, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    outcome = run(scan, tmp_path, schedule=schedule, epochs=8)
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * closed_form(e) for e in range(8)])
+
+
+def test_plateau_lowers_the_learning_rate_when_nothing_improves(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    frozen = partial(torch.optim.SGD, lr=1e-30)
+    outcome = run(scan, tmp_path, schedule=PlateauSchedule(0.5, 1, 2e-31), optimizer=frozen, epochs=8)
+    # The first epoch sets the mark; then two bad epochs in a row each halve, down to the floor.
+    factors = [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-30 * f for f in factors])
+
+
+@pytest.mark.parametrize(("total", "warmup", "ratio"), [(20, 5, 0.05), (7, 1, 0.0), (50, 10, 0.5)])
+def test_warmup_cosine_is_torchs_chain(total: int, warmup: int, ratio: float) -> None:
+    def rates(make: Any) -> list[float]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+        scheduler, found = make(optimizer), []
+        for _ in range(total + 1):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    def chain(optimizer: torch.optim.Optimizer) -> Any:
+        schedulers = torch.optim.lr_scheduler
+        return schedulers.SequentialLR(
+            optimizer,
+            [
+                schedulers.LinearLR(optimizer, 0.1, total_iters=warmup),
+                schedulers.CosineAnnealingLR(optimizer, total - warmup, eta_min=0.3 * ratio),
+            ],
+            milestones=[warmup],
+        )
+
+    ours = rates(lambda optimizer: build_warmup_cosine_scheduler(optimizer, total, warmup, ratio))
+    assert ours == pytest.approx(rates(chain), abs=1e-12)
+    assert ours[-1] == pytest.approx(0.3 * ratio)
+
+
+def test_sgd_is_nesterovs_when_there_is_momentum() -> None:
+    parameters = [nn.Parameter(torch.zeros(1))]
+    assert sgd(parameters, 0.1, 0.9, 0.0).param_groups[0]["nesterov"] is True
+    assert sgd(parameters, 0.1, 0.0, 0.0).param_groups[0]["nesterov"] is False
+
+
+# --- what is recorded ------------------------------------------------------------------------
+
+
+def test_a_run_learns_and_records_every_epoch(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    outcome = run(scan, tmp_path, epochs=6, optimizer=partial(torch.optim.Adam, lr=3e-3))
+    assert all(len(outcome.epochs[key]) == 6 for key in KEYS)
+    assert outcome.epochs["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert outcome.epochs["val_loss"][-1] < 0.7 * outcome.epochs["val_loss"][0]
+    assert outcome.best_epoch == 1 + int(np.argmin(outcome.epochs["val_loss"]))
+    assert artifacts.read_json(tmp_path / artifacts.HISTORY) == outcome.epochs
+    with (tmp_path / artifacts.GRAD_NORMS).open() as file:
+        rows = list(csv.DictReader(file))
+    steps_per_epoch = math.ceil(len(scan["amplitude"]) / 16)
+    assert len(rows) == 6 * steps_per_epoch
+    assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
+    norms = [float(row["grad_norm"]) for row in rows if row["epoch"] == "2"]
+    assert outcome.epochs["grad_norm_max"][1] == pytest.approx(max(norms))
+
+
+@pytest.mark.parametrize(
+    ("clip", "always"),
+    [(NoClip(), False), (NormClip(1e-3), True), (ValueClip(1e-6), True), (AdaptiveClip(1e-6, 1e-3), True)],
+)
+def test_clipping_is_seen_before_and_after(
+    clip: Any, always: bool, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    epochs = run(scan, tmp_path, clip=clip, epochs=1).epochs
+    assert epochs["clipped_fraction"] == [1.0 if always else 0.0]
+    assert (epochs["grad_norm_clipped_max"][0] < epochs["grad_norm_max"][0]) is always
+    if isinstance(clip, NormClip):
+        assert epochs["grad_norm_clipped_max"][0] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_predicted_amplitude_std_is_that_of_the_patches(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    class Recompute(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+            with torch.no_grad():
+                modulus = module(scan["amplitude"][::3]).abs().double()
+            weight = scan["probe"].abs().square().double().expand_as(modulus)
+            mean = (weight * modulus).sum() / weight.sum()
+            self.std = float(((weight * (modulus - mean).square()).sum() / weight.sum()).sqrt())
+
+    recompute = Recompute()
+    outcome = run(scan, tmp_path, epochs=2, callbacks=[recompute])
+    assert outcome.epochs["pred_amp_std"][-1] == pytest.approx(recompute.std, rel=1e-3)
+
+
+# --- stops -----------------------------------------------------------------------------------
+
+
+class Poison(L.Callback):
+    """Makes the gradient of step ``at`` not finite, and keeps the weights from just before."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.weights: list[Tensor] = []
+
+    def on_after_backward(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.global_step == self.at:
+            parameters = list(module.parameters())
+            self.weights = [p.detach().clone() for p in parameters]
+            assert parameters[0].grad is not None
+            parameters[0].grad.view(-1)[0] = float("nan")
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    poison = Poison(at=10)
+    outcome = run(scan, tmp_path, callbacks=[poison])
+    assert outcome.diverged == "gradient norm is not finite in epoch 2"
+    assert len(outcome.epochs["epoch"]) == 1 and outcome.best_epoch == 1
+    last = [value for name, value in outcome.last_weights.items() if not name.startswith("inputs.")]
+    assert all(torch.equal(before, after) for before, after in zip(poison.weights, last, strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_in_the_first_step(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    poisoned = scan["amplitude"].clone()
+    poisoned[:] = float("inf")
+    outcome = run(scan, tmp_path, amplitude=poisoned)
+    assert outcome.diverged == "loss is not finite in epoch 1" and outcome.best_epoch == 0
+
+
+# --- the same bits ---------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_ran_before(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    alone = run(scan, tmp_path / "alone", seed=1)
+    run(scan, tmp_path / "other", seed=2, clip=AdaptiveClip(0.01, 1e-3))
+    torch.manual_seed(99)
+    assert same(alone, run(scan, tmp_path / "after", seed=1))
+    assert not same(alone, run(scan, tmp_path / "another seed", seed=2))
+
+
+def test_a_run_leaves_nothing_behind(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before, handlers = torch.get_rng_state(), [signal.getsignal(s) for s in StopRequest.signals]
+    with StopRequest().listening() as stop:
+        run(scan, tmp_path, stop=stop)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert handlers == [signal.getsignal(s) for s in StopRequest.signals]
+
+
+class StopAfter(L.Callback):
+    """Asks to stop after ``steps`` steps."""
+
+    def __init__(self, stop: StopRequest, steps: int) -> None:
+        self.stop, self.steps = stop, steps
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.steps:
+            self.stop.received = signal.SIGTERM
+
+
+@pytest.mark.parametrize("schedule", [WarmupCosineSchedule(1, 0.05), PlateauSchedule(0.5, 0, 0.0)])
+@pytest.mark.parametrize("steps", [0, 2, 4, 6, 9])  # 5 steps an epoch: within, at the end, at the start
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    schedule: Schedule, steps: int, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    whole = run(scan, tmp_path / "whole", schedule=schedule)
+    stop = StopRequest()
+    with pytest.raises(Interrupted):
+        run(scan, tmp_path / "cut", schedule=schedule, stop=stop, callbacks=[StopAfter(stop, steps)])
+    resumed = run(scan, tmp_path / "cut", schedule=schedule)
+    assert same(whole, resumed)
+    texts = [(tmp_path / name / artifacts.GRAD_NORMS).read_text() for name in ("whole", "cut")]
+    assert texts[0] == texts[1]
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path.insert(0, {folder!r})
+    from pathlib import Path
+    import lightning as L
+    import torch
+    import test_fit
+
+    class Kill(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.global_step == 8:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    scan = torch.load({scan!r}, weights_only=True)
+    test_fit.run(scan, Path({run!r}), callbacks=[Kill()])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(scan, tmp_path / "scan.pt")
+    whole = run(scan, tmp_path / "whole")
+    script = textwrap.dedent(KILLED).format(
+        folder=str(Path(__file__).parent), scan=str(tmp_path / "scan.pt"), run=str(tmp_path / "cut")
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert same(whole, run(scan, tmp_path / "cut"))
+
+
+def test_without_checkpointing_nothing_is_written_and_the_best_weights_are_kept(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    quiet = run(scan, tmp_path / "quiet", enable_checkpointing=False)
+    assert not (tmp_path / "quiet" / artifacts.CHECKPOINTS_DIR).exists()
+    assert same(quiet, run(scan, tmp_path / "loud"))
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("drop_last", "sizes"), [(False, [4, 4, 2]), (True, [4, 4])])
+def test_an_epoch_shows_each_pattern_once_in_a_new_order(drop_last: bool, sizes: list[int]) -> None:
+    batches = ResidentBatches(torch.arange(10.0), 4, seed=3, drop_last=drop_last)
+    orders = []
+    for epoch in (0, 1, 0):
+        batches.start_epoch(epoch)
+        shown = list(batches)
+        assert [len(batch) for batch in shown] == sizes and len(batches) == len(sizes)
+        orders.append(torch.cat(shown).tolist())
+        assert len(set(orders[-1])) == sum(sizes)
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_validation_keeps_its_order() -> None:
+    batches = ResidentBatches(torch.arange(5.0), 2, seed=None, drop_last=False)
+    assert torch.cat(list(batches)).tolist() == [0, 1, 2, 3, 4]

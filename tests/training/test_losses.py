@@ -1,0 +1,98 @@
+"""Units and zero points of the losses, and the flat baseline."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ptychofno.physics import diffraction_amplitude
+from ptychofno.training import MAELoss, PoissonLoss, flat_baseline
+
+LOSSES: dict[str, Callable[..., nn.Module]] = {"mae": MAELoss, "poisson": PoissonLoss}
+
+
+def make(name: str, measured: Tensor, photon_scale: float = 1e4) -> nn.Module:
+    return LOSSES[name](
+        mean_amplitude=float(measured.mean()),
+        rms_amplitude=float(measured.square().mean().sqrt()),
+        photon_scale=photon_scale,
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_true_object_scores_zero(name: str, scan: dict[str, Tensor]) -> None:
+    predicted = diffraction_amplitude(scan["patches"], scan["probe"])
+    assert float(make(name, scan["amplitude"])(predicted, scan["amplitude"])) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_loss_does_not_know_the_batch_size(name: str, scan: dict[str, Tensor]) -> None:
+    measured = scan["amplitude"]
+    loss = make(name, measured)
+    one = loss(1.1 * measured[:1], measured[:1])
+    many = loss(1.1 * measured[:1].repeat(7, 1, 1, 1), measured[:1].repeat(7, 1, 1, 1))
+    torch.testing.assert_close(one, many)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("unit", [1e-2, 1e2])
+def test_the_loss_does_not_know_the_unit(name: str, unit: float, scan: dict[str, Tensor]) -> None:
+    measured = scan["amplitude"]
+    here = make(name, measured)(1.1 * measured, measured)
+    # In a unit u times smaller, amplitudes are u times larger and the photon scale u times smaller.
+    there = make(name, unit * measured, 1e4 / unit)(1.1 * unit * measured, unit * measured)
+    torch.testing.assert_close(here, there)
+
+
+def test_mae_of_a_known_error() -> None:
+    measured = torch.full((2, 1, 4, 4), 2.0)
+    assert float(make("mae", measured)(measured + 0.5, measured)) == pytest.approx(0.25)
+
+
+def test_poisson_is_the_likelihood_of_the_counts() -> None:
+    scale, measured = 10.0, torch.rand(3, 1, 8, 8) + 0.5
+    predicted = measured + 0.2 * torch.rand(3, 1, 8, 8)
+    counts, rate = (scale * measured).square(), (scale * predicted).square()
+    nll = nn.functional.poisson_nll_loss(rate, counts, log_input=False)
+    at_truth = nn.functional.poisson_nll_loss(counts, counts, log_input=False)
+    expected = (nll - at_truth) / counts.mean()
+    torch.testing.assert_close(
+        make("poisson", measured, scale)(predicted, measured), expected, rtol=0.05, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(error=st.floats(-0.5, 0.5).filter(lambda e: abs(e) > 1e-2))
+def test_the_minimum_is_at_the_measurement(name: str, error: float) -> None:
+    measured = torch.rand(2, 1, 6, 6) + 0.6
+    loss = make(name, measured)
+    assert loss(measured + error, measured) > loss(measured, measured)
+
+
+def test_poisson_is_finite_for_a_dark_prediction() -> None:
+    measured = torch.ones(1, 1, 4, 4)
+    predicted = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    loss = make("poisson", measured)(predicted, measured)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(predicted.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_flat_object_beats_the_flat_baseline(name: str, scan: dict[str, Tensor]) -> None:
+    measured, probe = scan["amplitude"], scan["probe"]
+    loss = make(name, measured)
+    best, amplitude = flat_baseline(loss, measured, probe)
+    bare = diffraction_amplitude(torch.ones_like(probe), probe)
+    for other in torch.linspace(0.3, 1.7, 57):
+        assert float(loss((other * bare).expand_as(measured), measured)) >= best - 1e-5
+    assert best > 10 * float(loss(measured, measured)) and 0.7 < amplitude < 1.3
+
+
+def test_the_flat_baseline_finds_a_flat_object(scan: dict[str, Tensor]) -> None:
+    bare = diffraction_amplitude(torch.ones_like(scan["probe"]), scan["probe"])
+    measured = (0.6 * bare).expand(3, 1, -1, -1)
+    best, amplitude = flat_baseline(make("mae", measured), measured, scan["probe"])
+    assert amplitude == pytest.approx(0.6, abs=1e-3) and best == pytest.approx(0.0, abs=2e-3)

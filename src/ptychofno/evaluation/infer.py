@@ -1,0 +1,62 @@
+"""Object patches from diffraction patterns.
+
+Shapes: n samples, B batch, C channels, N pattern and patch size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def predict_patches(
+    model: nn.Module, amplitude: Any, *, batch_size: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """What ``model`` predicts for measured amplitudes, complex64 (n, C, N, N), on the CPU.
+
+    The model is moved to ``device`` and stays there; it runs in evaluation mode and leaves with
+    every module in the mode in which it came.
+
+    Args:
+        model: float32 (B, C, N, N) to float32 (B, N, N, C, 2), real and imaginary parts.
+        amplitude: (n, C, N, N), an array, which may be a read-only memory map, or a tensor.
+        batch_size: patterns per forward pass.
+        device: where to compute.
+
+    Raises:
+        ValueError: for amplitudes or predictions of another shape, or a prediction that is not
+            finite.
+    """
+    if amplitude.ndim != 4:
+        raise ValueError(f"amplitudes must be (n, C, N, N), not {tuple(amplitude.shape)}")
+    n, channels, size, _ = amplitude.shape
+    patches = torch.empty((n, channels, size, size), dtype=torch.complex64)
+    training = {module: module.training for module in model.modules()}
+    model.to(device).eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, n, batch_size):
+                batch = _as_float32(amplitude[start : start + batch_size]).to(device)
+                parts = model(batch)
+                expected = (len(batch), size, size, channels, 2)
+                if parts.shape != expected:
+                    raise ValueError(f"the model must return {expected}, not {tuple(parts.shape)}")
+                patch = torch.view_as_complex(parts.to(torch.float32).contiguous())
+                patches[start : start + len(batch)] = patch.permute(0, 3, 1, 2).cpu()
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    broken = int((~torch.isfinite(torch.view_as_real(patches))).flatten(1).any(dim=1).sum())
+    if broken:
+        raise ValueError(f"the model's prediction is not finite for {broken} of {n} patterns")
+    return patches
+
+
+def _as_float32(batch: Any) -> Tensor:
+    if isinstance(batch, Tensor):
+        return batch.to(torch.float32)
+    # A copy: torch warns about tensors that share a read-only map.
+    return torch.from_numpy(np.array(batch, dtype=np.float32))

@@ -1,0 +1,245 @@
+"""From predicted patches to one object.
+
+Shapes: n patches, N patch size in pixels, (H, W) object. A diffraction pattern does not fix the
+global phase of its patch, so patches are brought to a common phase before they are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptychofno.physics import place_patches
+
+# Sweeps converge fastest here: under-relaxed they creep over long distances, near 2 they ring.
+_RELAXATION = 1.6
+_SETTLED_RAD = 1e-4
+# Index tensors of placing take several times the memory of the patches themselves.
+_PATCHES_AT_ONCE = 256
+
+Real = NDArray[np.floating]
+Complex = NDArray[np.complexfloating]
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """An object put together from patches."""
+
+    object: Complex
+    """(H, W) complex64; 0 where nothing was scanned."""
+    illumination: Real
+    """(H, W) float32, the summed weight of the patches: sum |P|^2, or 1 under a centre-crop tile."""
+    patch_phases: Real
+    """(n,) float64, radians: what was taken out of each patch."""
+
+
+def stitch(
+    patches: Tensor,
+    positions_px: Any,
+    probe: Any,
+    *,
+    shape: tuple[int, int] | None = None,
+    sync_rounds: int = 60,
+) -> Stitched:
+    """The average of overlapping patches, weighted by |P|^2, after phase synchronisation.
+
+    Object and patch phases theta minimise sum_i sum |P|^2 |exp(-i theta_i) patch_i - O[patch i]|^2
+    over theta, with O the weighted average; laying a patch down is the adjoint of cutting it out,
+    also at fractional positions (where the bilinear weights smooth a little). The overall phase
+    stays free: it is chosen so that the patches turn by 0 in the mean.
+
+    Args:
+        patches: complex64 (n, N, N); samples of several channels are flattened before.
+        positions_px: (n, 2), (row, col) of the top-left pixels.
+        probe: complex (N, N).
+        shape: (H, W) of the object; the smallest that holds all patches when None.
+        sync_rounds: at most this many sweeps over the patches; 0 leaves their phases alone.
+
+    Raises:
+        ValueError: when counts or sizes disagree, or a patch leaves the object.
+    """
+    positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
+    weight = torch.from_numpy(np.square(np.abs(np.asarray(probe))).astype(np.float32))
+    patches = patches.detach().cpu()
+    _check(patches, positions)
+    if weight.shape != patches.shape[1:]:
+        raise ValueError(f"probe {tuple(weight.shape)} and patches {tuple(patches.shape[1:])} differ in size")
+    shape = shape or _enclosing_shape(positions, patches.shape[-1])
+
+    illumination = np.zeros(shape, dtype=np.float32)
+    for chunk in positions.split(_PATCHES_AT_ONCE):
+        illumination += place_patches(weight.expand(len(chunk), -1, -1), chunk, shape).numpy()
+    lit = illumination > np.finfo(np.float32).eps * illumination.max()
+
+    corners, tiles = _tiles(patches * weight, positions)
+    turns = np.ones(len(tiles), dtype=np.complex64)
+    if sync_rounds > 0:
+        turns = _synchronise(tiles, corners, np.where(lit, illumination, np.inf), sync_rounds)
+    total = _lay(tiles, corners, turns, shape)
+    stitched = np.divide(total, illumination, out=np.zeros_like(total), where=lit)
+    return Stitched(stitched, illumination, np.angle(turns.conj().astype(np.complex128)))
+
+
+def centre_crop(patches: Tensor, positions_px: Any, *, shape: tuple[int, int] | None = None) -> Stitched:
+    """The published tiling: each patch contributes only its centre, as wide as the raster's step.
+
+    No averaging, no weighting, no phase synchronisation.
+
+    Args:
+        patches: complex64 (n, N, N).
+        positions_px: (n, 2), (row, col) of the top-left pixels: a full square raster.
+        shape: (H, W) of the object; the smallest that holds all patches when None.
+
+    Raises:
+        ValueError: when the positions are no such raster, or its step exceeds the patch.
+    """
+    positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
+    patches = patches.detach().cpu()
+    _check(patches, positions)
+    size = patches.shape[-1]
+    shape = shape or _enclosing_shape(positions, size)
+    step = _raster_step(positions, size)
+    start = (size - step) // 2
+    tiles = patches[:, start : start + step, start : start + step]
+    places = positions + start
+    total = place_patches(tiles, places, shape)
+    coverage = place_patches(torch.ones(tiles.shape), places, shape)
+    return Stitched(total.numpy(), coverage.numpy(), np.zeros(len(tiles)))
+
+
+def scanned_region(illumination: Real) -> tuple[slice, slice]:
+    """The rectangle that was scanned, as (rows, columns) of ``illumination`` (H, W).
+
+    A row or column belongs when its brightest pixel reaches a tenth of the interior's median,
+    the interior being all pixels above a tenth of the brightest one. The maximum along a line
+    does not depend on how far the line runs beyond the scan, as its mean would.
+
+    Raises:
+        ValueError: when nothing is illuminated.
+    """
+    brightest = illumination.max()
+    if not brightest > 0:
+        raise ValueError("illumination is zero everywhere: nothing was scanned")
+    threshold = 0.1 * np.median(illumination[illumination >= 0.1 * brightest])
+    rows = np.flatnonzero(illumination.max(axis=1) >= threshold)
+    cols = np.flatnonzero(illumination.max(axis=0) >= threshold)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
+
+
+def _check(patches: Tensor, positions: Tensor) -> None:
+    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.is_complex():
+        raise ValueError(f"patches must be complex (n, N, N), not {patches.dtype} {tuple(patches.shape)}")
+    if positions.shape != (len(patches), 2) or len(patches) == 0:
+        raise ValueError(f"{len(patches)} patches cannot have positions of shape {tuple(positions.shape)}")
+
+
+def _enclosing_shape(positions: Tensor, size: int) -> tuple[int, int]:
+    height, width = (torch.ceil(positions.amax(dim=0)).to(torch.int64) + size).tolist()
+    return height, width
+
+
+def _tiles(patches: Tensor, positions: Tensor) -> tuple[list[tuple[int, int]], Complex]:
+    """Integer corners (n) and what each patch lays down from there, complex64 (n, T, T).
+
+    T is N, or N + 1 where a fractional position spreads a patch over one more row and column.
+    Spread once, every later pass over the patches slices.
+    """
+    corner = torch.floor(positions)
+    fraction = positions - corner
+    corners = [(int(row), int(col)) for row, col in corner.tolist()]
+    if not fraction.any():
+        return corners, patches.to(torch.complex64).numpy()
+    size = patches.shape[-1] + 1
+    tiles = np.empty((len(patches), size, size), dtype=np.complex64)
+    for start in range(0, len(patches), _PATCHES_AT_ONCE):
+        chunk = slice(start, start + _PATCHES_AT_ONCE)
+        # One canvas per patch, stacked: placing then keeps them apart.
+        count = len(corners[chunk])
+        rows = fraction[chunk, 0] + size * torch.arange(count)
+        laid = place_patches(patches[chunk], torch.stack((rows, fraction[chunk, 1]), 1), (count * size, size))
+        tiles[chunk] = laid.reshape(count, size, size).numpy()
+    return corners, tiles
+
+
+def _lay(tiles: Complex, corners: list[tuple[int, int]], turns: Complex, shape: tuple[int, int]) -> Complex:
+    size = tiles.shape[-1]
+    canvas = np.zeros((shape[0] + 1, shape[1] + 1), dtype=np.complex64)
+    for tile, (row, col), turn in zip(tiles, corners, turns, strict=True):
+        canvas[row : row + size, col : col + size] += turn * tile
+    return canvas[:-1, :-1]
+
+
+def _synchronise(tiles: Complex, corners: list[tuple[int, int]], illumination: Real, rounds: int) -> Complex:
+    """Turns u_i of modulus 1, complex64 (n,), that maximise sum |sum_i u_i tile_i|^2 / illumination.
+
+    That is the least-squares problem of ``stitch`` with the object eliminated. One patch at a
+    time has the closed-form best turn arg<tile_i, sum of the others>; the first pass adds the
+    patch that overlaps most with those already laid, so that no seam is left to heal, and
+    over-relaxed sweeps back and forth settle the rest. As the objective is a cosine in each
+    turn, a relaxation below 2 never lowers it.
+    """
+    size = tiles.shape[-1]
+    scale = np.pad(1 / np.sqrt(illumination), ((0, 1), (0, 1))).astype(np.float32)
+    canvas = np.zeros(scale.shape, dtype=np.complex64)
+    windows = [canvas[row : row + size, col : col + size] for row, col in corners]
+    scaled = np.empty_like(tiles)
+    for i, (row, col) in enumerate(corners):
+        np.multiply(tiles[i], scale[row : row + size, col : col + size], out=scaled[i])
+    power = np.square(np.linalg.norm(scaled.reshape(len(tiles), -1), axis=1))
+    turns = np.zeros(len(tiles), dtype=np.complex128)
+    order = _growth_order(corners, size)
+    for i in order:
+        turns[i] = _phasor(np.vdot(scaled[i], windows[i]))
+        windows[i] += np.complex64(turns[i]) * scaled[i]
+    for sweep in range(rounds):
+        largest = 0.0
+        for i in order[:: 1 if sweep % 2 else -1]:
+            others = np.vdot(scaled[i], windows[i]) - power[i] * turns[i]
+            angle = np.angle(_phasor(others * np.conj(turns[i])))
+            new = turns[i] * np.exp(1j * _RELAXATION * angle)
+            windows[i] += np.complex64(new - turns[i]) * scaled[i]
+            turns[i] = new
+            largest = max(largest, abs(angle))
+        if largest < _SETTLED_RAD:
+            break
+    return (turns * np.conj(_phasor(turns.sum()))).astype(np.complex64)
+
+
+def _phasor(value: complex) -> complex:
+    """value / |value|; 1 where there is nothing to agree with."""
+    modulus = abs(value)
+    return value / modulus if modulus > 0 else 1.0
+
+
+def _growth_order(corners: list[tuple[int, int]], size: int) -> list[int]:
+    """Indices of all patches, each the one that overlaps most, in area, with those before it."""
+    places = np.asarray(corners, dtype=np.float32)
+    overlap = np.zeros(len(places), dtype=np.float32)
+    order = []
+    newest = int(np.square(places - places.mean(axis=0)).sum(axis=1).argmin())
+    for _ in range(len(places)):
+        order.append(newest)
+        shared = np.maximum(size - np.abs(places - places[newest]), 0)
+        overlap += shared[:, 0] * shared[:, 1]
+        overlap[newest] = -np.inf
+        newest = int(overlap.argmax())
+    return order
+
+
+def _raster_step(positions: Tensor, size: int) -> int:
+    """The step of a full square raster. Raises ValueError when it is none."""
+    axes = [torch.unique(positions[:, axis]) for axis in (0, 1)]
+    steps = torch.unique(torch.cat([axis.diff() for axis in axes]))
+    full = len(positions) == len(axes[0]) * len(axes[1]) == len(torch.unique(positions, dim=0))
+    step = float(steps[0]) if len(steps) == 1 else 0.0
+    if not full or step % 1 or not 0 < step <= size or bool((positions % 1).any()):
+        raise ValueError(
+            f"evaluation.stitch=centre_crop needs a full square raster of integer positions with one step of"
+            f" at most {size} px, which these {len(positions)} positions are not: choose overlap"
+        )
+    return int(step)

@@ -1,0 +1,207 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ptychofno import metrics as quality
+from ptychofno.evaluation import evaluate, save_reconstruction, scanned_region
+from ptychofno.physics import diffraction_amplitude, extract_patches
+
+SETTINGS = {
+    "infer_batch_size": 32,
+    "stitch": "overlap",
+    "sync_rounds": 60,
+    "phase_alignment": "plane",
+    "device": "cpu",
+}
+
+
+class Oracle(nn.Module):
+    """Looks a pattern up, whatever its scale, and answers with the patches it stands for."""
+
+    def __init__(self, amplitude, patches) -> None:
+        super().__init__()
+        self.known = self.direction(torch.as_tensor(amplitude))
+        self.patches = patches
+        self.seen = 0
+
+    @staticmethod
+    def direction(x):
+        return nn.functional.normalize(x.flatten(1), dim=1)
+
+    def forward(self, x):
+        self.seen += len(x)
+        which = (self.direction(x) @ self.known.T).argmax(dim=1)
+        return torch.view_as_real(self.patches[which].permute(0, 2, 3, 1).contiguous())
+
+
+def make_split(amplitude, positions, object_index=None):
+    index = np.zeros(len(amplitude), dtype=np.int64) if object_index is None else object_index
+    return SimpleNamespace(amplitude=amplitude, positions_px=positions, object_index=index)
+
+
+def simulated(probe, test, objects):
+    return SimpleNamespace(
+        probe=probe.numpy(), train=test, validation=test, test=test, test_objects=objects, scan=lambda: test
+    )
+
+
+@pytest.fixture
+def single(scan, make):
+    """A simulated dataset of one object, and an oracle that errs in every patch's global phase."""
+    amplitude = scan.amplitude[:, None]
+    test = make_split(amplitude, scan.positions.numpy()[:, None])
+    patches = make.turned(scan.patches, make.phases(len(scan.patches)))[:, None]
+    return SimpleNamespace(
+        dataset=simulated(scan.probe, test, scan.object.numpy()[None]), oracle=Oracle(amplitude, patches)
+    )
+
+
+@pytest.fixture
+def measured(scan, make):
+    """The same scan as if measured: three splits, the last two recorded at other intensities."""
+    strength = np.repeat([1, 2, 4], [81, 20, 20]).astype(np.float32)
+    shuffled = np.random.default_rng(0).permutation(len(scan.amplitude))
+    positions = scan.positions.numpy()[shuffled][:, None]
+    amplitude = (scan.amplitude[shuffled] * strength[:, None, None])[:, None]
+    parts = [make_split(amplitude[one], positions[one]) for one in np.split(np.arange(121), [81, 101])]
+    patches = make.turned(scan.patches, make.phases(len(scan.patches)))[:, None]
+    dataset = SimpleNamespace(
+        probe=scan.probe.numpy(),
+        train=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        test_objects=None,
+        scan=lambda: make_split(amplitude, positions),
+    )
+    return SimpleNamespace(dataset=dataset, oracle=Oracle(scan.amplitude[:, None], patches))
+
+
+def test_an_oracle_without_phases_is_perfect(single):
+    result = evaluate(single.oracle, single.dataset, **SETTINGS)
+    assert result.metrics["ssim"] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert result.metrics["phase_mae_rad"] < 1e-4
+    assert result.metrics["diffraction_error"] < 1e-5
+    assert result.metrics["diffraction_error_train"] is None
+    assert result.metrics["diffraction_error_validation"] is None
+    assert result.region == scanned_region(result.illumination)
+    np.testing.assert_allclose(result.prediction, result.target, atol=1e-4)
+    json.dumps(result.metrics, allow_nan=False)
+
+
+def test_every_pattern_is_predicted_once(single, measured):
+    for case in (single, measured):
+        evaluate(case.oracle, case.dataset, **SETTINGS)
+        assert case.oracle.seen == 121
+
+
+def test_the_diffraction_error_is_relative_to_the_measurement(single):
+    single.oracle.patches = 1.25 * single.oracle.patches
+    result = evaluate(single.oracle, single.dataset, **SETTINGS)
+    assert result.metrics["diffraction_error"] == pytest.approx(0.25, abs=1e-5)
+    # The scale of the amplitude is not held against the object.
+    assert result.metrics["ssim"][0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_measured_data_have_errors_for_each_split_and_no_truth(measured, scan, make):
+    result = evaluate(measured.oracle, measured.dataset, **SETTINGS)
+    assert result.target is None
+    # |A - f A| / (f A) for a pattern recorded f times stronger than it should be.
+    assert result.metrics["diffraction_error_train"] < 1e-5
+    assert result.metrics["diffraction_error_validation"] == pytest.approx(1 / 2, abs=1e-5)
+    assert result.metrics["diffraction_error"] == pytest.approx(3 / 4, abs=1e-5)
+    assert all(result.metrics[name] == [None, None] for name in quality.QUALITIES)
+    assert result.metrics["phase_mae_rad"] is None
+    assert result.metrics["phase_vacuous"] is None
+    # The picture shows every pattern, in whatever order: the whole object, but for phase and ramp.
+    compared = quality.compare(result.prediction[result.region], scan.object.numpy()[result.region])
+    assert compared["phase_mae_rad"] < 1e-4
+    json.dumps(result.metrics, allow_nan=False)
+
+
+def test_measured_phases_come_out_without_offset_and_ramp(measured, make, scan):
+    ramp = torch.from_numpy(quality.phase_ramp((0.3, -0.2), scan.shape).astype(np.complex64))
+    measured.oracle.patches = measured.oracle.patches * extract_patches(ramp, scan.positions, 16)[:, None]
+    result = evaluate(measured.oracle, measured.dataset, **SETTINGS)
+    assert np.angle(result.prediction.sum()) == pytest.approx(0, abs=0.1)
+    assert quality.phase_slopes(result.prediction) == pytest.approx((0, 0), abs=0.01)
+
+
+def test_metrics_are_the_mean_over_objects_and_pictures_show_the_first(scan, make):
+    objects = [make.object(seed) for seed in (0, 1)]
+    patches = [extract_patches(obj, scan.positions, 16) for obj in objects]
+    amplitude = [diffraction_amplitude(one, scan.probe)[:, None] for one in patches]
+    noise = torch.randn(patches[1].shape, generator=torch.Generator().manual_seed(0))
+    answers = torch.cat([patches[0], patches[1] * torch.exp(0.3j * noise)])[:, None]
+    oracle = Oracle(torch.cat(amplitude), answers)
+    positions = scan.positions.numpy()[:, None]
+    truth = np.stack([obj.numpy() for obj in objects])
+
+    alone = []
+    for k in (0, 1):
+        dataset = simulated(scan.probe, make_split(amplitude[k].numpy(), positions), truth[k : k + 1])
+        alone.append(evaluate(oracle, dataset, **SETTINGS))
+    # Interleaved, so that the object index has to be read.
+    order = np.arange(242).reshape(2, 121).T.ravel()
+    both = make_split(
+        torch.cat(amplitude).numpy()[order],
+        np.concatenate([positions] * 2)[order],
+        np.repeat([0, 1], 121)[order],
+    )
+    result = evaluate(oracle, simulated(scan.probe, both, truth), **SETTINGS)
+    for name in ("ssim", "mae", "mse", "psnr", "frc50"):
+        mean = np.mean([one.metrics[name] for one in alone], axis=0)
+        assert result.metrics[name] == pytest.approx(mean, rel=1e-3, abs=1e-6)
+    assert alone[0].metrics["mae"][1] < 0.1 * alone[1].metrics["mae"][1]
+    np.testing.assert_allclose(result.prediction, alone[0].prediction, atol=1e-4)
+    np.testing.assert_array_equal(result.target, truth[0])
+
+
+def test_channels_are_patches_at_their_own_positions(scan, make):
+    axis = np.arange(0, 37, 4)
+    corners = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+    positions = (corners + np.array([[0, 0], [0, 4], [4, 0], [4, 4]])).astype(np.float64)
+    flat = torch.from_numpy(positions.reshape(-1, 2))
+    patches = extract_patches(scan.object, flat, 16).reshape(len(positions), 4, 16, 16)
+    amplitude = diffraction_amplitude(patches, scan.probe).numpy()
+    oracle = Oracle(amplitude, make.turned(patches, make.phases(len(patches))))
+    dataset = simulated(scan.probe, make_split(amplitude, positions), scan.object.numpy()[None])
+    result = evaluate(oracle, dataset, **SETTINGS)
+    assert result.metrics["ssim"] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert result.metrics["diffraction_error"] < 1e-5
+
+
+def test_centre_crop_needs_phases_in_step(single, scan):
+    settings = SETTINGS | {"stitch": "centre_crop"}
+    turned = evaluate(single.oracle, single.dataset, **settings)
+    single.oracle.patches = scan.patches[:, None]
+    true = evaluate(single.oracle, single.dataset, **settings)
+    assert true.metrics["ssim"] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert turned.metrics["ssim"][0] == pytest.approx(1.0, abs=1e-6)
+    assert turned.metrics["ssim"][1] < 0.9
+    assert true.region == (slice(6, 50), slice(6, 50))
+
+
+def test_the_reconstruction_can_be_read_back(single, measured, tmp_path):
+    for case, keys in ((single, {"target"}), (measured, set())):
+        result = evaluate(case.oracle, case.dataset, **SETTINGS)
+        save_reconstruction(tmp_path / "run" / "reconstruction.npz", result)
+        with np.load(tmp_path / "run" / "reconstruction.npz", allow_pickle=False) as stored:
+            assert set(stored) == {"prediction", "illumination", "region"} | keys
+            assert stored["prediction"].dtype == np.complex64
+            np.testing.assert_array_equal(stored["prediction"], result.prediction)
+            (top, bottom), (left, right) = stored["region"]
+            assert (slice(top, bottom), slice(left, right)) == result.region
+        assert [file.name for file in (tmp_path / "run").iterdir()] == ["reconstruction.npz"]
+
+
+def test_unknown_choices_are_named(single):
+    with pytest.raises(
+        ValueError, match=r"evaluation\.stitch='overlapp': choose one of overlap, centre_crop"
+    ):
+        evaluate(single.oracle, single.dataset, **SETTINGS | {"stitch": "overlapp"})
+    with pytest.raises(ValueError, match=r"evaluation\.phase_alignment='ramp': choose one of plane, mean"):
+        evaluate(single.oracle, single.dataset, **SETTINGS | {"phase_alignment": "ramp"})

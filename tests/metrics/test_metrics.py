@@ -1,0 +1,253 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.ndimage import gaussian_filter
+
+from ptychofno import metrics
+
+SIZE = 48
+PAIRS = metrics.QUALITIES
+
+
+def smooth_object(size: int = SIZE, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    amplitude, phase = (gaussian_filter(rng.normal(size=(size, size)), 2) for _ in range(2))
+    return (1 + 0.3 * amplitude / amplitude.std()) * np.exp(0.5j * phase / phase.std())
+
+
+def noisy(target: np.ndarray, seed: int = 1, level: float = 0.1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return target + level * (rng.normal(size=target.shape) + 1j * rng.normal(size=target.shape))
+
+
+def checkerboard(size: int) -> np.ndarray:
+    return (-1.0) ** np.add.outer(np.arange(size), np.arange(size))
+
+
+def pairs_close(one: dict, other: dict, tolerance: float) -> bool:
+    return all(
+        np.allclose(one[name], other[name], rtol=tolerance, atol=tolerance)
+        for name in PAIRS
+        if name != "ms_ssim"
+    )
+
+
+def test_the_truth_itself_is_perfect():
+    target = smooth_object(192)
+    result = metrics.compare(target, target)
+    for name in ("ssim", "ms_ssim"):
+        assert result[name] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert result["mae"] == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert result["frc50"] == result["frc1over7"] == [0.5, 0.5]
+    assert result["phase_vacuous"] is False
+
+
+def test_the_result_is_plain_json():
+    target = smooth_object()
+    for prediction in (target, noisy(target), np.zeros_like(target), np.ones_like(target)):
+        json.dumps(metrics.compare(prediction, target), allow_nan=False)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(1e-4, 1e4), st.floats(-np.pi, np.pi))
+def test_a_complex_constant_on_the_prediction_changes_nothing(modulus, phase):
+    target = smooth_object()
+    prediction = noisy(target)
+    turned = prediction * modulus * np.exp(1j * phase)
+    assert pairs_close(metrics.compare(turned, target), metrics.compare(prediction, target), 1e-7)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5))
+def test_a_plane_takes_out_any_ramp_also_one_that_wraps(row_slope, col_slope):
+    target = smooth_object()
+    ramped = target * metrics.phase_ramp((row_slope, col_slope), target.shape)
+    assert metrics.compare(ramped, target)["phase_mae_rad"] < 1e-9
+
+
+def test_the_mean_keeps_a_ramp():
+    target = smooth_object()
+    slope = 0.01
+    ramped = target * metrics.phase_ramp((slope, 0.0), target.shape)
+    # The mean distance of SIZE equally spaced values from their centre is SIZE / 4 spacings.
+    expected = slope * SIZE / 4
+    assert metrics.compare(ramped, target, phase_alignment="mean")["phase_mae_rad"] == pytest.approx(
+        expected, rel=0.02
+    )
+
+
+def test_the_phase_error_is_measured_on_the_circle():
+    error = 0.1 * checkerboard(SIZE)
+    target = np.exp(1j * (np.pi - 0.05 + 0.04 * checkerboard(SIZE)[::-1]))
+    for constant in (0.0, 1.0, 3.0, np.pi):
+        result = metrics.compare(target * np.exp(1j * (error + constant)), target, phase_alignment="mean")
+        assert result["phase_mae_rad"] == pytest.approx(0.1, rel=1e-6)
+        assert result["mse"][1] == pytest.approx(0.01, rel=1e-6)
+
+
+def test_a_flat_object_has_the_values_of_the_formulas():
+    target = smooth_object()
+    result = metrics.compare(np.full_like(target, 0.3 + 0.1j), target)
+    amplitude = np.abs(target)
+    mean, span = amplitude.mean(), np.ptp(amplitude)
+    error = amplitude - mean
+    assert result["mae"][0] == pytest.approx(np.abs(error).mean())
+    assert result["mse"][0] == pytest.approx(amplitude.var())
+    assert result["psnr"][0] == pytest.approx(10 * math.log10(span**2 / amplitude.var()))
+    assert result["frc50"] == result["frc1over7"] == [0.0, 0.0]
+    # Wang et al. 2004, equation 13, with no variance in one image.
+    windows = sliding_window_view(amplitude, (7, 7))
+    local, variance = windows.mean(axis=(2, 3)), windows.var(axis=(2, 3), ddof=1)
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    ssim = ((2 * local * mean + c1) / (local**2 + mean**2 + c1) * c2 / (variance + c2)).mean()
+    assert result["ssim"][0] == pytest.approx(ssim, rel=1e-6)
+
+
+def test_the_phase_is_judged_on_the_unit_range():
+    target = smooth_object()
+    prediction = target * np.exp(0.05j * checkerboard(SIZE))
+    aligned = metrics.align(prediction, target)
+    images = [
+        sliding_window_view((phase + np.pi) / (2 * np.pi), (7, 7)).reshape(-1, 49)
+        for phase in (aligned.phase_rad, aligned.target_phase_rad)
+    ]
+    means, variances = [one.mean(1) for one in images], [one.var(1, ddof=1) for one in images]
+    covariance = ((images[0] - means[0][:, None]) * (images[1] - means[1][:, None])).sum(1) / 48
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
+    expected = (luminance * (2 * covariance + c2) / (variances[0] + variances[1] + c2)).mean()
+    assert metrics.compare(prediction, target)["ssim"][1] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("ramp", [(0.0, 0.0), (0.003, -0.01)])
+def test_a_target_without_phase_has_no_phase_metrics(ramp):
+    target = (np.abs(smooth_object()) * np.exp(0.7j) * metrics.phase_ramp(ramp, (SIZE, SIZE))).astype(
+        np.complex64
+    )
+    result = metrics.compare(noisy(target), target)
+    assert result["phase_vacuous"] is True
+    assert result["phase_mae_rad"] is None
+    assert all(result[name][1] is None for name in PAIRS)
+    assert result["ssim"][0] is not None
+
+
+def test_a_target_without_amplitude_contrast_has_only_errors():
+    target = np.exp(1j * np.angle(smooth_object())).astype(np.complex64)
+    result = metrics.compare(noisy(target), target)
+    assert result["mae"][0] > 0
+    assert all(result[name][0] is None for name in PAIRS if name not in ("mae", "mse"))
+    assert result["ssim"][1] is not None
+
+
+def test_more_noise_is_worse_in_every_quality():
+    target = smooth_object(192)
+    results = [metrics.compare(noisy(target, level=level), target) for level in (0.02, 0.1, 0.4)]
+    for part in (0, 1):
+        for name in ("ssim", "ms_ssim", "psnr"):
+            assert results[0][name][part] > results[1][name][part] > results[2][name][part]
+        for name in ("mae", "mse"):
+            assert results[0][name][part] < results[1][name][part] < results[2][name][part]
+        assert results[0]["frc50"][part] > results[2]["frc50"][part]
+
+
+def test_multi_scale_similarity_needs_176_pixels():
+    for size, present in ((175, False), (176, True)):
+        target = smooth_object(size)
+        assert (metrics.compare(noisy(target), target)["ms_ssim"][0] is not None) is present
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (127, 127), (128, 190)])
+@pytest.mark.parametrize("cut_off", [0.1, 0.3])
+def test_ring_correlation_ends_where_the_common_band_ends(shape, cut_off):
+    rng = np.random.default_rng(3)
+    reference, other = rng.normal(size=(2, *shape))
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
+    band = frequency <= cut_off
+    image = np.fft.ifft2(np.where(band, np.fft.fft2(reference), np.fft.fft2(other))).real
+    rings, correlation = metrics.fourier_ring_correlation(image, reference)
+    assert rings[-1] <= 0.5 < rings[-1] + 1 / min(shape)
+    two_rings = 2 / min(shape)
+    for threshold in (0.5, 1 / 7):
+        assert metrics.resolved_frequency(rings, correlation, threshold) == pytest.approx(
+            cut_off, abs=two_rings
+        )
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+def test_ring_correlation_of_white_noise_follows_the_signal_to_noise_ratio(noise):
+    rng = np.random.default_rng(5)
+    reference, disturbance = rng.normal(size=(2, 256, 256))
+    rings, correlation = metrics.fourier_ring_correlation(reference + noise * disturbance, reference)
+    outer = rings > 0.1
+    assert correlation[outer].mean() == pytest.approx(1 / math.sqrt(1 + noise**2), abs=0.02)
+
+
+def test_ring_correlation_sees_the_sign_and_not_the_scale():
+    rng = np.random.default_rng(6)
+    image, reference = rng.normal(size=(2, 64, 64))
+    _, correlation = metrics.fourier_ring_correlation(image, reference)
+    _, opposite = metrics.fourier_ring_correlation(5 - 3 * image, reference)
+    np.testing.assert_allclose(opposite, -correlation, atol=1e-12)
+    assert np.abs(correlation).max() <= 1
+
+
+def test_the_threshold_is_interpolated_between_rings():
+    rings = np.arange(1, 11) / 20
+    falling = 1 - 2 * rings
+    assert metrics.resolved_frequency(rings, falling, 0.5) == pytest.approx(0.25)
+    assert metrics.resolved_frequency(rings, falling, 1 / 7) == pytest.approx(3 / 7)
+    assert metrics.resolved_frequency(rings, np.ones(10), 0.5) == 0.5
+    assert metrics.resolved_frequency(rings, np.zeros(10), 0.5) == 0.0
+
+
+def test_a_weighted_plane_ignores_what_has_no_weight():
+    rows, cols = np.mgrid[:20, :30]
+    image = 0.3 + 0.02 * rows - 0.01 * cols
+    weight = np.ones(image.shape)
+    broken = image.copy()
+    broken[:5, :5], weight[:5, :5] = 9.0, 0.0
+    np.testing.assert_allclose(metrics.remove_plane(broken, weight)[weight > 0], 0, atol=1e-10)
+    np.testing.assert_allclose(metrics.remove_plane(image), 0, atol=1e-12)
+    np.testing.assert_allclose(metrics.remove_plane(image[:1]), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_is_refused(value):
+    target = smooth_object()
+    prediction = target.copy()
+    prediction[3, 4] = value
+    with pytest.raises(ValueError, match="prediction is not finite in 1 of 2304"):
+        metrics.compare(prediction, target)
+
+
+def test_bad_arguments_are_named():
+    target = smooth_object()
+    with pytest.raises(ValueError, match=r"prediction \(40, 48\) and target \(48, 48\)"):
+        metrics.compare(target[:40], target)
+    with pytest.raises(ValueError, match="'plan': choose one of plane, mean"):
+        metrics.compare(target, target, phase_alignment="plan")
+    with pytest.raises(ValueError, match="7 px"):
+        metrics.compare(target[:6], target[:6])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(-np.pi, np.pi))
+def test_the_targets_own_global_phase_does_not_matter(phase):
+    target = smooth_object()
+    prediction = noisy(target)
+    turned = metrics.compare(prediction, target * np.exp(1j * phase))
+    assert pairs_close(turned, metrics.compare(prediction, target), 1e-7)
+
+
+def test_the_jump_between_opposite_edges_does_not_correlate():
+    rng = np.random.default_rng(8)
+    ramp = 50 * np.mgrid[:128, :128].sum(axis=0) / 128
+    image, reference = ramp + rng.normal(size=(2, 128, 128))
+    rings, correlation = metrics.fourier_ring_correlation(image, reference)
+    assert correlation[0] > 0.99
+    assert abs(correlation[rings > 0.2].mean()) < 0.1

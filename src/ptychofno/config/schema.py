@@ -5,6 +5,8 @@ without a default must be given by a YAML file. ``in_key=False`` marks what does
 the data themselves and therefore stays out of the dataset key.
 """
 
+# ruff: noqa: RUF009  (setting and constant return dataclass fields)
+
 from __future__ import annotations
 
 import math
@@ -207,9 +209,9 @@ class PoissonLoss:
 @dataclass
 class ApertureProbe:
     name: str = constant("aperture")
-    pupil_radius: float = setting("radius of the pupil as a fraction of the Nyquist frequency", gt=0, le=1)
-    edge_width: float = setting("width of the pupil's smooth edge, relative to its radius", gt=0, le=1)
-    defocus_rad: float = setting("quadratic phase at the rim of the pupil, radians")
+    diameter: float = setting("diameter of the aperture as a fraction of the patch size", gt=0, le=1)
+    edge_width: float = setting("width of the aperture's smooth edge, relative to its radius", gt=0, le=1)
+    defocus_rad: float = setting("quadratic phase at the rim of the aperture, radians")
 
 
 @dataclass

@@ -1,0 +1,45 @@
+"""What a user got wrong, in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration. The command line prints its one line and exits with 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that ``name`` was probably meant to be, if any is close."""
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """``; did you mean X?`` for the nearest choice, or nothing."""
+    guess = nearest(name, choices)
+    return f"; did you mean {guess}?" if guess else ""
+
+
+def one_of(name: str, choices: Iterable[str]) -> str:
+    """``expected one of A, B, C`` with the nearest choice."""
+    choices = list(choices)
+    return f"expected one of {', '.join(choices)}{did_you_mean(name, choices)}"
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it on the command line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{shown(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)

@@ -1,0 +1,88 @@
+"""The text of ``--help``."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+from omegaconf import DictConfig, OmegaConf
+
+from ptychofno.config.errors import shown
+from ptychofno.config.sources import Sources
+from ptychofno.config.validation import declared
+
+COMMAND = "python -m ptychofno.train"
+
+# What people change most, in the order in which they ask for it.
+_PROMINENT = (
+    "seed",
+    "run_dir",
+    "resume",
+    "trainer.max_epochs",
+    "trainer.accelerator",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "scheduler.warmup_epochs",
+    "scheduler.min_ratio",
+    "clip.value",
+    "model.hidden_channels",
+    "model.fno_blocks",
+    "model.modes",
+    "model.max_hidden_channels",
+    "data.batch_size",
+    "data.nphotons",
+    "data.N",
+    "data.gridsize",
+    "data.path",
+    "data.cache_dir",
+    "infer_batch_size",
+)
+
+_EXAMPLES = (
+    ("", "the best known recipe on grid_lines_small"),
+    ("+arm=stable_warmup", "one arm of the comparison"),
+    ("+arm=agc optimizer.lr=2e-4 data=grid_lines", "any choice and any value can be changed"),
+    ("-m +arm=control,stable,agc seed=1,2,3", "nine runs"),
+    ("data=measured data.path=scan.npz", "a measured scan"),
+)
+
+
+def usage(sources: Sources, cfg: DictConfig) -> str:
+    """What there is to choose and to set; the values are those of ``cfg``."""
+    groups = {group: ", ".join(sources.choices(group)) for group in sources.groups()}
+    arms = groups.pop("arm", "")
+    lines = [
+        "Train one network on ptychography data without ground truth, and judge its reconstruction.",
+        f"usage: {COMMAND} [+arm=ARM] [GROUP=CHOICE ...] [SETTING=VALUE ...] [FLAGS]",
+        *_section("Arms, ready-made combinations (+arm=ARM)", [(line, "") for line in wrap(arms, 100)]),
+        *_section("Groups (GROUP=CHOICE)", list(groups.items())),
+        *_section("Settings most often changed (SETTING=VALUE)", list(_settings(cfg))),
+        *_section("Examples", [(f"{COMMAND} {args}".rstrip(), why) for args, why in _EXAMPLES]),
+        *_section("Flags", _FLAGS),
+    ]
+    return "\n".join(lines)
+
+
+_FLAGS = [
+    ("-m, --multirun", "one run for every combination of comma-separated values"),
+    ("--cfg job [--resolve]", "print the configuration with every setting, and run nothing"),
+    ("--info defaults", "print which file contributes what"),
+    ("--config-dir DIR", "take further YAML files from DIR, laid out as conf/"),
+    ("--hydra-help", "everything else that Hydra knows"),
+]
+
+
+def _settings(cfg: DictConfig) -> list[tuple[str, str]]:
+    rows = []
+    for key in _PROMINENT:
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if name not in (known := declared(node) or {}):
+            continue
+        value = "" if OmegaConf.is_missing(node, name) else shown(node[name])
+        rows.append((f"{key}={value}", known[name].field.metadata["help"]))
+    return rows
+
+
+def _section(title: str, rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(left) for left, right in rows)
+    return ["", f"{title}:", *(f"  {left:<{width}}  {right}".rstrip() for left, right in rows)]

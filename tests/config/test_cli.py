@@ -1,0 +1,184 @@
+"""The command line: what starts, what does not, exit codes, and what is left on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from ptychofno.config import cli
+from ptychofno.config.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class Recorder:
+    """A task that notes its configurations, and does with each what ``then`` says."""
+
+    def __init__(self, then: Callable[[DictConfig], Any] = lambda cfg: None) -> None:
+        self.then = then
+        self.seen: list[DictConfig] = []
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        assert Path(cfg.run_dir).is_dir()
+        self.seen.append(cfg)
+        return self.then(cfg)
+
+
+def exit_code(task: Callable[[DictConfig], Any], *argv: str) -> Any:
+    with pytest.raises(SystemExit) as exited:
+        cli.run(task, argv)
+    return exited.value.code
+
+
+def on_disk() -> set[str]:
+    return {str(path) for path in Path().rglob("*") if not any(path.iterdir())}
+
+
+def test_one_run() -> None:
+    task = Recorder()
+    before = list(sys.argv)
+    cli.run(task, ["+arm=control", "seed=4"])
+    (cfg,) = task.seen
+    assert cfg.run_dir == "outputs/control/control-seed4"
+    assert on_disk() == {"outputs/control/control-seed4"}
+    assert sys.argv == before
+
+
+def test_a_sweep_runs_every_combination_in_a_directory_of_its_own() -> None:
+    task = Recorder()
+    cli.run(task, ["seed=1,2", "-m", "+arm=agc,stable", "resume=never"])
+    names = {f"outputs/{arm}/{arm}-seed{seed}" for arm in ("agc", "stable") for seed in (1, 2)}
+    assert {cfg.run_dir for cfg in task.seen} == names
+    assert on_disk() == names
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["optimizer.lr=fast"], "optimizer.lr=fast: expected a number > 0"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; see --help"),
+        (["-m", "seed=1,2", "optimizer.lr=1e-3,-1"], "optimizer.lr=-1: expected a number > 0"),
+        (["-m", "+arm=agc,agcc"], "arm=agcc: expected one of agc, control"),
+        (["-m", "a b=1"], "a b=1: cannot be read"),
+        (
+            ["-m", "trainer.accelerator=cpu,gpu"],
+            "run_dir=outputs/default/default-seed0: two jobs would share it",
+        ),
+        (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_nothing_starts(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = Recorder()
+    assert exit_code(task, *argv) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and output.err.startswith(said)
+    assert task.seen == [] and on_disk() == set()
+
+
+def fail(error: BaseException) -> Callable[[DictConfig], Any]:
+    def then(cfg: DictConfig) -> None:
+        raise error
+
+    return then
+
+
+def test_a_mistake_that_the_task_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(Recorder(fail(ConfigError("data.path=x:\n  no such file")))) == 2
+    assert capsys.readouterr().err == "data.path=x: no such file\n"
+
+
+def test_a_bug_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(Recorder(fail(ValueError("broken")))) == 1
+    shown = capsys.readouterr().err
+    assert "in then" in shown and "ValueError: broken" in shown and "HYDRA_FULL_ERROR" not in shown
+
+
+def test_a_bug_in_one_job_does_not_stop_a_sweep() -> None:
+    task = Recorder(lambda cfg: 1 // (cfg.seed - 1))
+    assert exit_code(task, "-m", "seed=1,2,3") == 1
+    assert [cfg.seed for cfg in task.seen] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("argv", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("error", "code"), [(SystemExit(143), 143), (KeyboardInterrupt(), 130)], ids=["term", "interrupt"]
+)
+def test_a_stop_reaches_the_shell_and_ends_a_sweep(argv: list[str], error: BaseException, code: int) -> None:
+    task = Recorder(fail(error))
+    assert exit_code(task, *argv) == code
+    assert len(task.seen) == 1
+
+
+def test_a_run_dir_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert exit_code(Recorder(), "run_dir=file/below") == 2
+    assert capsys.readouterr().err.startswith("run_dir=file/below: cannot be made")
+
+
+def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(Recorder(), ["--help"])
+    text = capsys.readouterr().out
+    for word in (
+        "stable_warmup",
+        "model/block",
+        "backprojection",
+        "optimizer.lr=0.001",
+        "learning rate",
+        "-m",
+    ):
+        assert word in text
+    assert "schema" not in text and "stage_a" not in text
+    assert max(map(len, text.splitlines())) < 130
+
+
+def test_cfg_shows_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(Recorder(), ["--cfg", "job", "--resolve", "+arm=agc"])
+    text = capsys.readouterr().out
+    assert "run_dir: outputs/agc/agc-seed20260128\n" in text and "ptychofno.training.AdaptiveClip" in text
+    assert on_disk() == set()
+
+
+def test_a_file_may_describe_a_sweep() -> None:
+    folder = Path("mine/study")
+    folder.mkdir(parents=True)
+    (folder / "two.yaml").write_text(
+        "# @package _global_\nhydra:\n  sweeper:\n    params:\n      +arm: agc,stable\n      seed: 1,2\n"
+    )
+    task = Recorder()
+    cli.run(task, ["-m", "+study=two", "seed=9", "--config-dir", "mine"])
+    assert [cfg.seed for cfg in task.seen] == [9, 9]
+    assert {Path(cfg.run_dir).parent.name for cfg in task.seen} == {"agc", "stable"}
+
+
+def test_nothing_heavy_is_loaded_before_a_run_starts() -> None:
+    program = """
+import sys
+from ptychofno.config import cli
+codes = []
+for argv in (["--help"], ["--cfg", "job"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "clip=x"]):
+    try:
+        cli.run(print, argv)
+    except SystemExit as stop:
+        codes.append(stop.code)
+heavy = {"torch", "lightning", "matplotlib", "numpy", "skimage"} & set(sys.modules)
+sys.exit(f"{codes} {heavy}" if heavy or codes != [2, 2] else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_schema_alone_loads_no_hydra() -> None:
+    program = "import sys, ptychofno.config.schema; sys.exit(bool({'hydra', 'omegaconf'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,191 @@
+"""What the YAML files compose to: the default recipe, the arms, the data presets, the user's last word."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptychofno.config import compose, schema, settings
+from ptychofno.config.sources import Sources
+
+CONF = Path(str(files("ptychofno.conf")))
+
+CONTROL = {"model": schema.HybridModel, "block": schema.PtychoBlock, "optimizer": schema.AdamOptimizer}
+STABLE = CONTROL | {"model": schema.StableHybridModel, "block": schema.LayerscaleBlock}
+NORM = {"clip": schema.NormClip, "clip.value": 1.0}
+CONSTANT = {"scheduler": schema.DefaultScheduler, "clip": schema.NoClip}
+WARMUP = {
+    "scheduler": schema.WarmupCosineScheduler,
+    "scheduler.warmup_epochs": 5,
+    "scheduler.min_ratio": 0.05,
+    "clip": schema.NoClip,
+}
+
+# The published table of arms: a class is the kind of the node, anything else its value.
+ARMS: dict[str, dict[str, Any]] = {
+    "control": CONTROL | CONSTANT | NORM | {"optimizer.lr": 1e-3},
+    "agc": CONTROL
+    | CONSTANT
+    | {"optimizer.lr": 1e-3, "clip": schema.AgcClip, "clip.value": 0.01, "clip.eps": 1e-3},
+    "stable_zero_gamma": STABLE | CONSTANT | {"block": schema.ZeroGammaBlock, "optimizer.lr": 1e-3},
+    "stable": STABLE | CONSTANT | {"optimizer.lr": 1e-3, "model.block.layerscale_init": 1e-3},
+    "stable_warmup": STABLE | WARMUP | {"optimizer.lr": 5e-4},
+    "stable_lowlr": STABLE | CONSTANT | {"optimizer.lr": 2.5e-4},
+    "stable_warmup_lowlr": STABLE | WARMUP | {"optimizer.lr": 2.5e-4},
+    "stable_warmup_clip": STABLE | WARMUP | NORM | {"optimizer.lr": 5e-4, "clip.value": 0.5},
+    "stable_sgd": STABLE
+    | WARMUP
+    | {"optimizer": schema.SgdOptimizer, "optimizer.lr": 3e-4, "optimizer.momentum": 0.9},
+    "stable_adamw": STABLE
+    | WARMUP
+    | {"optimizer": schema.AdamWOptimizer, "optimizer.lr": 3e-4, "optimizer.weight_decay": 0.01},
+    "deep_control": CONTROL
+    | CONSTANT
+    | NORM
+    | {
+        "optimizer.lr": 1e-3,
+        "model.fno_blocks": 8,
+        "model.max_hidden_channels": 512,
+        "model.checkpoint_activations": True,
+    },
+    "deep6_control": CONTROL
+    | CONSTANT
+    | NORM
+    | {"optimizer.lr": 1e-3, "model.fno_blocks": 6, "model.max_hidden_channels": 512},
+    "plateau": CONTROL | CONSTANT | NORM | {"optimizer.lr": 1e-3, "scheduler": schema.PlateauScheduler},
+}
+
+SHARED = {
+    "seed": 20260128,
+    "model.hidden_channels": 32,
+    "model.modes": 12,
+    "model.inputs": schema.AmplitudeInput,
+    "loss": schema.MaeLoss,
+    "data.N": 64,
+    "data.gridsize": 1,
+    "data.batch_size": 16,
+    "data.nphotons": 1e9,
+    "data.set_phi": True,
+    "trainer.max_epochs": 20,
+}
+
+
+def at(config: Any, key: str) -> Any:
+    for name in ("model.block" if key == "block" else key).split("."):
+        config = getattr(config, name)
+    return config
+
+
+def differences(config: Any, expected: dict[str, Any]) -> dict[str, Any]:
+    found = {key: at(config, key) for key in expected}
+    kinds = {key: type(value) if is_dataclass(value) else value for key, value in found.items()}
+    return {key: kinds[key] for key in expected if kinds[key] != expected[key]}
+
+
+def test_every_arm_of_the_table_has_a_file() -> None:
+    assert {path.stem for path in (CONF / "arm").glob("*.yaml")} == set(ARMS)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_is_what_the_table_says(arm: str) -> None:
+    depth = {"model.fno_blocks": 4, "model.max_hidden_channels": None, "model.checkpoint_activations": False}
+    assert differences(settings(compose([f"+arm={arm}"])), SHARED | depth | ARMS[arm]) == {}
+
+
+def test_the_default_recipe() -> None:
+    config = settings(compose())
+    assert isinstance(config.model, schema.HybridModel)
+    assert isinstance(config.model.inputs, schema.BackprojectionInput)
+    assert isinstance(config.scheduler, schema.WarmupCosineScheduler)
+    assert config.data.name == "grid_lines_small"
+    assert config.run_dir == "outputs/default/default-seed0"
+
+
+def patterns(data: schema.GridLinesData, step_px: int) -> int:
+    return ((data.size - data.N) // step_px + 1) ** 2
+
+
+def test_grid_lines_is_the_published_benchmark() -> None:
+    data = settings(compose(["data=grid_lines"])).data
+    assert patterns(data, data.train_step_px) == 83**2
+    assert patterns(data, data.test_step_px) == 33**2
+
+
+def test_presets_differ_only_where_they_say() -> None:
+    full, small, tiny = (
+        settings(compose([f"data={name}"])).data
+        for name in ("grid_lines", "grid_lines_small", "grid_lines_tiny")
+    )
+
+    def changed(data: Any) -> set[str]:
+        return {f.name for f in fields(full) if getattr(full, f.name) != getattr(data, f.name)}
+
+    assert changed(small) == {"name", "train_step_px"}
+    assert patterns(small, small.train_step_px) == 676
+    assert changed(tiny) == {"name", "N", "size", "nlines", *(f"{s}_step_px" for s in SPLITS)}
+    assert patterns(tiny, tiny.train_step_px) < 100
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def test_a_measured_scan_brings_its_probe_unless_told_otherwise() -> None:
+    measured = ["data=measured", "data.path=scan.npz"]
+    config = settings(compose(measured))
+    assert isinstance(config.probe, schema.DatasetProbe)
+    assert config.data.layout.zero_frequency == "corner"
+    assert isinstance(settings(compose([*measured, "probe=aperture"])).probe, schema.ApertureProbe)
+    other = settings(compose([*measured, "data/layout=ptychopinn", "+arm=control"]))
+    assert other.data.layout.patterns_keys == ["diff3d", "diffraction"]
+    assert isinstance(other.probe, schema.DatasetProbe)
+
+
+def test_the_command_line_wins_over_an_arm() -> None:
+    overrides = ["data=grid_lines_tiny", "model/inputs=backprojection", "optimizer=sgd", "clip=agc"]
+    config = settings(
+        compose(["+arm=stable_warmup_clip", *overrides, "scheduler=exponential", "loss=poisson"])
+    )
+    expected = {
+        "data.N": 32,
+        "model.inputs": schema.BackprojectionInput,
+        "optimizer": schema.SgdOptimizer,
+        "optimizer.lr": 5e-4,
+        "clip": schema.AgcClip,
+        "clip.value": 0.01,
+        "scheduler": schema.ExponentialScheduler,
+        "loss": schema.PoissonLoss,
+    }
+    assert differences(config, expected) == {}
+    assert isinstance(settings(compose(["model=cnn", "+arm=stable"])).model, schema.CnnModel)
+
+
+def test_every_choice_of_every_group_composes() -> None:
+    sources = Sources.open()
+    choices = {group: sources.choices(group) for group in sources.groups() if "/" not in group}
+    for i in range(max(len(names) for names in choices.values())):
+        picked = {group: names[i % len(names)] for group, names in choices.items() if group != "arm"}
+        paths = [f"{g}.path=x.npz" for g, name in picked.items() if name in ("measured", "npz")]
+        probe = [] if picked["data"] == "measured" or picked["probe"] != "dataset" else ["probe=aperture"]
+        compose([*(f"{group}={name}" for group, name in picked.items()), *paths, *probe])
+    for i in range(3):
+        parts = [(g, sources.choices(g)) for g in ("model/block", "model/inputs")]
+        compose([f"{group}={names[i % len(names)]}" for group, names in parts])
+
+
+def test_every_setting_says_what_it_is() -> None:
+    kinds = [kind for kind in vars(schema).values() if is_dataclass(kind)]
+    assert len(kinds) > 25
+    assert all(field.metadata["help"] for kind in kinds for field in fields(kind))
+
+
+def test_composing_leaves_no_state_behind() -> None:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    compose(["+arm=control"])
+    assert not GlobalHydra.instance().is_initialized()
+    assert not HydraConfig.initialized()

@@ -1,0 +1,196 @@
+"""Whatever is wrong is told in one line: where, what, what is valid, and the nearest valid choice."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptychofno.config import compose, settings
+from ptychofno.config.errors import ConfigError, nearest
+from ptychofno.config.limits import expectation, violation
+
+
+def refusal(*overrides: str, config_dir: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as refused:
+        compose(overrides, config_dir=str(config_dir) if config_dir else None)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+LR = "expected a number > 0"
+BETA = "expected a number >= 0 and < 1"
+
+TYPED = {
+    # misspelt settings
+    "optimizer.lrr=1": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
+    "+optimizer.lrr=1": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
+    "optimizer={lrr: 1}": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
+    "optimiser.lr=1": "optimiser.lr: no such setting; did you mean optimizer.lr?",
+    "max_epochs=3": "max_epochs: no such setting; did you mean trainer.max_epochs?",
+    "sed=3": "sed: no such setting; did you mean seed?",
+    "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, weight_decay",
+    "scheduler.gamma=0.9": "scheduler.gamma: no such setting of the chosen scheduler; "
+    "it belongs to scheduler=exponential",
+    # wrong types
+    "optimizer.lr=fast": f"optimizer.lr=fast: {LR}",
+    "optimizer.lr=null": f"optimizer.lr=null: {LR}",
+    "optimizer.betas=[0.9,x]": f"optimizer.betas[1]=x: {BETA}",
+    "trainer.max_epochs=2.5": "trainer.max_epochs=2.5: expected an integer >= 1",
+    "enable_checkpointing=maybe": "enable_checkpointing=maybe: expected true or false",
+    "model.max_hidden_channels=x": "model.max_hidden_channels=x: expected an integer >= 1 or null",
+    # out of range
+    "optimizer.lr=-1": f"optimizer.lr=-1: {LR}",
+    "optimizer.lr=nan": "optimizer.lr=nan: expected a finite number > 0",
+    "optimizer.lr=inf": "optimizer.lr=inf: expected a finite number > 0",
+    "optimizer.betas=[0.9,1.5]": f"optimizer.betas[1]=1.5: {BETA}",
+    "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected a list of 2 numbers >= 0 and < 1",
+    "trainer.accelerator=gpuu": "trainer.accelerator=gpuu: expected one of auto, cpu, gpu; did you mean gpu?",
+    "run_dir=": "run_dir=: expected some text",
+    # groups and their choices
+    "optimizer=adamm": "optimizer=adamm: expected one of adam, adamw, sgd; did you mean adam?",
+    "optimizer=null": "optimizer=null: expected one of adam, adamw, sgd",
+    "model/block=layerscal": "model/block=layerscal: expected one of layerscale, ptycho, zero_gamma; "
+    "did you mean layerscale?",
+    "model/blok=ptycho": "model/blok=ptycho: no such group; did you mean model/block=ptycho?",
+    "optimizers=adam": "optimizers=adam: no such group; did you mean optimizer=adam?",
+    "+arms=stable": "+arms=stable: no such group; did you mean +arm=stable?",
+    "arms=stable": "arms=stable: no such group; did you mean +arm=stable?",
+    "model.block=5": "model.block=5: expected settings; a choice is written model/block=CHOICE",
+    # plus, tilde, grammar
+    "+optimizer.lr=1": "+optimizer.lr=1: optimizer.lr exists already; write optimizer.lr=1",
+    "+optimizer=sgd": "+optimizer=sgd: optimizer has a choice already; write optimizer=sgd",
+    "~optimizer": "~optimizer: a group needs a choice; expected one of adam, adamw, sgd",
+    "~optimizer.lr": "~optimizer.lr: a setting cannot be removed; give optimizer.lr a value instead",
+    "seed=1,2": "seed=1,2: several values need --multirun (-m); a list is written [a,b]",
+    "seed": "seed: cannot be read; write key=value, and quote what has special characters",
+    # missing, unresolvable, fixed
+    "data=measured": "data.path: needs a value: NPZ file of the scan",
+    "optimizer.lr=${nope}": f"optimizer.lr=${{nope}}: {LR}, but Interpolation key 'nope' not found",
+    "optimizer._target_=torch.optim.Adagrad": "optimizer._target_=torch.optim.Adagrad: "
+    "fixed to torch.optim.Adam by the chosen file",
+    "probe=dataset": "probe=dataset: only data=measured brings a probe; expected one of aperture, npz",
+}
+
+
+@pytest.mark.parametrize("override", TYPED)
+def test_typed_mistakes(override: str) -> None:
+    assert refusal(override) == TYPED[override]
+
+
+def test_mistakes_of_several_overrides() -> None:
+    assert refusal("model=cnn", "model/block=ptycho") == "model/block: model=cnn has no model/block"
+    assert refusal("+arm=agc", "+arm=control").endswith("several in turn by -m +arm=agc,control")
+    unknown = refusal("+arm=stabel")
+    assert unknown.startswith("arm=stabel: expected one of agc, control, ")
+    assert unknown.endswith("; did you mean stable?")
+
+
+def test_an_arm_needs_no_plus() -> None:
+    assert compose(["arm=control"]) == compose(["+arm=control"])
+
+
+GLOBAL = "# @package _global_\n"
+WITH_BASE = f"{GLOBAL}defaults: [control, _self_]\n"
+
+FILES = {
+    WITH_BASE + "optimizer: {lrr: 1}": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
+    WITH_BASE + "optimizers: {lr: 1}": "optimizers: no such setting; did you mean optimizer?",
+    WITH_BASE + "optimizer: {lr: fast}": f"optimizer.lr=fast: {LR}",
+    WITH_BASE + "optimizer: {betas: [0.9, x]}": f"optimizer.betas[1]=x: {BETA}",
+    WITH_BASE + "optimizer: {lr: -1}": f"optimizer.lr=-1: {LR}",
+    WITH_BASE + "optimizer: {lr: .nan}": "optimizer.lr=nan: expected a finite number > 0",
+    WITH_BASE + "optimizer: sgd": "optimizer=sgd: expected settings; a choice goes in the defaults list",
+    WITH_BASE + "clip: {eps: 1}": "clip.eps: no such setting of the chosen clip; it belongs to clip=agc",
+    GLOBAL
+    + "defaults: [control, override /optimizr: sgd]": "optimizr: no such group; did you mean optimizer?",
+    GLOBAL + "defaults: [control, override /clip: nrom]": "clip=nrom: expected one of agc, none, norm, "
+    "norm_tight, value; did you mean norm?",
+    GLOBAL + "defaults: [/optimizr: sgd]": "optimizr/sgd: no such group; did you mean optimizer?",
+    "defaults: [control, _self_]\noptimizer: {lr: 1}": 'expected "# @package _global_" as its first line',
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_mistakes_in_an_arm_file(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/arm").mkdir(parents=True)
+    (tmp_path / "mine/arm/new.yaml").write_text(content)
+    assert refusal("+arm=new", config_dir=tmp_path / "mine") == f"mine/arm/new.yaml: {FILES[content]}"
+
+
+def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
+    (tmp_path / "arm").mkdir()
+    file = tmp_path / "arm/new.yaml"
+    file.write_text(f"{GLOBAL}optimizer:\n  lr: [1\nseed: 3\n")
+    assert refusal("+arm=new", config_dir=tmp_path).startswith(f"{file}, line 4: expected")
+    file.write_text(f"{GLOBAL}optimizer:\n  lr: 1\n  lr: 2\n")
+    assert refusal("+arm=new", config_dir=tmp_path) == f"{file}, line 4: found duplicate key lr"
+
+
+def test_a_shipped_file_is_named_from_conf() -> None:
+    said = refusal("+arm=deep_control", "model=cnn")
+    assert said.startswith(
+        "conf/arm/deep_control.yaml: model.fno_blocks: no such setting of the chosen model"
+    )
+
+
+def test_a_file_is_not_blamed_for_what_was_typed() -> None:
+    assert refusal("+arm=control", "optimizer.lr=-2") == f"optimizer.lr=-2: {LR}"
+
+
+def test_a_block_of_ones_own(tmp_path: Path) -> None:
+    """A class that the schema does not know has keys that only the class can check."""
+    folder = tmp_path / "model/block"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: mine.Block\n_partial_: true\nwindow: 3\n")
+    cfg = compose(["model/block=mine", "model.block.window=5"], config_dir=str(tmp_path))
+    assert settings(cfg).model.block == {"_target_": "mine.Block", "_partial_": True, "window": 5}
+    assert refusal("model/block=mine", "model.block.windw=5", config_dir=tmp_path) == (
+        "model.block.windw: no such setting; did you mean model.block.window?"
+    )
+    (folder / "mine.yaml").write_text("_target_: mine.Block\n")
+    assert refusal("model/block=mine", config_dir=tmp_path).startswith(
+        "model.block._partial_=null: expected true"
+    )
+    (folder / "mine.yaml").write_text("window: 3\n")
+    assert refusal("model/block=mine", config_dir=tmp_path).startswith("model.block._target_: needs a value")
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert refusal(config_dir=tmp_path / "nowhere").endswith("nowhere: no such directory")
+
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(value=numbers, low=st.floats(-10, 10), high=st.floats(-10, 10))
+def test_limits_are_what_they_say(value: float, low: float, high: float) -> None:
+    finite = math.isfinite(value)
+    for limits, inside in (
+        ({"gt": low}, value > low),
+        ({"ge": low}, value >= low),
+        ({"lt": high}, value < high),
+        ({"le": high}, value <= high),
+        ({"ge": low, "lt": high}, low <= value < high),
+    ):
+        assert (violation(value, float, limits) is None) == (finite and inside)
+        assert (violation([0.0, value], list[float], limits) is None) == (
+            finite and inside and violation(0.0, float, limits) is None
+        )
+
+
+def test_expectations_read_as_sentences() -> None:
+    assert expectation(int | None, {"ge": 1}) == "expected an integer >= 1 or null"
+    assert expectation(list[str], {"length": (1, math.inf)}) == "expected a list of 1 or more texts"
+    assert expectation(list[str], {"length": (1, 2)}) == "expected a list of 1 to 2 texts"
+    assert violation(None, int | None, {"ge": 1}) is None
+
+
+@given(st.lists(st.text("abcdef", min_size=3), min_size=1, unique=True), st.data())
+def test_a_valid_choice_is_nearest_to_itself(choices: list[str], data: st.DataObject) -> None:
+    choice = data.draw(st.sampled_from(choices))
+    assert nearest(choice, choices) == choice

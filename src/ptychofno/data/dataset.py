@@ -1,0 +1,90 @@
+"""What a dataset is: diffraction amplitudes, where they were taken, and the probe.
+
+Shapes: n samples, C = gridsize**2 neighbouring patches per sample, N pattern size, (H, W) object.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+_MOMENT_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one purpose: training, validation or test."""
+
+    amplitude: np.ndarray
+    """Measured amplitude X, float32 (n, C, N, N), zero frequency at the centre (N // 2, N // 2)."""
+    positions_px: np.ndarray
+    """(row, col) of each patch's top-left pixel in object pixels, float64 (n, C, 2)."""
+    object_index: np.ndarray
+    """Which object of the split the sample scans, int64 (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.amplitude)
+
+
+@dataclass(frozen=True)
+class PtychoDataset:
+    """Everything training and evaluation know of a scan; the arrays may be read-only memory maps."""
+
+    name: str
+    key: str
+    probe: np.ndarray
+    """Illumination P, complex64 (N, N)."""
+    photon_scale: float
+    """s, so that counts = s**2 * X**2."""
+    mean_amplitude: float
+    """Mean of X over the training split."""
+    rms_amplitude: float
+    """sqrt(mean X**2) over the training split."""
+    train: Split
+    validation: Split
+    test: Split
+    test_objects: np.ndarray | None
+    """Ground truth of the test split, complex64 (k, H, W); None for measured data."""
+
+    @property
+    def N(self) -> int:
+        """Pattern and patch size in pixels."""
+        return self.probe.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """C, patches per sample."""
+        return self.train.amplitude.shape[1]
+
+    @property
+    def gridsize(self) -> int:
+        """g, with C = g * g."""
+        return math.isqrt(self.channels)
+
+    def scan(self) -> Split:
+        """What is stitched into an object.
+
+        For a simulation the test split; for a measured scan, which has one object and no truth,
+        every pattern in the order training, validation, test (copied into memory).
+        """
+        if self.test_objects is not None:
+            return self.test
+        splits = (self.train, self.validation, self.test)
+        return Split(
+            amplitude=np.concatenate([split.amplitude for split in splits]),
+            positions_px=np.concatenate([split.positions_px for split in splits]),
+            object_index=np.concatenate([split.object_index for split in splits]),
+        )
+
+
+def amplitude_moments(amplitude: np.ndarray) -> tuple[float, float]:
+    """(mean X, mean X**2) of an array (n, …), summed in double precision."""
+    total = squares = 0.0
+    for start in range(0, len(amplitude), _MOMENT_CHUNK):
+        chunk = amplitude[start : start + _MOMENT_CHUNK].astype(np.float64)
+        total += float(chunk.sum())
+        # Not a dot product: BLAS splits it over threads, and the last bits would follow their number.
+        squares += float(np.square(chunk).sum())
+    return total / amplitude.size, squares / amplitude.size

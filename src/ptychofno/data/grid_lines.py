@@ -1,0 +1,246 @@
+"""The grid-lines benchmark: random blurred lines, scanned on a raster, with photon noise.
+
+Shapes: k objects of (H, H) pixels, n samples, C = gridsize**2 patches per sample, N patch size.
+Every random draw belongs to a named stream of ``data.seed``, so that changing one split leaves
+the objects and the noise sequence of the others as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+
+import numpy as np
+import torch
+from scipy import ndimage
+from skimage.draw import line
+
+from ptychofno import physics
+from ptychofno.config.schema import GridLinesData
+from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
+
+_BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))
+"""(weight, sigma in pixels) of the Gaussians that turn lines into an object."""
+
+_CHUNK_PX = 2**19
+"""Diffraction pixels per chunk. Also the unit of a photon-noise stream: changing it changes the data."""
+
+
+class _Stream(IntEnum):
+    """What a random stream is for; the number is part of the data and must not change."""
+
+    TRAIN_OBJECT = 0
+    VALIDATION_OBJECT = 1
+    TEST_OBJECT = 2
+    TRAIN_PHOTONS = 3
+    VALIDATION_PHOTONS = 4
+    TEST_PHOTONS = 5
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """Objects and where they are illuminated, before any diffraction."""
+
+    objects: np.ndarray
+    """complex64 (k, H, H)"""
+    positions_px: np.ndarray
+    """int64 (n, C, 2), the same raster on every object"""
+    photons: _Stream
+
+
+def check_grid_lines(data: GridLinesData) -> None:
+    """Raise ValueError, naming the setting, where no raster of patches fits the object."""
+    reach = (data.gridsize - 1) * data.offset_px
+    needed = data.N + reach
+    if data.size < needed:
+        extent = f"patches of data.N={data.N} px"
+        if reach:
+            extent += f" with data.gridsize={data.gridsize}, data.offset_px={data.offset_px}"
+        raise ValueError(f"data.size={data.size} cannot hold {extent}; choose data.size >= {needed}")
+
+
+def simulate_grid_lines(data: GridLinesData, probe: np.ndarray, key: str) -> PtychoDataset:
+    """Simulate all the splits of the benchmark in memory.
+
+    Args:
+        data: the settings.
+        probe: illumination, complex64 (N, N).
+        key: identifies the result, see ``dataset_key``.
+
+    Raises ValueError where the settings leave no room for a scan, no line in an object, or no
+    photon in the training patterns.
+    """
+    check_grid_lines(data)
+    images = {
+        stream: np.stack([_lines_image(data, stream, index) for index in range(count)])
+        for stream, count in (
+            (_Stream.TRAIN_OBJECT, data.nimgs_train),
+            (_Stream.VALIDATION_OBJECT, 1),
+            (_Stream.TEST_OBJECT, data.nimgs_test),
+        )
+    }
+    train_positions = _sample_positions(data, data.train_step_px)
+    divisor = _mean_patch_maximum(images[_Stream.TRAIN_OBJECT], train_positions, data.N)
+
+    def scan(object_stream: _Stream, positions_px: np.ndarray, photons: _Stream) -> _Scan:
+        objects = [_object_from(image, divisor, data.set_phi) for image in images[object_stream]]
+        return _Scan(np.stack(objects), positions_px, photons)
+
+    train_scan = scan(_Stream.TRAIN_OBJECT, train_positions, _Stream.TRAIN_PHOTONS)
+    validation_positions = _sample_positions(data, data.validation_step_px)
+    validation_scan = scan(_Stream.VALIDATION_OBJECT, validation_positions, _Stream.VALIDATION_PHOTONS)
+    test_positions = _sample_positions(data, data.test_step_px)
+    test_scan = scan(_Stream.TEST_OBJECT, test_positions, _Stream.TEST_PHOTONS)
+
+    scale = physics.photon_scale(_mean_exit_intensity(train_scan, probe), data.nphotons)
+    with _worker_threads() as pool:
+        measure = partial(_measure, probe=torch.from_numpy(probe), scale=scale, seed=data.seed, pool=pool)
+        train, validation, test = measure(train_scan), measure(validation_scan), measure(test_scan)
+    mean, mean_square = amplitude_moments(train.amplitude)
+    if mean == 0:
+        raise ValueError(
+            f"data.nphotons={data.nphotons:g} leaves no photon in any training pattern; choose more"
+        )
+    return PtychoDataset(
+        name=data.name,
+        key=key,
+        probe=probe,
+        photon_scale=scale,
+        mean_amplitude=mean,
+        rms_amplitude=mean_square**0.5,
+        train=train,
+        validation=validation,
+        test=test,
+        test_objects=test_scan.objects,
+    )
+
+
+# --- objects ---------------------------------------------------------------------------------
+
+
+def _lines_image(data: GridLinesData, stream: _Stream, index: int) -> np.ndarray:
+    """The unnormalised image a, float64 (size, size): blurred random lines.
+
+    Lines are drawn and blurred on a canvas of twice the size, so that the object, cut from its
+    centre, is as dense at its border as in its middle.
+    """
+    rng = _generator(data.seed, stream, index)
+    canvas_size = 2 * data.size
+    canvas = np.zeros((canvas_size, canvas_size))
+    for row0, col0, row1, col1 in rng.integers(0, canvas_size, size=(data.nlines, 4)).tolist():
+        canvas[line(row0, col0, row1, col1)] = 1
+    margin = data.size // 2
+    centre = slice(margin, margin + data.size)
+    image = sum(weight * ndimage.gaussian_filter(canvas, sigma)[centre, centre] for weight, sigma in _BLURS)
+    assert isinstance(image, np.ndarray)
+    if not image.any():
+        raise ValueError(
+            f"data.nlines={data.nlines} with data.seed={data.seed} leaves an object without any line;"
+            " choose more lines"
+        )
+    return image
+
+
+def _object_from(image: np.ndarray, divisor: float, set_phi: bool) -> np.ndarray:
+    """Complex transmission, complex64 (H, H), of an unnormalised image a.
+
+    Amplitude a / divisor; phase pi tanh((a - max a / 2) / (3 mean a)), or 0 without ``set_phi``.
+    """
+    phase = np.pi * np.tanh((image - image.max() / 2) / (3 * image.mean())) if set_phi else 0.0
+    return (image / divisor * np.exp(1j * phase)).astype(np.complex64)
+
+
+def _mean_patch_maximum(images: np.ndarray, positions_px: np.ndarray, N: int) -> float:
+    """Mean over all scanned patches of the largest value in the patch; images (k, H, H)."""
+    rows, cols = positions_px.reshape(-1, 2).T
+    # The window of the filter is centred; its origin moves it to start at the pixel itself.
+    maxima = [ndimage.maximum_filter(image, size=N, origin=-(N // 2))[rows, cols] for image in images]
+    return float(np.mean(maxima))
+
+
+# --- scan ------------------------------------------------------------------------------------
+
+
+def _sample_positions(data: GridLinesData, step_px: int) -> np.ndarray:
+    """Raster positions of the C neighbouring patches of every sample, int64 (n, C, 2).
+
+    The patches of a sample stand ``offset_px`` apart, row-major from its first one.
+    """
+    reach = (data.gridsize - 1) * data.offset_px
+    first = physics.raster_positions(data.size, data.N, step_px, reach).numpy()
+    steps = np.arange(data.gridsize) * data.offset_px
+    neighbours = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    return first[:, None, :] + neighbours
+
+
+def _mean_exit_intensity(scan: _Scan, probe: np.ndarray) -> float:
+    """sum |P O|^2 per patch, averaged over the scan.
+
+    For all positions at once this is the correlation of |O|^2 with |P|^2.
+    """
+    rows, cols = scan.positions_px.reshape(-1, 2).T
+    shape = scan.objects.shape[1:]
+    illumination = np.abs(probe.astype(np.complex128)) ** 2
+    illumination_spectrum = np.fft.rfft2(illumination, s=shape).conj()
+    intensities = []
+    for obj in scan.objects:
+        spectrum = np.fft.rfft2(np.abs(obj.astype(np.complex128)) ** 2)
+        intensities.append(np.fft.irfft2(spectrum * illumination_spectrum, s=shape)[rows, cols])
+    return float(np.mean(intensities))
+
+
+# --- diffraction and photons -----------------------------------------------------------------
+
+
+def _measure(scan: _Scan, *, probe: torch.Tensor, scale: float, seed: int, pool: ThreadPoolExecutor) -> Split:
+    """Diffract every patch and count photons: X = sqrt(Poisson(s^2 A^2)) / s."""
+    samples, channels, _ = scan.positions_px.shape
+    N = probe.shape[-1]
+    amplitude = np.empty((len(scan.objects), samples, channels, N, N), np.float32)
+    chunk = max(1, _CHUNK_PX // (channels * N * N))
+    positions_px = torch.from_numpy(scan.positions_px)
+
+    def fill(object_index: int, chunk_index: int) -> None:
+        here = slice(chunk_index * chunk, (chunk_index + 1) * chunk)
+        obj = torch.from_numpy(scan.objects[object_index])
+        patches = physics.extract_patches(obj, positions_px[here].reshape(-1, 2), N)
+        expected = physics.diffraction_amplitude(patches, probe).numpy().astype(np.float64)
+        counts = _generator(seed, scan.photons, object_index, chunk_index).poisson(
+            np.square(scale * expected)
+        )
+        amplitude[object_index, here] = (np.sqrt(counts) / scale).reshape(-1, channels, N, N)
+
+    jobs = [(obj, index) for obj in range(len(scan.objects)) for index in range(-(-samples // chunk))]
+    for _ in pool.map(fill, *zip(*jobs, strict=True)):
+        pass
+    count = len(scan.objects)
+    return Split(
+        amplitude=amplitude.reshape(-1, channels, N, N),
+        positions_px=np.tile(scan.positions_px.astype(np.float64), (count, 1, 1)),
+        object_index=np.repeat(np.arange(count, dtype=np.int64), samples),
+    )
+
+
+@contextmanager
+def _worker_threads() -> Iterator[ThreadPoolExecutor]:
+    """As many workers as torch has threads, each computing on one thread.
+
+    One thread per chunk keeps both cores busy in the photon counting, and makes a chunk's bits
+    independent of how many threads there are: torch splits an array over threads, and the
+    vectorised and the remaining elements of each part may round differently.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _generator(seed: int, stream: _Stream, *index: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), *index)))

@@ -1,0 +1,208 @@
+"""Measured scans: diffraction patterns, probe and positions from an NPZ file.
+
+Shapes: n patterns of (N, N) pixels. The file says nothing about its conventions, so the layout
+(names, counts or amplitudes, place of the zero frequency) is declared, and what can be checked
+against the data is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ptychofno.config.schema import ApertureProbe, DatasetProbe, MeasuredData, MeasuredLayout, NpzProbe
+from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
+from ptychofno.data.npz import NpzArchive, first_index, require_finite
+from ptychofno.data.probe import make_probe, read_probe
+
+_CONTRADICTION = 0.05
+"""How clearly a pattern must be brighter away from the declared zero frequency to be refused."""
+
+_SPARSEST = 4.0
+"""Largest believable distance of neighbouring positions in pattern sizes; beyond it the unit is not px."""
+
+
+def read_measured(
+    data: MeasuredData, probe: ApertureProbe | NpzProbe | DatasetProbe, key: str
+) -> PtychoDataset:
+    """Read a scan and hold out patterns for validation and test.
+
+    Pattern i validates when i % h == 0 and tests when i % h == h // 2, h = ``held_out_every``;
+    the others train. X is sqrt(counts), or the file's amplitudes as they are; the photon scale
+    is 1 in both cases, which for amplitudes assumes that X**2 are counts. The probe is scaled
+    to sum |P|^2 = mean sum X^2 of the training patterns, so that an object of modulus 1
+    explains the mean intensity. Positions are shifted to start at 0.
+
+    Args:
+        data: the file and its layout.
+        probe: ``DatasetProbe`` takes the probe of the file.
+        key: identifies the result, see ``dataset_key``.
+
+    Raises ValueError with one line naming file, array and index of whatever is unusable.
+    """
+    check_measured(data)
+    layout = data.layout
+    with NpzArchive(data.path, "data.path") as archive:
+        patterns = _read_patterns(archive, layout, data)
+        count, N, _ = patterns.shape
+        positions_px = _read_positions(archive, layout, count, N)
+        if isinstance(probe, DatasetProbe):
+            illumination = read_probe(archive, layout.probe_key, "data.layout.probe_key", N)
+        else:
+            illumination = make_probe(probe, N)
+
+    index = np.arange(count)
+    every = data.held_out_every
+    validates, tests = index % every == 0, index % every == every // 2
+
+    def split(members: np.ndarray) -> Split:
+        return Split(
+            amplitude=patterns[members][:, None],
+            positions_px=positions_px[members][:, None],
+            object_index=np.zeros(int(members.sum()), np.int64),
+        )
+
+    train = split(~(validates | tests))
+    mean, mean_square = amplitude_moments(train.amplitude)
+    if mean == 0:
+        raise ValueError(f"data.path={data.path}: every training pattern is dark; expected diffraction")
+    energy = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
+    return PtychoDataset(
+        name=data.name,
+        key=key,
+        probe=(illumination * np.sqrt(mean_square * N * N / energy)).astype(np.complex64),
+        photon_scale=1.0,
+        mean_amplitude=mean,
+        rms_amplitude=mean_square**0.5,
+        train=train,
+        validation=split(validates),
+        test=split(tests),
+        test_objects=None,
+    )
+
+
+def check_measured(data: MeasuredData) -> None:
+    """Raise ValueError, naming the setting, for what a measured scan cannot have."""
+    if data.gridsize != 1:
+        raise ValueError(
+            f"data.gridsize={data.gridsize} needs a raster of neighbours; measured scans take data.gridsize=1"
+        )
+
+
+# --- patterns --------------------------------------------------------------------------------
+
+
+def _read_patterns(archive: NpzArchive, layout: MeasuredLayout, data: MeasuredData) -> np.ndarray:
+    """Amplitudes X, float32 (n, N, N), zero frequency at the centre."""
+    key = next((name for name in layout.patterns_keys if name in archive.keys), None)
+    if key is None:
+        raise archive.missing(list(layout.patterns_keys), "data.layout.patterns_keys")
+    patterns = archive.array(key, "data.layout.patterns_keys")
+    while patterns.ndim > 3 and patterns.shape[0] == 1:
+        patterns = patterns[0]
+    _check_pattern_shape(patterns.shape, f"{archive.source}: patterns '{key}'", data)
+    if np.iscomplexobj(patterns):
+        raise ValueError(f"{archive.source}: '{key}' is {patterns.dtype}; expected real {layout.quantity}")
+    require_finite(patterns, archive.source, key)
+    negative = patterns < 0
+    if negative.any():
+        raise ValueError(
+            f"{archive.source}: '{key}'{first_index(negative)} is {patterns[negative][0]};"
+            f" expected {layout.quantity} >= 0 ({int(negative.sum())} of {patterns.size} are negative)"
+        )
+    amplitude = (np.sqrt(patterns) if layout.quantity == "counts" else patterns).astype(np.float32)
+    require_finite(amplitude, archive.source, key)
+    _check_zero_frequency(amplitude, layout.zero_frequency, f"{archive.source}: '{key}'")
+    return np.fft.fftshift(amplitude, axes=(1, 2)) if layout.zero_frequency == "corner" else amplitude
+
+
+def _check_pattern_shape(shape: tuple[int, ...], where: str, data: MeasuredData) -> None:
+    if len(shape) != 3 or shape[1] != shape[2]:
+        hint = ""
+        if len(shape) == 3 and shape[0] == shape[1]:
+            hint = "; move the last axis to the front"
+        raise ValueError(f"{where} have shape {shape}; expected (n, N, N){hint}")
+    count, N, _ = shape
+    if N % 2:
+        raise ValueError(f"{where} have {N} x {N} pixels; expected an even number, such as {N - 1}")
+    if data.N is not None and data.N != N:
+        raise ValueError(f"data.N={data.N}, but {where} have {N} x {N} pixels; choose data.N={N} or null")
+    needed = max(3, data.held_out_every // 2 + 1)
+    if count < needed:
+        raise ValueError(
+            f"{where} are {count}; data.held_out_every={data.held_out_every} needs {needed} or more"
+        )
+
+
+def _check_zero_frequency(amplitude: np.ndarray, declared: str, where: str) -> None:
+    """Raise ValueError when the patterns are clearly brighter around the other place.
+
+    Measured is the mean city-block distance of the light from the centre: half the pattern size
+    for an even illumination, less for light around the centre (a disc, or a ring as well),
+    more for light around the corner. Amplitudes, because one hot pixel could outweigh all counts.
+    """
+    mean_pattern = amplitude.mean(axis=0, dtype=np.float64)
+    total = mean_pattern.sum()
+    if total == 0:
+        raise ValueError(f"{where} is dark everywhere; expected diffraction")
+    N = mean_pattern.shape[0]
+    from_centre = np.abs(np.arange(N) - N // 2)
+    distance = float((mean_pattern * (from_centre[:, None] + from_centre[None, :])).sum() / total)
+    centredness = 1 - distance / (N / 2)
+    evidence = centredness if declared == "centre" else -centredness
+    if evidence < -_CONTRADICTION:
+        other = "corner" if declared == "centre" else "centre"
+        raise ValueError(
+            f"data.layout.zero_frequency={declared} contradicts the data: {where} is brightest around"
+            f" the {other}; choose {other}"
+        )
+
+
+# --- positions -------------------------------------------------------------------------------
+
+
+def _read_positions(archive: NpzArchive, layout: MeasuredLayout, count: int, N: int) -> np.ndarray:
+    """(row, col) of every patch, float64 (n, 2), smallest row and col 0; fractions are kept."""
+    keys = list(layout.positions_keys)
+    if len(keys) == 1:
+        positions_px = _read_coordinates(archive, keys[0], (count, 2))
+    elif len(keys) == 2:
+        positions_px = np.stack([_read_coordinates(archive, key, (count,)) for key in keys], axis=1)
+    else:
+        raise ValueError(
+            f"data.layout.positions_keys={keys} has {len(keys)} entries;"
+            " expected one key of (row, col) pairs, or the keys of rows and of columns"
+        )
+    positions_px -= positions_px.min(axis=0)
+    _check_unit(positions_px, N, f"{archive.source}: positions {', '.join(repr(key) for key in keys)}")
+    return positions_px
+
+
+def _read_coordinates(archive: NpzArchive, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = archive.array(key, "data.layout.positions_keys")
+    if np.iscomplexobj(array):
+        raise ValueError(f"{archive.source}: '{key}' is {array.dtype}; expected real positions in pixels")
+    trimmed = array
+    while trimmed.ndim > len(shape) and trimmed.shape[0] == 1:
+        trimmed = trimmed[0]
+    if trimmed.ndim == 2 and len(shape) == 1 and trimmed.shape[1] == 1:
+        trimmed = trimmed[:, 0]
+    if trimmed.shape != shape:
+        raise ValueError(
+            f"{archive.source}: '{key}' has shape {array.shape}; expected {shape}, one entry per pattern"
+        )
+    require_finite(trimmed, archive.source, key)
+    return trimmed.astype(np.float64)
+
+
+def _check_unit(positions_px: np.ndarray, N: int, where: str) -> None:
+    """Raise ValueError where the positions can hardly be object pixels (but metres, say)."""
+    span = float(positions_px.max())
+    if span < 1:
+        raise ValueError(f"{where} span only {span:.3g}; expected object pixels, 1 or more")
+    neighbour = float(np.median(cKDTree(positions_px).query(positions_px, k=2)[0][:, 1]))
+    if neighbour > _SPARSEST * N:
+        raise ValueError(
+            f"{where} lie {neighbour:.3g} apart (median nearest neighbour) for patterns of {N} px;"
+            " expected object pixels"
+        )

@@ -1,0 +1,103 @@
+"""Reading single arrays out of NPZ files that a user brings, with errors that name the way out."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+import zlib
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+class NpzArchive:
+    """An NPZ file opened without pickle; a context manager.
+
+    Args:
+        path: the file.
+        setting: the setting that named it, such as ``data.path``; starts every message.
+
+    Raises ValueError where the file is missing or no NPZ archive.
+    """
+
+    def __init__(self, path: str, setting: str) -> None:
+        self.source = f"{setting}={path}"
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise ValueError(f"{self.source}: no such file; expected an NPZ file")
+        try:
+            # numpy takes any other file for a pickle, and would say so.
+            if not zipfile.is_zipfile(file):
+                raise ValueError("another format, or cut short")
+            archive = np.load(file, allow_pickle=False)
+        except _UNREADABLE as error:
+            raise ValueError(f"{self.source}: not a readable NPZ file ({_one_line(error)})") from error
+        self._archive = archive
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of the arrays in the file."""
+        return list(self._archive.files)
+
+    def array(self, key: str, setting: str) -> np.ndarray:
+        """The numeric array under ``key``, which ``setting`` asked for.
+
+        Raises ValueError for a missing key (naming the nearest one), pickled objects, text,
+        and a damaged file.
+        """
+        if key not in self.keys:
+            raise self.missing([key], setting)
+        try:
+            array = self._archive[key]
+        except _UNREADABLE as error:
+            if "allow_pickle" in str(error):
+                raise ValueError(
+                    f"{self.source}: '{key}' holds pickled objects, which are refused; save a numeric array"
+                ) from error
+            raise ValueError(f"{self.source}: '{key}' is damaged ({_one_line(error)})") from error
+        if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
+            kind = getattr(array, "dtype", "no array")
+            raise ValueError(f"{self.source}: '{key}' is {kind}; expected numbers")
+        return array
+
+    def missing(self, keys: list[str], setting: str) -> ValueError:
+        """The error for a file that has none of ``keys``."""
+        wanted = " or ".join(f"'{key}'" for key in keys)
+        available = ", ".join(f"'{key}'" for key in self.keys) or "none"
+        nearest = max(self.keys, key=lambda name: max(_similarity(name, key) for key in keys), default=None)
+        hint = f"; nearest: '{nearest}'" if nearest is not None else ""
+        return ValueError(f"{self.source}: no array {wanted} ({setting}); available: {available}{hint}")
+
+    def __enter__(self) -> NpzArchive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._archive.close()
+
+
+def first_index(mask: np.ndarray) -> str:
+    """The first true entry of ``mask`` as an index a user can type, such as ``[3, 17, 5]``."""
+    return str([int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape)])
+
+
+def require_finite(array: np.ndarray, source: str, key: str) -> None:
+    """Raise ValueError naming the first NaN or infinite entry."""
+    broken = ~np.isfinite(array)
+    if broken.any():
+        raise ValueError(
+            f"{source}: '{key}'{first_index(broken)} is {array[broken][0]}; expected finite values"
+            f" ({int(broken.sum())} of {array.size} are not)"
+        )
+
+
+def _similarity(first: str, second: str) -> float:
+    return difflib.SequenceMatcher(None, first, second).ratio()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

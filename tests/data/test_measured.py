@@ -1,0 +1,309 @@
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ptychofno import physics
+from ptychofno.config.schema import ApertureProbe, DatasetProbe, MeasuredData, MeasuredLayout, NpzProbe
+from ptychofno.data import PtychoDataset, dataset_key, load_dataset
+from ptychofno.data.measured import read_measured
+
+N, COUNT = 16, 24
+TIKE = MeasuredLayout(
+    patterns_keys=["data"],
+    quantity="counts",
+    zero_frequency="corner",
+    probe_key="probe",
+    positions_keys=["scan"],
+)
+PTYCHOPINN = MeasuredLayout(
+    patterns_keys=["diff3d", "diffraction"],
+    quantity="amplitude",
+    zero_frequency="centre",
+    probe_key="probeGuess",
+    positions_keys=["ycoords", "xcoords"],
+)
+
+
+def settings(path: Path, layout: MeasuredLayout, **changes: object) -> MeasuredData:
+    data = MeasuredData(
+        name="scan",
+        cache_dir=str(path.parent / "datasets"),
+        batch_size=8,
+        drop_last=False,
+        gridsize=1,
+        path=str(path),
+        N=None,
+        held_out_every=6,
+        layout=layout,
+    )
+    return replace(data, **changes)
+
+
+@pytest.fixture(scope="module")
+def scan() -> dict[str, np.ndarray]:
+    """A simulated measurement: centred counts, the probe that made them, fractional positions."""
+    rng = np.random.default_rng(5)
+    axis = np.arange(N) - N / 2
+    probe = np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / 18 + 0.2j * axis[:, None]).astype(
+        np.complex64
+    )
+    positions = rng.uniform(0, 20, size=(COUNT, 2))
+    obj = torch.polar(
+        torch.from_numpy(rng.uniform(0.5, 1, (40, 40))), torch.from_numpy(rng.uniform(0, 1, (40, 40)))
+    ).to(torch.complex64)
+    patches = physics.extract_patches(obj, torch.from_numpy(positions), N)
+    amplitude = physics.diffraction_amplitude(patches, torch.from_numpy(probe)).numpy()
+    counts = rng.poisson(100 * amplitude**2).astype(np.float32)
+    return {"counts": counts, "probe": probe, "positions": positions}
+
+
+def tike_file(path: Path, scan: dict[str, np.ndarray], /, **changes: np.ndarray) -> MeasuredData:
+    arrays = {
+        "data": np.fft.ifftshift(scan["counts"], axes=(1, 2))[None],
+        "probe": scan["probe"][None, None, None, None],
+        "scan": (scan["positions"] - 10)[None].astype(np.float32),
+    }
+    np.savez(path, **(arrays | changes))
+    return settings(path, TIKE)
+
+
+def ptychopinn_file(path: Path, scan: dict[str, np.ndarray], key: str = "diff3d") -> MeasuredData:
+    rows, cols = scan["positions"].T + 3
+    arrays = {key: np.sqrt(scan["counts"]), "probeGuess": scan["probe"], "xcoords": cols, "ycoords": rows}
+    np.savez(path, **arrays, objectGuess=np.ones((4, 4), complex))
+    return settings(path, PTYCHOPINN)
+
+
+def read(data: MeasuredData) -> PtychoDataset:
+    return read_measured(data, DatasetProbe(), "key")
+
+
+# --- both layouts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["tike", "diff3d", "diffraction"])
+def test_both_layouts_give_the_same_centred_amplitudes(tmp_path, scan, layout):
+    path = tmp_path / "scan.npz"
+    dataset = read(tike_file(path, scan) if layout == "tike" else ptychopinn_file(path, scan, layout))
+    index = np.arange(COUNT)
+    members = {"validation": index % 6 == 0, "test": index % 6 == 3}
+    members["train"] = ~(members["validation"] | members["test"])
+    shifted = scan["positions"] - scan["positions"].min(axis=0)
+    for name, member in members.items():
+        split = getattr(dataset, name)
+        np.testing.assert_allclose(split.amplitude[:, 0] ** 2, scan["counts"][member], rtol=1e-5)
+        np.testing.assert_allclose(split.positions_px[:, 0], shifted[member], atol=1e-5)
+        assert (split.amplitude.dtype, split.positions_px.dtype) == (np.float32, np.float64)
+        assert split.object_index.dtype == np.int64 and not split.object_index.any()
+    assert len(dataset.train) == 16 and len(dataset.validation) == len(dataset.test) == 4
+    assert dataset.test_objects is None and dataset.photon_scale == 1.0
+    assert (dataset.N, dataset.gridsize) == (N, 1)
+
+
+def test_first_of_several_pattern_keys_counts(tmp_path, scan):
+    path = tmp_path / "scan.npz"
+    data = ptychopinn_file(path, scan)
+    with np.load(path) as archive:
+        np.savez(path, **dict(archive), diffraction=np.ones(3))
+    assert len(read(data).train) == 16
+
+
+def test_probe_explains_the_mean_training_intensity(tmp_path, scan):
+    dataset = read(tike_file(tmp_path / "scan.npz", scan))
+    energy = np.square(np.abs(dataset.probe)).sum()
+    intensity = np.square(dataset.train.amplitude.astype(np.float64)).sum(axis=(1, 2, 3)).mean()
+    assert energy == pytest.approx(intensity, rel=1e-5)
+    # Only its scale: shape and phase are the file's.
+    ratio = dataset.probe / scan["probe"]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+    assert ratio[0, 0].real > 0
+    amplitude = dataset.train.amplitude.astype(np.float64)
+    assert dataset.mean_amplitude == pytest.approx(amplitude.mean(), rel=1e-12)
+    assert dataset.rms_amplitude == pytest.approx(np.sqrt(np.square(amplitude).mean()), rel=1e-12)
+
+
+def test_scan_returns_every_pattern_in_order_of_the_splits(tmp_path, scan):
+    dataset = read(tike_file(tmp_path / "scan.npz", scan))
+    whole = dataset.scan()
+    assert len(whole) == COUNT and len(whole.object_index) == COUNT
+    parts = (dataset.train, dataset.validation, dataset.test)
+    np.testing.assert_array_equal(whole.amplitude, np.concatenate([part.amplitude for part in parts]))
+    np.testing.assert_array_equal(whole.positions_px, np.concatenate([part.positions_px for part in parts]))
+    np.testing.assert_allclose(whole.positions_px.min(axis=(0, 1)), 0)
+
+
+@pytest.mark.parametrize(("every", "count"), [(3, 3), (3, 7), (4, 9), (7, 24), (46, 24)])
+def test_every_pattern_belongs_to_one_split(tmp_path, scan, every, count):
+    data = tike_file(
+        tmp_path / "scan.npz",
+        scan,
+        data=np.fft.ifftshift(scan["counts"], axes=(1, 2))[:count],
+        scan=scan["positions"][:count],
+    )
+    dataset = read(replace(data, held_out_every=every))
+    assert min(len(dataset.train), len(dataset.validation), len(dataset.test)) >= 1
+    found = sorted(map(tuple, dataset.scan().positions_px[:, 0]))
+    expected = scan["positions"][:count] - scan["positions"][:count].min(axis=0)
+    np.testing.assert_allclose(found, sorted(map(tuple, expected)))
+
+
+def test_probe_may_come_from_elsewhere(tmp_path, scan):
+    data = tike_file(tmp_path / "scan.npz", scan)
+    np.savez(tmp_path / "probe.npz", mine=7 * scan["probe"])
+    other = read_measured(data, NpzProbe(path=str(tmp_path / "probe.npz"), key="mine"), "key")
+    np.testing.assert_allclose(other.probe, read(data).probe, rtol=1e-5)
+    aperture = ApertureProbe(diameter=0.5, edge_width=0.4, defocus_rad=0.0)
+    assert read_measured(data, aperture, "key").probe.shape == (N, N)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.float64])
+def test_counts_of_any_real_type_are_read(tmp_path, scan, dtype):
+    patterns = np.fft.ifftshift(scan["counts"], axes=(1, 2)).astype(dtype)
+    dataset = read(tike_file(tmp_path / "scan.npz", scan, data=patterns))
+    np.testing.assert_allclose(dataset.validation.amplitude[:, 0] ** 2, scan["counts"][::6], rtol=1e-5)
+
+
+# --- cache -----------------------------------------------------------------------------------
+
+
+def test_measured_data_go_through_the_cache(tmp_path, scan, caplog):
+    caplog.set_level(logging.INFO, logger="ptychofno.data")
+    data = tike_file(tmp_path / "scan.npz", scan)
+    first, second = load_dataset(data, DatasetProbe()), load_dataset(data, DatasetProbe())
+    assert sum(message.startswith("reading") for message in caplog.messages) == 1
+    assert first.key == second.key and second.test_objects is None
+    np.testing.assert_array_equal(first.train.amplitude, second.train.amplitude)
+    assert len(second.scan()) == COUNT
+
+
+def test_key_follows_content_and_layout_but_not_the_path(tmp_path, scan):
+    data = tike_file(tmp_path / "scan.npz", scan)
+    key = dataset_key(data, DatasetProbe())
+    moved = tmp_path / "moved.npz"
+    moved.write_bytes(Path(data.path).read_bytes())
+    assert dataset_key(replace(data, path=str(moved)), DatasetProbe()) == key
+    for change in (
+        {"layout": replace(TIKE, zero_frequency="centre")},
+        {"layout": replace(TIKE, positions_keys=["other"])},
+        {"held_out_every": 7},
+    ):
+        assert dataset_key(replace(data, **change), DatasetProbe()) != key
+    other = tike_file(moved, scan, scan=scan["positions"] + 1)
+    assert dataset_key(other, DatasetProbe()) != key
+
+
+# --- zero frequency --------------------------------------------------------------------------
+
+
+def ring(radius: float, width: float = 0.7) -> np.ndarray:
+    axis = np.arange(N) - N // 2
+    distance = np.hypot(axis[:, None], axis[None, :])
+    pattern = 1000 * np.exp(-((distance - radius) ** 2) / (2 * width**2))
+    return np.broadcast_to(pattern, (COUNT, N, N))
+
+
+@pytest.mark.parametrize("radius", [0, 2, 4, 5.5])
+@pytest.mark.parametrize("place", ["centre", "corner"])
+def test_declared_zero_frequency_is_checked_against_the_data(tmp_path, scan, radius, place):
+    patterns = ring(radius)
+    if place == "corner":
+        patterns = np.fft.ifftshift(patterns, axes=(1, 2))
+    data = tike_file(tmp_path / "scan.npz", scan, data=patterns)
+    dataset = read(replace(data, layout=replace(TIKE, zero_frequency=place)))
+    np.testing.assert_allclose(dataset.test.amplitude[0, 0] ** 2, ring(radius)[0], rtol=1e-4, atol=1e-6)
+    wrong = {"centre": "corner", "corner": "centre"}[place]
+    with pytest.raises(ValueError, match=rf"zero_frequency={wrong} contradicts the data.*choose {place}$"):
+        read(replace(data, layout=replace(TIKE, zero_frequency=wrong)))
+
+
+def test_hot_pixel_does_not_move_the_zero_frequency(tmp_path, scan):
+    patterns = np.fft.ifftshift(scan["counts"], axes=(1, 2))
+    patterns[:, N // 2, N // 2] = scan["counts"].sum(axis=(1, 2)).max()
+    read(tike_file(tmp_path / "scan.npz", scan, data=patterns))
+
+
+# --- refused ---------------------------------------------------------------------------------
+
+
+def breaking(index: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(array: np.ndarray) -> np.ndarray:
+        array = np.array(array)
+        array[index] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("data", breaking((3, 1, 2), np.nan), r"'data'\[3, 1, 2\] is nan; expected finite"),
+        ("data", breaking((3, 1, 2), np.inf), r"'data'\[3, 1, 2\] is inf; expected finite"),
+        ("data", breaking((4, 0, 2), -2), r"'data'\[4, 0, 2\] is -2.0; expected counts >= 0"),
+        ("data", lambda patterns: patterns + 0j, r"'data' is complex64; expected real counts"),
+        ("data", lambda patterns: np.array([patterns, 1], dtype=object), r"'data' holds pickled objects"),
+        ("data", lambda _: np.array(["a", "b"]), r"'data' is <U1; expected numbers"),
+        ("data", lambda patterns: patterns[0], r"shape \(16, 16\); expected \(n, N, N\)"),
+        ("data", lambda patterns: patterns[:, :14], r"shape \(24, 14, 16\); expected \(n, N, N\)"),
+        ("data", lambda patterns: np.moveaxis(patterns, 0, 2), r"move the last axis to the front"),
+        ("data", lambda patterns: np.stack([patterns, patterns]), r"shape \(2, 24, 16, 16\)"),
+        ("data", lambda patterns: patterns[:, 1:, 1:], r"15 x 15 pixels; expected an even number"),
+        ("data", lambda patterns: patterns[:3], r"are 3; data\.held_out_every=6 needs 4 or more"),
+        ("data", lambda patterns: 0 * patterns, r"'data' is dark everywhere"),
+        ("scan", breaking((5, 1), np.nan), r"'scan'\[5, 1\] is nan"),
+        ("scan", lambda positions: positions + 0j, r"'scan' is complex128; expected real positions"),
+        ("scan", lambda positions: positions[:-1], r"'scan' has shape \(23, 2\); expected \(24, 2\)"),
+        ("scan", lambda positions: 1e-8 * positions, r"'scan' span only .* expected object pixels"),
+        ("scan", lambda positions: 1e3 * positions, r"'scan' lie .* apart .* expected object pixels"),
+        ("probe", np.abs, r"probe 'probe' is float32; expected complex"),
+        ("probe", lambda probe: np.stack([probe] * 3)[None], r"holds 3 modes; one mode is supported"),
+        ("probe", lambda probe: probe[1:, 1:], r"shape \(15, 15\); expected \(16, 16\)"),
+        ("probe", lambda probe: 0 * probe, r"zero everywhere"),
+        ("probe", breaking((2, 3), np.nan), r"'probe'\[2, 3\] is"),
+    ],
+)
+def test_defect_is_refused_by_name(tmp_path, scan, key, change, message):
+    sound = {
+        "data": np.fft.ifftshift(scan["counts"], axes=(1, 2)),
+        "scan": scan["positions"],
+        "probe": scan["probe"],
+    }
+    data = tike_file(tmp_path / "scan.npz", scan, **{key: change(sound[key])})
+    with pytest.raises(ValueError, match=message) as caught:
+        read(data)
+    assert str(data.path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "layout", "message"),
+    [
+        ({"gridsize": 2}, {}, r"data\.gridsize=2 .* data\.gridsize=1"),
+        ({"N": 32}, {}, r"data\.N=32, but .* 16 x 16 pixels; choose data\.N=16"),
+        ({"path": "absent.npz"}, {}, r"data\.path=absent\.npz: no such file"),
+        ({}, {"patterns_keys": ["dato", "pattern"]}, r"no array 'dato' or 'pattern' .*nearest: 'data'"),
+        (
+            {},
+            {"probe_key": "prob"},
+            r"no array 'prob' \(data\.layout\.probe_key\); available: .*nearest: 'probe'",
+        ),
+        ({}, {"positions_keys": ["scans"]}, r"no array 'scans' .*nearest: 'scan'"),
+        ({}, {"positions_keys": ["a", "b", "c"]}, r"has 3 entries; expected one key"),
+        ({}, {"positions_keys": ["scan", "scan"]}, r"'scan' has shape \(1, 24, 2\); expected \(24,\)"),
+        ({}, {"positions_keys": []}, r"has 0 entries"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(tmp_path, scan, changes, layout, message):
+    data = tike_file(tmp_path / "scan.npz", scan)
+    data = replace(data, **changes, layout=replace(TIKE, **layout))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_dataset(data, DatasetProbe())
+    assert "\n" not in str(caught.value)
+
+
+def test_matching_size_may_be_declared(tmp_path, scan):
+    assert read(replace(tike_file(tmp_path / "scan.npz", scan), N=N)).N == N

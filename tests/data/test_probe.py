@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ptychofno import physics
+from ptychofno.config.schema import ApertureProbe, DatasetProbe, NpzProbe
+from ptychofno.data import make_probe
+
+N = 32
+
+
+def aperture(diameter: float = 0.75, edge: float = 0.4, defocus: float = 0.0, size: int = N) -> np.ndarray:
+    return make_probe(ApertureProbe(diameter=diameter, edge_width=edge, defocus_rad=defocus), size)
+
+
+def radius_of(diameter: float, size: int = N) -> np.ndarray:
+    """Distance of each pixel from the centre pixel, in radii of the aperture."""
+    axis = np.arange(size) - size // 2
+    return np.hypot(axis[:, None], axis[None, :]) / (diameter * size / 2)
+
+
+@pytest.mark.parametrize("defocus", [0.0, 3.0, -5.0])
+@pytest.mark.parametrize("size", [32, 33])
+def test_aperture_is_normalised_and_centred(defocus, size):
+    probe = aperture(defocus=defocus, size=size)
+    assert probe.shape == (size, size) and probe.dtype == np.complex64
+    assert np.abs(probe).max() == pytest.approx(1, abs=1e-6)
+    # Point symmetry about the centre pixel; an even size has an unpaired first row and column.
+    inner = probe[1:, 1:] if size % 2 == 0 else probe
+    np.testing.assert_allclose(inner, inner[::-1, ::-1], atol=1e-6)
+
+
+def test_aperture_is_a_raised_cosine_with_quadratic_phase():
+    defocus, edge, diameter = 3.0, 0.4, 0.75
+    probe = aperture(diameter, edge, defocus)
+    radius = radius_of(diameter)
+    np.testing.assert_allclose(np.abs(probe)[radius <= 1 - edge], 1.0, atol=1e-6)
+    assert not probe[radius >= 1].any()
+    halfway = np.abs(radius - (1 - edge / 2)) < 0.02
+    np.testing.assert_allclose(np.abs(probe)[halfway], 0.5, atol=0.1)
+    inside = radius < 0.95
+    np.testing.assert_allclose(
+        np.angle(probe[inside] * np.exp(-1j * defocus * radius[inside] ** 2)), 0, atol=1e-3
+    )
+
+
+def test_defocus_spreads_the_far_field():
+    def largest_share(defocus: float) -> float:
+        intensity = physics.far_field(torch.from_numpy(aperture(defocus=defocus))).abs().square()
+        return float(intensity.max() / intensity.sum())
+
+    assert largest_share(8.0) < 0.5 * largest_share(0.0)
+
+
+def write(path: Path, **arrays: np.ndarray) -> NpzProbe:
+    np.savez(path, **arrays)
+    return NpzProbe(path=str(path), key="probe")
+
+
+def some_probe(*leading: int) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(*leading, N, N)) + 1j * rng.normal(size=(*leading, N, N))
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (1, 1, 1, 1)])
+def test_probe_from_file_keeps_its_values(tmp_path, leading):
+    array = some_probe(*leading)
+    probe = make_probe(write(tmp_path / "p.npz", probe=array), N)
+    assert probe.dtype == np.complex64
+    np.testing.assert_array_equal(probe, array.reshape(N, N).astype(np.complex64))
+
+
+def with_nan() -> np.ndarray:
+    probe = some_probe()
+    probe[3, 4] = np.nan
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"prob": some_probe(), "other": some_probe()}, r"'probe' .*'prob', 'other'; nearest: 'prob'$"),
+        ({"probe": np.abs(some_probe())}, r"'probe' is float64; expected complex"),
+        ({"probe": some_probe()[:, :-1]}, r"shape \(32, 31\); expected \(32, 32\)"),
+        ({"probe": some_probe(3)}, r"shape \(3, 32, 32\) holds 3 modes; one mode is supported"),
+        ({"probe": with_nan()}, r"'probe'\[3, 4\] is"),
+        ({"probe": 1e60 * some_probe()}, r"expected finite"),
+        ({"probe": 0 * some_probe()}, r"zero everywhere"),
+        ({"probe": np.array([{"a": 1}], dtype=object)}, r"'probe' holds pickled objects"),
+        ({"probe": np.array(["text"])}, r"'probe' is <U4; expected numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_unusable_probe_file_is_refused_by_name(tmp_path, arrays, message):
+    path = tmp_path / "p.npz"
+    with pytest.raises(ValueError, match=message) as caught:
+        make_probe(write(path, **arrays), N)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_file_that_is_no_npz_is_refused(tmp_path):
+    text, single, cut = tmp_path / "text.npz", tmp_path / "single.npy", tmp_path / "cut.npz"
+    text.write_text("not an archive")
+    np.save(single, some_probe())
+    whole = tmp_path / "whole.npz"
+    write(whole, probe=some_probe())
+    cut.write_bytes(whole.read_bytes()[:-100])
+    for path in (text, single, cut):
+        with pytest.raises(ValueError, match=r"probe\.path=.*not a readable NPZ file"):
+            make_probe(NpzProbe(path=str(path), key="probe"), N)
+    for path in (tmp_path / "absent.npz", tmp_path):
+        with pytest.raises(ValueError, match=r"probe\.path=.*no such file"):
+            make_probe(NpzProbe(path=str(path), key="probe"), N)
+
+
+def test_damaged_array_is_refused(tmp_path):
+    path = tmp_path / "p.npz"
+    settings = write(path, probe=some_probe())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="'probe' is damaged"):
+        make_probe(settings, N)
+
+
+def test_dataset_probe_needs_measured_data():
+    with pytest.raises(ValueError, match="probe=dataset"):
+        make_probe(DatasetProbe(), N)  # type: ignore[arg-type]

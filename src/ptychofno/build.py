@@ -1,0 +1,167 @@
+"""From a composed configuration to objects. With ``config``, the only place that sees OmegaConf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from ptychofno import artifacts, models, physics
+from ptychofno.config.errors import ConfigError
+from ptychofno.config.schema import Config
+from ptychofno.data import PtychoDataset, load_dataset
+from ptychofno.training import PhysicsSupervised, ResidentData
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what the layers below refuse into a user's error."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """The resolved values of a node."""
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def dataset(plan: Config) -> PtychoDataset:
+    """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
+    with _told():
+        return load_dataset(plan.data, plan.probe)
+
+
+def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
+    """The network of ``cfg.model`` for this dataset. A block class may be a user's own."""
+    try:
+        return models.build_generator(plain(cfg.model), find=_find, **_model_context(dataset))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model={plain(cfg.model)['_target_'].rsplit('.', 1)[-1]}: {error}") from error
+
+
+def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
+    """The training module: network, physics, loss, optimizer, schedule and clip."""
+    return PhysicsSupervised(
+        network,
+        torch.from_numpy(dataset.probe.copy()),
+        loss(cfg, dataset),
+        _part(cfg.optimizer),
+        _part(cfg.scheduler),
+        _part(cfg.clip),
+        cfg.trainer.max_epochs,
+    )
+
+
+def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
+    """The loss of ``cfg.loss`` in the units of the dataset."""
+    return _part(cfg.loss)(
+        mean_amplitude=dataset.mean_amplitude,
+        rms_amplitude=dataset.rms_amplitude,
+        photon_scale=dataset.photon_scale,
+    )
+
+
+def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
+    """Training and validation patterns as resident tensors."""
+    if cfg.data.drop_last and len(dataset.train.amplitude) < cfg.data.batch_size:
+        raise ConfigError(
+            f"data.batch_size={cfg.data.batch_size}: larger than the {len(dataset.train.amplitude)} training "
+            "patterns, which data.drop_last=true would drop"
+        )
+    return ResidentData(
+        torch.from_numpy(dataset.train.amplitude.copy()),
+        torch.from_numpy(dataset.validation.amplitude.copy()),
+        cfg.data.batch_size,
+        cfg.data.drop_last,
+        cfg.seed,
+    )
+
+
+def device(cfg: DictConfig) -> torch.device:
+    """Where ``trainer.accelerator`` means to compute."""
+    wanted, present = cfg.trainer.accelerator, torch.cuda.is_available()
+    if wanted == "gpu" and not present:
+        raise ConfigError("trainer.accelerator=gpu: no CUDA device is available; use cpu or auto")
+    return torch.device("cuda" if present and wanted != "cpu" else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What a person would call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+
+
+def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
+    """The live logs of ``cfg.logger``."""
+    if cfg.logger.name == "none":
+        return []
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return [TensorBoardLogger(run_dir, name=None, version=artifacts.TENSORBOARD_DIR)]
+
+
+def save_model(path: Path, cfg: DictConfig, dataset: PtychoDataset, weights: dict[str, Tensor]) -> None:
+    """Weights and what is needed to rebuild their network: plain values only."""
+    context = _model_context(dataset)
+    bundle = {
+        "state_dict": weights,
+        "model": plain(cfg.model),
+        "size": context["size"],
+        "patches": context["patches"],
+    }
+    artifacts.write_with(path, lambda temporary: torch.save(bundle, temporary))
+
+
+def load_model(path: Path) -> nn.Module:
+    """The trained network of a ``model.pt``, from whoever it came: only classes of ours, no pickle.
+
+    Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
+    """
+    try:
+        bundle = torch.load(path, map_location="cpu", weights_only=True)
+        size = int(bundle["size"])
+        network = models.build_generator(
+            bundle["model"],
+            size=size,
+            patches=int(bundle["patches"]),
+            probe=torch.ones(size, size, dtype=torch.complex64),
+            rms_amplitude=1.0,
+            back_project=physics.back_projection,
+        )
+        network.load_state_dict(bundle["state_dict"])
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not a usable model: {reason[:300]}") from error
+    return network
+
+
+def _model_context(dataset: PtychoDataset) -> dict[str, Any]:
+    _, patches, size, _ = dataset.train.amplitude.shape
+    return {
+        "size": size,
+        "patches": patches,
+        "probe": torch.from_numpy(dataset.probe.copy()),
+        "rms_amplitude": dataset.rms_amplitude,
+        "back_project": physics.back_projection,
+    }
+
+
+def _find(target: str) -> Callable[..., Any]:
+    found = get_object(target)
+    assert callable(found), target
+    return found
+
+
+def _part(node: DictConfig) -> Any:
+    return instantiate(plain(node), _convert_="all")

@@ -1,0 +1,163 @@
+"""What a run says: a first line, a progress bar, a last block. Without a terminal, no bar."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import nn
+
+from ptychofno import artifacts
+from ptychofno.data.dataset import PtychoDataset
+from ptychofno.runs import Run
+from ptychofno.training.module import PhysicsSupervised
+
+log = logging.getLogger(__name__)
+
+_METRICS = (
+    ("SSIM", "ssim", "{:.4f}"),
+    ("MS-SSIM", "ms_ssim", "{:.4f}"),
+    ("MAE", "mae", "{:.4f}"),
+    ("PSNR / dB", "psnr", "{:.1f}"),
+    ("FRC 0.5 / cycles per px", "frc50", "{:.3f}"),
+)
+
+
+class ProgressBar(L.Callback):
+    """One bar over all epochs with loss, validation loss and learning rate; a log line per epoch."""
+
+    refresh_seconds = 0.2
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress: Progress | None = None
+        self.task = TaskID(0)
+        self._val_loss = "–"
+        self._refreshed = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if not self.console.is_terminal:
+            return
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("loss {task.fields[loss]}  val {task.fields[val]}  lr {task.fields[lr]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
+        self.task = self.progress.add_task(
+            "", total=total, completed=trainer.global_step, epoch="", loss="–", val="–", lr="–"
+        )
+        self.progress.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if self.progress is None or now - self._refreshed < self.refresh_seconds:
+            return  # reading the loss waits for the device
+        self._refreshed = now
+        assert isinstance(module, PhysicsSupervised)
+        self.progress.update(
+            self.task,
+            completed=trainer.global_step,
+            epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
+            loss=f"{float(module.step_record['loss']):.4f}",
+            val=self._val_loss,
+            lr=f"{trainer.optimizers[0].param_groups[0]['lr']:.2e}",
+        )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._val_loss = f"{float(trainer.callback_metrics['val_loss']):.4f}"
+        log.info(
+            "epoch %d/%d: validation loss %s", trainer.current_epoch + 1, trainer.max_epochs, self._val_loss
+        )
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
+    """What is being run, on which data, with how many parameters, and where it goes."""
+    verb = "resuming" if run.record["resumed"] else "training"
+    size = dataset.train.amplitude.shape[-1]
+    console.print(
+        f"[bold]{verb} {run.path.name}[/]: {type(network).__name__} with {count(run.record['parameters'])} "
+        f"parameters on {dataset.name} ({len(dataset.train.amplitude)} patterns of {size}×{size}, dataset "
+        f"{dataset.key}), {cfg.trainer.max_epochs} epochs on {run.record['device']}",
+        soft_wrap=True,
+    )
+
+
+def show_result(console: Console, run: Run) -> None:
+    """State, metrics, time, and where the pictures are."""
+    run_dir, record = run.path, run.record
+    metrics = artifacts.read_json(run_dir / artifacts.METRICS)
+    colour = "green" if record["state"] == "completed" else "red"
+    seconds = record["seconds"]["total"]
+    console.print(
+        f"[bold {colour}]{record['state']}[/] in {duration(seconds)}: {_loss_line(record)}",
+        soft_wrap=True,
+    )
+    if record.get("error"):
+        console.print(f"[{colour}]{record['error']}[/]")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("", "amplitude", "phase"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for label, key, form in _METRICS:
+        values = metrics.get(key)
+        if values is not None:
+            table.add_row(label, *("–" if value is None else form.format(value) for value in values))
+    if table.row_count:
+        console.print(table)
+    if metrics.get("phase_mae_rad") is not None:
+        console.print(f"phase error {metrics['phase_mae_rad']:.4f} rad")
+    if metrics.get("diffraction_error") is not None:
+        console.print(f"diffraction error on held-out patterns {metrics['diffraction_error']:.4f}")
+    for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS):
+        if (run_dir / name).exists():
+            console.print(f"{run_dir / name}", highlight=False, soft_wrap=True)
+
+
+def count(number: int) -> str:
+    """``842``, ``19.5 k`` or ``20.1 M``."""
+    for limit, unit in ((1e6, " M"), (1e3, " k")):
+        if number >= limit:
+            return f"{number / limit:.1f}{unit}"
+    return str(number)
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 7 s`` or ``1 h 12 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{minutes} min {rest} s" if hours == 0 else f"{hours} h {minutes_left} min"
+
+
+def _loss_line(record: Mapping[str, Any]) -> str:
+    if not record.get("best_epoch"):
+        return "no epoch was finished"
+    return (
+        f"best validation loss {record['best_val_loss']:.4f} in epoch {record['best_epoch']} of "
+        f"{record['epochs']} (flat object: {record['flat_baseline']:.4f})"
+    )

@@ -1,0 +1,229 @@
+"""Runs as a user starts them: every arm, every choice, refusals, stops, and what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ptychofno import artifacts, build
+from ptychofno.config import cli
+from ptychofno.train import state_of, train
+
+ROOT = Path(__file__).parents[1]
+ARMS = sorted(path.stem for path in (ROOT / "conf" / "arm").glob("[!_]*.yaml"))
+QUICK = ["data=grid_lines_tiny", "trainer.max_epochs=1", "logger=none"]
+SMALL = [*QUICK, "model.hidden_channels=4", "model.modes=4"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One working directory, so that the tests share its cached dataset."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(autouse=True)
+def _in_workplace(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+
+
+def run(*overrides: str) -> None:
+    cli.run(train, list(overrides))
+
+
+def only_run(pattern: str) -> Path:
+    (found,) = Path("outputs").glob(pattern)
+    return found
+
+
+def record(run_dir: Path) -> dict[str, Any]:
+    return dict(artifacts.read_json(run_dir / artifacts.RUN))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_trains(arm: str) -> None:
+    run(f"+arm={arm}", *QUICK, f"run_dir=outputs/arms/{arm}")
+    assert record(Path("outputs/arms") / arm)["state"] in ("completed", "collapsed")
+
+
+CHOICES = [
+    *(["model=" + name] for name in ("hybrid", "stable_hybrid", "fno", "cnn")),
+    *(["model/block=" + name] for name in ("ptycho", "layerscale", "zero_gamma")),
+    *(["model/inputs=" + name] for name in ("amplitude", "backprojection")),
+    *(["optimizer=" + name] for name in ("adam", "adamw", "sgd")),
+    *(["scheduler=" + name] for name in ("default", "exponential", "warmup_cosine", "plateau")),
+    *(["clip=" + name] for name in ("none", "norm", "value", "agc")),
+    *(["loss=" + name] for name in ("mae", "poisson")),
+    ["data.gridsize=2"],
+    ["data.nimgs_train=2", "data.nimgs_test=2"],
+    ["data.set_phi=false"],
+    ["data.batch_size=7", "data.drop_last=true"],
+    ["evaluation.stitch=centre_crop"],
+    ["trainer.precision=bf16-mixed"],
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
+def test_every_choice_trains(choice: list[str], tmp_path: Path) -> None:
+    small = [*QUICK, "model.hidden_channels=4"]
+    run(*small, *choice, f"run_dir={tmp_path / 'run'}")
+    metrics = artifacts.read_json(tmp_path / "run" / artifacts.METRICS)
+    assert 0 <= metrics["ssim"][0] <= 1
+    assert metrics["phase_vacuous"] is ("data.set_phi=false" in choice)
+
+
+def test_what_a_run_leaves_behind() -> None:
+    run(*SMALL, "trainer.max_epochs=2", "logger=tensorboard", "seed=11", "run_dir=outputs/whole")
+    there = Path("outputs/whole")
+    for name in (
+        artifacts.CONFIG,
+        artifacts.RUN,
+        artifacts.HISTORY,
+        artifacts.METRICS,
+        artifacts.GRAD_NORMS,
+        artifacts.MODEL,
+        artifacts.BEST_WEIGHTS,
+        artifacts.LAST_WEIGHTS,
+        artifacts.RECONSTRUCTION,
+        artifacts.RECONSTRUCTION_FIGURE,
+        artifacts.CURVES_FIGURE,
+        artifacts.TRAIN_LOG,
+        f"{artifacts.HYDRA_DIR}/overrides.yaml",
+    ):
+        assert (there / name).stat().st_size > 0, name
+    assert list((there / artifacts.TENSORBOARD_DIR).glob("events*"))
+    assert not (there / artifacts.RESUME_CHECKPOINT).exists()
+    said = record(there)
+    assert said["seed"] == 11 and said["epochs"] == 2 and said["parameters"] > 0
+    assert (Path("outputs/datasets") / f"{said['dataset']}-{said['dataset_key']}" / "manifest.json").exists()
+    assert said["command"].startswith("python -m ptychofno.train")
+    assert 0 < said["flat_baseline"] < 1
+    config = yaml.safe_load((there / artifacts.CONFIG).read_text())
+    assert config["seed"] == 11 and config["data"]["N"] == 32
+
+
+def test_the_saved_model_is_the_judged_one() -> None:
+    run(*SMALL, "run_dir=outputs/saved")
+    network = build.load_model(Path("outputs/saved") / artifacts.MODEL)
+    best = torch.load(Path("outputs/saved") / artifacts.BEST_WEIGHTS, weights_only=True)
+    assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
+
+
+def test_a_model_file_is_data(tmp_path: Path) -> None:
+    torch.save(
+        {"model": {"_target_": "os.system"}, "size": 8, "patches": 1, "state_dict": {}}, tmp_path / "m.pt"
+    )
+    with pytest.raises(ValueError, match=r"m\.pt: not a usable model"):
+        build.load_model(tmp_path / "m.pt")
+
+
+def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    run(*SMALL, "run_dir=outputs/again")
+    files = {path: path.stat().st_mtime_ns for path in Path("outputs/again").rglob("*.*") if path.is_file()}
+    capsys.readouterr()
+    run(*SMALL, "run_dir=outputs/again")
+    assert "finished already" in capsys.readouterr().out
+    untouched = {path: path.stat().st_mtime_ns for path in files}
+    log = Path("outputs/again") / artifacts.TRAIN_LOG
+    assert {**untouched, log: 0} == {**files, log: 0}
+    run(*SMALL, "run_dir=outputs/again", "resume=never")
+    assert record(Path("outputs/again-previous-1"))["state"] == record(Path("outputs/again"))["state"]
+
+
+def test_another_configuration_in_the_same_directory_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    run(*SMALL, "run_dir=outputs/taken")
+    with pytest.raises(SystemExit) as refused:
+        run(*SMALL, "run_dir=outputs/taken", "optimizer.lr=0.5")
+    assert refused.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "optimizer.lr=0.001" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["trainer.accelerator=gpu"], "trainer.accelerator=gpu"),
+        (["data.batch_size=5000", "data.drop_last=true"], "data.batch_size=5000"),
+        (["data=measured", "data.path=nowhere.npz"], "nowhere.npz"),
+        (["data.size=16"], "data.size=16"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_only_shows_when_running_is_one_line_too(
+    overrides: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if overrides == ["trainer.accelerator=gpu"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    base = [entry for entry in SMALL if not (overrides[0].startswith("data=") and entry.startswith("data="))]
+    with pytest.raises(SystemExit) as refused:
+        run(*base, *overrides, f"run_dir={tmp_path / 'run'}")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert refused.value.code == 2 and len(lines) == 1 and said in lines[0]
+    assert record(tmp_path / "run")["state"] == "failed"
+
+
+def measured_scan(path: Path) -> None:
+    """A scan in tike's layout, made from a random smooth object."""
+    generator = np.random.default_rng(0)
+    axis = np.arange(32) - 16
+    square = axis[:, None] ** 2 + axis**2
+    probe = np.exp(-square / 40 + 1j * square / 40)
+    obj = np.exp(1j * np.cumsum(np.cumsum(generator.normal(size=(80, 80)), 0), 1) / 80)
+    scan = generator.uniform(0, 47, size=(60, 2)).astype(np.float32)
+    corner = np.floor(scan).astype(int)
+    patches = np.stack([obj[r : r + 32, c : c + 32] for r, c in corner])
+    counts = generator.poisson(1e4 * np.abs(np.fft.fft2(probe * patches, norm="ortho")) ** 2)
+    np.savez(
+        path,
+        data=counts[None].astype(np.float32),
+        probe=probe[None, None, None, None].astype(np.complex64),
+        scan=scan[None] - 20,
+    )
+
+
+def test_a_measured_scan_trains_without_a_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured_scan(tmp_path / "scan.npz")
+    run(
+        "data=measured",
+        f"data.path={tmp_path / 'scan.npz'}",
+        *SMALL[1:],
+        f"run_dir={tmp_path / 'run'}",
+    )
+    metrics = artifacts.read_json(tmp_path / "run" / artifacts.METRICS)
+    assert metrics["ssim"] == [None, None] and 0 < metrics["diffraction_error"] < 2
+    assert "diffraction error" in capsys.readouterr().out
+
+
+def test_states() -> None:
+    assert state_of(None, [0.3, 0.1], 0.3) == "completed"
+    assert state_of(None, [0.1, 0.28], 0.3) == "collapsed"
+    assert state_of("loss is not finite in epoch 2", [0.1], 0.3) == "diverged"
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int, tmp_path: Path) -> None:
+    arguments = [*SMALL, "trainer.max_epochs=400", f"run_dir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "ptychofno.train", *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    history = tmp_path / "run" / artifacts.HISTORY
+    for _ in range(1200):
+        if history.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signum)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "the same command goes on" in said
+    assert record(tmp_path / "run")["state"] == "interrupted"
+    assert (tmp_path / "run" / artifacts.RESUME_CHECKPOINT).exists()

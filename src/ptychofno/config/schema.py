@@ -125,6 +125,7 @@ class AdamOptimizer:
     lr: float = setting("learning rate", gt=0)
     betas: list[float] = setting("decay of the first and second moment", ge=0, lt=1, length=(2, 2))
     weight_decay: float = setting("L2 penalty (Adam) or decoupled decay (AdamW)", ge=0)
+    fused: bool = setting("update all parameters in one kernel; false takes torch's loop over them")
 
 
 @dataclass

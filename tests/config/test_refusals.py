@@ -32,7 +32,7 @@ TYPED = {
     "optimiser.lr=1": "optimiser.lr: no such setting; did you mean optimizer.lr?",
     "max_epochs=3": "max_epochs: no such setting; did you mean trainer.max_epochs?",
     "sed=3": "sed: no such setting; did you mean seed?",
-    "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, weight_decay",
+    "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, weight_decay, fused",
     "scheduler.gamma=0.9": "scheduler.gamma: no such setting of the chosen scheduler; "
     "it belongs to scheduler=exponential",
     # wrong types

@@ -18,11 +18,14 @@ ALLOWED = {
     "metrics": set(),
     "data": {"physics", "artifacts", "config"},
     "training": {"physics", "artifacts"},
+    "diff": {"artifacts", "config"},
     "evaluation": {"physics", "metrics", "artifacts"},
+    "report": {"artifacts", "config", "metrics"},
     "runs": {"artifacts", "config", "training"},
     "build": {"artifacts", "config", "data", "models", "physics", "training"},
+    "stats": set(),
     "terminal": {"artifacts", "data", "runs", "training"},
-    "train": {"artifacts", "build", "config", "evaluation", "runs", "terminal", "training"},
+    "train": {"artifacts", "build", "config", "evaluation", "runs", "stats", "terminal", "training"},
 }
 SEES_OMEGACONF = {"config", "build", "train"}
 
@@ -65,7 +68,7 @@ def test_nothing_imports_experiments() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ptychofno", "ptychofno.train", "ptychofno.config", "ptychofno.artifacts"]
+    "module", ["ptychofno", "ptychofno.train", "ptychofno.config", "ptychofno.artifacts", "ptychofno.diff"]
 )
 def test_imported_without_torch(module: str) -> None:
     """What a refused configuration loads."""

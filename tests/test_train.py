@@ -89,6 +89,7 @@ def test_what_a_run_leaves_behind() -> None:
         artifacts.RUN,
         artifacts.HISTORY,
         artifacts.METRICS,
+        artifacts.STATS,
         artifacts.GRAD_NORMS,
         artifacts.MODEL,
         artifacts.BEST_WEIGHTS,

@@ -15,12 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from ptychofno import artifacts
-from ptychofno.config.errors import ConfigError
-from ptychofno.config.run_dir import NOT_OF_THE_RESULT
+from ptychofno.config.comparison import conflict
+from ptychofno.config.errors import ConfigError, Held
 from ptychofno.training.interruption import Interrupted
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
             that holds a run of another one is refused.
         resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
 
-    Raises ConfigError when another process holds the run or its configuration is another one.
+    Raises Held when another process writes the run, ConfigError when its configuration is another one.
     """
     path.mkdir(parents=True, exist_ok=True)
     if resume == "never" and (path / artifacts.RUN).exists():
@@ -72,7 +71,7 @@ def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ConfigError(f"run_dir={path}: another process is writing this run") from None
+        raise Held(f"run_dir={path}: another process is writing this run") from None
     try:
         run = Run(path, _earlier_record(path))
         if run.finished or run.resumable:
@@ -126,29 +125,8 @@ def set_aside(path: Path) -> Path:
 
 def _refuse_other(path: Path, config: str) -> None:
     """Raise unless the configuration in ``path`` agrees with ``config`` in all that changes a result."""
-    earlier, present = (
-        _flat(yaml.safe_load(text))
-        for text in ((path / artifacts.CONFIG).read_text(encoding="utf-8"), config)
-    )
-    differing = [
-        f"{key}={earlier.get(key)}"
-        for key in sorted(earlier.keys() | present.keys())
-        if earlier.get(key) != present.get(key) and key not in NOT_OF_THE_RESULT
-    ]
-    if differing:
-        raise ConfigError(
-            f"run_dir={path}: holds a run with {', '.join(differing[:5])}"
-            f"{', …' if len(differing) > 5 else ''}; choose another run_dir, or resume=never to set it aside"
-        )
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+    if reason := conflict(path, config):
+        raise ConfigError(reason)
 
 
 def _earlier_record(path: Path) -> dict[str, Any]:

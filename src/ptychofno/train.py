@@ -49,6 +49,7 @@ def execute(cfg: DictConfig, run: Run, stop: StopRequest, console: Console) -> N
     from ptychofno.config import resolved_yaml, settings, write_hydra_record
     from ptychofno.evaluation import draw_curves, draw_reconstruction, evaluate, save_reconstruction
     from ptychofno.runs import begin, finish
+    from ptychofno.stats import statistics
     from ptychofno.terminal import ProgressBar, announce
     from ptychofno.training import fit, flat_baseline, reproducible
 
@@ -100,6 +101,15 @@ def execute(cfg: DictConfig, run: Run, stop: StopRequest, console: Console) -> N
             device=device,
         )
     artifacts.write_json(run.path / artifacts.METRICS, evaluation.metrics)
+    stats = statistics(
+        epochs=outcome.epochs,
+        grad_norms=outcome.grad_norms,
+        flat_baseline=baseline,
+        diverged=outcome.diverged is not None,
+        metrics=evaluation.metrics,
+        weights=outcome.last_weights,
+    )
+    artifacts.write_json(run.path / artifacts.STATS, stats)
     save_reconstruction(run.path / artifacts.RECONSTRUCTION, evaluation)
     draw_reconstruction(run.path / artifacts.RECONSTRUCTION_FIGURE, evaluation, title=run.path.name)
     draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)

@@ -240,6 +240,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(scan: dict[str, Ten
     outcome = run(scan, tmp_path, callbacks=[poison])
     assert outcome.diverged == "gradient norm is not finite in epoch 2"
     assert len(outcome.epochs["epoch"]) == 1 and outcome.best_epoch == 1
+    assert len(outcome.grad_norms) == poison.at  # all steps that were made, also in the broken epoch
     last = [value for name, value in outcome.last_weights.items() if not name.startswith("inputs.")]
     assert all(torch.equal(before, after) for before, after in zip(poison.weights, last, strict=True))
 

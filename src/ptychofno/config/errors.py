@@ -14,6 +14,10 @@ class ConfigError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
+class Held(ConfigError):
+    """Another process is at this run already."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The choice that ``name`` was probably meant to be, if any is close."""
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)

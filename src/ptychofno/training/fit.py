@@ -18,7 +18,7 @@ from torch import Tensor
 from ptychofno import artifacts
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import Checkpoints
-from ptychofno.training.history import History
+from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
@@ -30,12 +30,14 @@ class Outcome:
     Attributes:
         diverged: why, in one line; None when all epochs were run.
         epochs: the history, one list per key.
+        grad_norms: before clipping, one per optimizer step, those of an unfinished last epoch included.
         best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
         best_weights, last_weights: state dicts of the generator on the CPU.
     """
 
     diverged: str | None
     epochs: dict[str, list[Any]]
+    grad_norms: list[float]
     best_epoch: int
     best_val_loss: float
     best_weights: dict[str, Tensor]
@@ -118,6 +120,7 @@ def fit(
             )
         except Diverged as reason:
             diverged = str(reason)
+            history.take_steps(trainer.current_epoch + 1)
             history.write()
     last = {
         name: value.detach().to("cpu", copy=True) for name, value in module.generator.state_dict().items()
@@ -127,6 +130,7 @@ def fit(
     return Outcome(
         diverged,
         history.epochs,
+        [row[STEP_KEYS.index("grad_norm")] for row in history.steps],
         checkpoints.best_epoch,
         checkpoints.best_val_loss,
         checkpoints.best_weights,

@@ -1,0 +1,105 @@
+"""``stats.json``: one run in numbers, from what training and evaluation found.
+
+Plain values and a state dict in, plain values out. ``null`` stands for what a run does not have: a
+phase that cannot be judged, a network without gains, a plateau that was never left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+LEFT_PLATEAU_BELOW = 0.8
+"""A run has left the flat plateau when its validation loss is below this share of the flat object's."""
+
+NEAR_ZERO = 1e-2
+"""A gain stayed near zero while all its entries are below this: ten times the published initial value.
+
+The normalised update has unit variance, so this gain adds one percent of its scale to what passes by.
+"""
+
+_GAINS = {"norm.weight": "norm_weight", "layerscale": "layerscale"}
+
+
+def statistics(
+    *,
+    epochs: Mapping[str, Sequence[Any]],
+    grad_norms: Sequence[float],
+    flat_baseline: float,
+    diverged: bool,
+    metrics: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+) -> dict[str, Any]:
+    """The statistics of one run.
+
+    Args:
+        epochs: the history, one list per key.
+        grad_norms: before clipping, one per optimizer step.
+        flat_baseline: the loss of the best flat object.
+        diverged: whether a loss or gradient was not finite.
+        metrics: as evaluation gives them, each [amplitude, phase].
+        weights: the network where training ended, not where it was best: whether its gains have grown is
+            a question to the training.
+    """
+    val_loss = list(epochs["val_loss"])
+    layers = [_gain(name, kind, value) for name, kind, value in _gains(weights)]
+    return {
+        "best_val_loss": min((loss for loss in val_loss if np.isfinite(loss)), default=None),
+        "final_val_loss": val_loss[-1] if val_loss else None,
+        "nan": diverged,
+        "steps": len(grad_norms),
+        "flat_baseline": flat_baseline,
+        "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
+        "grad_norm": _summary(grad_norms),
+        **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
+        "layers": layers,
+        "stayed_near_zero": _all_near_zero(layers),
+    }
+
+
+def epoch_left_plateau(epochs: Sequence[int], val_loss: Sequence[float], flat_baseline: float) -> int | None:
+    """The first epoch whose validation loss is below 0.8 of the flat object's; None when there is none."""
+    limit = LEFT_PLATEAU_BELOW * flat_baseline
+    return next((epoch for epoch, loss in zip(epochs, val_loss, strict=True) if loss < limit), None)
+
+
+def _gains(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
+    """Every norm weight and layerscale: what decides how much a residual block adds."""
+    for name, value in weights.items():
+        for ending, kind in _GAINS.items():
+            if name == ending or name.endswith(f".{ending}"):
+                yield name, kind, value
+
+
+def _gain(name: str, kind: str, value: Tensor) -> dict[str, Any]:
+    size = value.detach().abs().double()
+    return {
+        "name": name,
+        "kind": kind,
+        "min": float(size.min()),
+        "mean": float(size.mean()),
+        "max": float(size.max()),
+        "stayed_near_zero": bool(size.max() < NEAR_ZERO),
+    }
+
+
+def _all_near_zero(layers: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether no block adds anything: a block is as quiet as the quieter of its norm and its layerscale."""
+    blocks: dict[str, bool] = {}
+    for layer in layers:
+        block = layer["name"].removesuffix("layerscale").removesuffix("norm.weight")
+        blocks[block] = blocks.get(block, False) or layer["stayed_near_zero"]
+    return all(blocks.values()) if blocks else None
+
+
+def _summary(norms: Sequence[float]) -> dict[str, float | None]:
+    if not norms:
+        return {"median": None, "p99": None, "max": None}
+    return {
+        "median": float(np.median(norms)),
+        "p99": float(np.percentile(norms, 99)),
+        "max": float(np.max(norms)),
+    }

@@ -107,18 +107,21 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
     )
 
 
-def show_result(console: Console, run: Run) -> None:
-    """State, metrics, time, and where the pictures are."""
+def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
+    """State, metrics, time, and where the pictures are; one line of it for one run of many."""
     run_dir, record = run.path, run.record
     metrics = artifacts.read_json(run_dir / artifacts.METRICS)
     colour = "green" if record["state"] == "completed" else "red"
     seconds = record["seconds"]["total"]
     console.print(
-        f"[bold {colour}]{record['state']}[/] in {duration(seconds)}: {_loss_line(record)}",
+        f"{run_dir.name} [bold {colour}]{record['state']}[/] in {duration(seconds)}: {_loss_line(record)}"
+        f"{_ssim(metrics) if brief else ''}",
         soft_wrap=True,
     )
     if record.get("error"):
         console.print(f"[{colour}]{record['error']}[/]")
+    if brief:
+        return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("", "amplitude", "phase"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -161,3 +164,10 @@ def _loss_line(record: Mapping[str, Any]) -> str:
         f"best validation loss {record['best_val_loss']:.4f} in epoch {record['best_epoch']} of "
         f"{record['epochs']} (flat object: {record['flat_baseline']:.4f})"
     )
+
+
+def _ssim(metrics: Mapping[str, Any]) -> str:
+    amplitude, phase = (
+        "–" if value is None else f"{value:.3f}" for value in metrics.get("ssim") or (None, None)
+    )
+    return f"; SSIM {amplitude}, phase {phase}"

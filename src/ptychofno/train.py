@@ -24,7 +24,7 @@ def train(cfg: DictConfig) -> None:
     # Imported here and below: a refused configuration must not wait for torch.
     from rich.console import Console
 
-    from ptychofno.config import resolved_yaml
+    from ptychofno.config import in_sweep, resolved_yaml
     from ptychofno.runs import open_run
     from ptychofno.terminal import show_result
     from ptychofno.training import Interrupted, StopRequest
@@ -37,7 +37,7 @@ def train(cfg: DictConfig) -> None:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
                 execute(cfg, run, stop, console)
-            show_result(console, run)
+            show_result(console, run, brief=in_sweep())
     except Interrupted as interrupted:
         console.print(f"interrupted ({interrupted}); the same command goes on from here", soft_wrap=True)
         raise SystemExit(interrupted.exit_code) from None

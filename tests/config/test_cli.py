@@ -111,6 +111,21 @@ def test_a_bug_in_one_job_does_not_stop_a_sweep() -> None:
     assert [cfg.seed for cfg in task.seen] == [1, 2, 3]
 
 
+def test_what_failed_is_listed_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    def then(cfg: DictConfig) -> None:
+        if cfg.seed == 1:
+            raise ConfigError("data.path=x: no such file")
+        if cfg.seed == 2:
+            raise RuntimeError("out of\nmemory")
+
+    assert exit_code(Recorder(then), "-m", "+arm=agc", "seed=1,2,3") == 1
+    assert capsys.readouterr().err.splitlines()[-3:] == [
+        "2 runs of 3 failed:",
+        "  outputs/agc/agc-seed1: data.path=x: no such file",
+        "  outputs/agc/agc-seed2: RuntimeError: out of memory",
+    ]
+
+
 @pytest.mark.parametrize("argv", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
 @pytest.mark.parametrize(
     ("error", "code"), [(SystemExit(143), 143), (KeyboardInterrupt(), 130)], ids=["term", "interrupt"]
@@ -137,9 +152,10 @@ def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> N
         "optimizer.lr=0.001",
         "learning rate",
         "-m",
+        "crash_hunt",
     ):
         assert word in text
-    assert "schema" not in text and "stage_a" not in text
+    assert "schema" not in text and "base/" not in text
     assert max(map(len, text.splitlines())) < 130
 
 
@@ -159,7 +175,7 @@ def test_a_file_may_describe_a_sweep() -> None:
     task = Recorder()
     cli.run(task, ["-m", "+study=two", "seed=9", "--config-dir", "mine"])
     assert [cfg.seed for cfg in task.seen] == [9, 9]
-    assert {Path(cfg.run_dir).parent.name for cfg in task.seen} == {"agc", "stable"}
+    assert {cfg.run_dir for cfg in task.seen} == {"outputs/two/agc-seed9", "outputs/two/stable-seed9"}
 
 
 def test_nothing_heavy_is_loaded_before_a_run_starts() -> None:

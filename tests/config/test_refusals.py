@@ -194,3 +194,11 @@ def test_expectations_read_as_sentences() -> None:
 def test_a_valid_choice_is_nearest_to_itself(choices: list[str], data: st.DataObject) -> None:
     choice = data.draw(st.sampled_from(choices))
     assert nearest(choice, choices) == choice
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra() -> None:
+    from ptychofno.config.diagnosis import _explain_choice
+    from ptychofno.config.sources import Sources
+
+    said = str(_explain_choice(Sources.open(), [], "hydra/launcher/submitit_slurm"))
+    assert said.endswith("hydra/launcher=submitit_slurm: needs pip install 'ptychofno[submitit]'")

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptychofno.config.composition import compose as compose
+    from ptychofno.config.records import in_sweep as in_sweep
     from ptychofno.config.records import resolved_yaml as resolved_yaml
     from ptychofno.config.records import settings as settings
     from ptychofno.config.records import write_hydra_record as write_hydra_record
 
 _HOMES = {
     "compose": "composition",
+    "in_sweep": "records",
     "resolved_yaml": "records",
     "settings": "records",
     "write_hydra_record": "records",

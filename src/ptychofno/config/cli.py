@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,19 +14,21 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ptychofno.config.composition import checked, job_restored
-from ptychofno.config.diagnosis import REFUSALS, unreadable
-from ptychofno.config.errors import ConfigError, shown
+from ptychofno.config.diagnosis import REFUSALS, check_recipes, explain, unreadable
+from ptychofno.config.errors import ConfigError
+from ptychofno.config.job import Task
+from ptychofno.config.launch import sweep
 from ptychofno.config.sources import CONFIG_NAME, CONFIG_PATH, Sources
 from ptychofno.config.store import register
+from ptychofno.config.sweep import plan
 from ptychofno.config.usage import usage
-
-Task = Callable[[DictConfig], Any]
 
 
 def run(task: Task, argv: Sequence[str] | None = None) -> None:
@@ -35,7 +37,7 @@ def run(task: Task, argv: Sequence[str] | None = None) -> None:
     Nothing starts before every job's configuration is valid. Exit codes: 2 with one line on
     stderr for a mistake of the user (a ConfigError, also one that the task raises), 1 with its
     traceback for any other exception of the task, whatever SystemExit the task raises. A failed
-    job does not keep the others of a sweep from running; a mistake or a SystemExit does.
+    job does not keep the others of a sweep from running, which then ends with 1; a SystemExit does.
     """
     try:
         _run(task, list(sys.argv[1:] if argv is None else argv))
@@ -54,16 +56,62 @@ def _run(task: Task, argv: list[str]) -> None:
     overrides = [sources.normalised(override) for override in args.overrides]
     flags = [word for word in argv if word not in args.overrides]
     multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
-    if not (args.hydra_help or args.shell_completion or args.experimental_rerun):
-        if args.help:
-            print(usage(sources, checked(sources, overrides)))
-            return
-        _check_jobs(sources, _jobs(sources, overrides) if multirun else [overrides])
-    with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
-        if multirun and not any(o.startswith("hydra.sweep.dir=") for o in overrides):
-            # Where Hydra puts its summary of a sweep; every run records its own part of it.
-            overrides.append(f"hydra.sweep.dir={scratch}")
+    if args.hydra_help or args.shell_completion or args.experimental_rerun:
         _call_hydra(task, [*overrides, *flags])
+    elif args.help:
+        print(usage(sources, checked(sources, overrides)))
+    elif not multirun:
+        swept = checked(sources, overrides).hydra.sweeper.get("params")
+        if swept and not (args.cfg or args.info):
+            raise ConfigError(f"{' '.join(overrides)}: describes a sweep over {', '.join(swept)}; add -m")
+        _call_hydra(task, [*overrides, *flags])
+    elif args.run or args.cfg or args.info:
+        raise ConfigError("Only one of --run, --multirun, --cfg and --info at a time")
+    else:
+        _sweep(task, sources, overrides, flags)
+
+
+def _sweep(task: Task, sources: Sources, overrides: list[str], flags: list[str]) -> None:
+    check_recipes(overrides)
+    parsed = _parsed(sources, overrides)
+    hydra_only = [str(o.input_line) for o in parsed if o.is_hydra_override()]
+    try:
+        master = sources.loader.load_configuration(sources.config_name, overrides, RunMode.MULTIRUN)
+    except REFUSALS as error:
+        # Sweeping or not, a mistake is told best with one of the values that a key is to take.
+        for job in _product([o for o in parsed if not o.is_hydra_override()]):
+            checked(sources, [*job, *hydra_only])
+        raise explain(sources, overrides, error) from error
+    # Unresolved: what they refer to, such as the seed, differs from job to job.
+    node = OmegaConf.to_container(master.hydra, resolve=False)
+    assert isinstance(node, dict)
+    params = [f"{key}={value}" for key, value in (node["sweeper"].get("params") or {}).items()]
+    parsed = _parsed(sources, [*params, *node["overrides"]["task"]])
+    discrete = all(o.is_discrete_sweep() for o in parsed if o.is_sweep_override())
+    if not discrete or not str(master.hydra.sweeper._target_).endswith("BasicSweeper"):
+        # Only the chosen sweeper knows its jobs, and each follows from those before.
+        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+        checked(sources, [*fixed, *hydra_only])
+        with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
+            # Where Hydra puts its summary of a sweep; every run records its own part of it.
+            _call_hydra(task, [f"hydra.sweep.dir={scratch}", *overrides, *flags])
+        return
+    jobs = plan(sources, _product(parsed), hydra_only)
+    with _command_line([*overrides, *flags]), job_restored():
+        sweep(task, sources, master, jobs)
+
+
+def _parsed(sources: Sources, overrides: list[str]) -> list[Override]:
+    try:
+        return sources.parse(overrides)
+    except OverrideParseException as error:
+        raise unreadable(error.override) from None
+
+
+def _product(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of every job, as Hydra's own sweeper forms them."""
+    (jobs,) = BasicSweeper.split_arguments(overrides, None)
+    return jobs
 
 
 def _call_hydra(task: Task, argv: list[str]) -> None:
@@ -104,39 +152,6 @@ class _Job:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         register()
-
-
-def _check_jobs(sources: Sources, jobs: list[list[str]]) -> None:
-    taken: dict[str, list[str]] = {}
-    for job in jobs:
-        run_dir = str(checked(sources, job).run_dir)
-        if run_dir in taken:
-            raise ConfigError(
-                f"run_dir={run_dir}: two jobs would share it: {shown(taken[run_dir])}, {shown(job)}"
-            )
-        taken[run_dir] = job
-
-
-def _jobs(sources: Sources, overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep, as Hydra's own sweeper will form them."""
-    try:
-        parsed = sources.parse([*_swept_by_files(sources, overrides), *overrides])
-    except OverrideParseException as error:
-        raise unreadable(error.override) from None
-    if any(override.is_sweep_override() and not override.is_discrete_sweep() for override in parsed):
-        # Only the sweeper chosen for such ranges knows its jobs.
-        return [[str(o.input_line) for o in parsed if not o.is_sweep_override()]]
-    (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    return jobs
-
-
-def _swept_by_files(sources: Sources, overrides: list[str]) -> list[str]:
-    """What a chosen file sweeps over in ``hydra.sweeper.params``."""
-    try:
-        cfg = sources.loader.load_configuration(sources.config_name, overrides, RunMode.MULTIRUN)
-    except REFUSALS:
-        return []  # Composing the jobs will meet the same mistake and tell it.
-    return [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
 
 
 def _refuse(message: str) -> NoReturn:

@@ -26,10 +26,7 @@ _UNUSED = re.compile(r"Could not override '([^']+)'\. No match")
 
 def check_typed(sources: Sources, overrides: list[str]) -> None:
     """Raise ConfigError for an override that can be refused without composing anything."""
-    arms = [text for text in overrides if text.startswith("+arm=")]
-    if len(arms) > 1:
-        names = ",".join(text.removeprefix("+arm=") for text in arms)
-        raise ConfigError(f"{' '.join(arms)}: one arm at a time; several in turn by -m +arm={names}")
+    check_recipes(overrides)
     for text in overrides:
         try:
             (override,) = sources.parse([text])
@@ -41,6 +38,15 @@ def check_typed(sources: Sources, overrides: list[str]) -> None:
             raise ConfigError(f"{text}: several values need --multirun (-m); a list is written [a,b]")
         if not override.is_hydra_override():
             _check_group(sources, override)
+
+
+def check_recipes(overrides: list[str]) -> None:
+    """Raise ConfigError for two arms or two studies at once: the second would silently replace the first."""
+    for recipe, advice in (("arm", "several in turn by -m +arm={}"), ("study", "a study is a sweep already")):
+        chosen = [text for text in overrides if text.startswith(f"+{recipe}=")]
+        if len(chosen) > 1:
+            names = ",".join(text.partition("=")[2] for text in chosen)
+            raise ConfigError(f"{' '.join(chosen)}: one {recipe} at a time; {advice.format(names)}")
 
 
 def unreadable(text: str) -> ConfigError:
@@ -160,7 +166,10 @@ def _explain_choice(sources: Sources, overrides: list[str], choice: str) -> Conf
     """``choice`` is a config that some defaults list names and no directory holds."""
     group, _, name = choice.rpartition("/")
     file = sources.chooser_of(choice, overrides)
-    if choice == sources.config_name:
+    extra = name.partition("_")[0]
+    if group == "hydra/launcher" and extra in ("joblib", "submitit"):
+        problem = f"{group}={name}: needs pip install 'ptychofno[{extra}]'"
+    elif choice == sources.config_name:
         problem = f"--config-name {choice}: no such file"
     elif choices := sources.choices(group):
         problem = f"{group}={name}: {one_of(name, choices)}"

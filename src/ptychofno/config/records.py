@@ -65,6 +65,11 @@ def write_hydra_record(run_dir: Path | str) -> None:
         artifacts.write_text(directory / name, OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
+def in_sweep() -> bool:
+    """Whether the current job is one of several."""
+    return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
+
+
 def _masked(override: str) -> str:
     return f"{override.partition('=')[0]}=***" if "env_set" in override else override
 

@@ -1,11 +1,11 @@
-"""Where a run is written, from what it is: ``outputs/<arm>/<arm>-seed<seed>[-overrides]``."""
+"""Where a run is written, from what it is: ``outputs/<study or arm>/<arm>-seed<seed>[-overrides]``."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from ptychofno.config.errors import shown
@@ -24,21 +24,37 @@ NOT_OF_THE_RESULT = {
     "trainer.num_threads",
     "logger.name",
 }
-# A directory is named by its arm and seed already; the rest does not change a result.
-_UNNAMED = NOT_OF_THE_RESULT | {"arm", "seed"}
+# A directory is named by these already; the rest does not change a result.
+_UNNAMED = NOT_OF_THE_RESULT | {"arm", "seed", "study"}
 _UNNAMED_GROUPS = ("logger", "hydra")
 
 
-def default_run_dir(arm: str | None, seed: int, overrides: Iterable[str]) -> str:
+def default_run_dir(
+    arm: str | None,
+    seed: int,
+    overrides: Iterable[str],
+    *,
+    study: str | None = None,
+    shared: Mapping[str, str] | None = None,
+    model: str | None = None,
+) -> str:
     """The directory of a run, relative to the working directory.
 
     ``overrides`` as typed; their order and spelling (``2e-4`` or ``0.0002``) do not matter, of
     several for one key the last counts. Different sets get different names: what cannot stand
     in a file name, or is too long for one, is replaced and told apart by a hash.
+
+    Args:
+        study: names the directory above; what its file says is not repeated in a run's name.
+        shared: overrides that the study's file gives to every run.
+        model: names a run of a study without arms, which compares models.
     """
-    name = (arm or "default").replace("/", "-")
-    suffix = _suffix(overrides)
-    return f"outputs/{name}/{name}-seed{seed}{f'-{suffix}' if suffix else ''}"
+    by_model = study is not None and arm is None and model is not None
+    name = (model if by_model else arm) or "default"
+    name = name.replace("/", "-")
+    said = [f"{key}={value}" for key, value in (shared or {}).items()]
+    suffix = _suffix(overrides, said, {"model"} if by_model else set())
+    return f"outputs/{study or name}/{name}-seed{seed}{f'-{suffix}' if suffix else ''}"
 
 
 def of_current_job(seed: int) -> str:
@@ -50,7 +66,15 @@ def of_current_job(seed: int) -> str:
     # Unresolved: a value taken from the environment must not end up in a name.
     overrides = OmegaConf.to_container(job.overrides.task, resolve=False)
     assert isinstance(overrides, list)
-    return default_run_dir(job.runtime.choices.get("arm"), seed, [str(entry) for entry in overrides])
+    choices = job.runtime.choices
+    return default_run_dir(
+        choices.get("arm"),
+        seed,
+        [str(entry) for entry in overrides],
+        study=choices.get("study"),
+        shared={key: str(value) for key, value in (job.sweeper.get("params") or {}).items()},
+        model=choices.get("model"),
+    )
 
 
 def absolute(path: str) -> str:
@@ -58,14 +82,15 @@ def absolute(path: str) -> str:
     return os.path.abspath(path)
 
 
-def _suffix(overrides: Iterable[str]) -> str:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    values: dict[str, str] = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        for key, value in _entries(override.key_or_group, override.value()):
-            if key not in _UNNAMED and re.split("[./]", key)[0] not in _UNNAMED_GROUPS:
-                values[key] = shown(value)
+def _suffix(overrides: Iterable[str], shared: Iterable[str], unnamed: Set[str]) -> str:
+    common = _values(shared)
+    values = {
+        key: value
+        for key, value in _values(overrides).items()
+        if key not in _UNNAMED | unnamed
+        and re.split("[./]", key)[0] not in _UNNAMED_GROUPS
+        and common.get(key) != value
+    }
     exact = "\n".join(f"{key}={value}" for key, value in sorted(values.items()))
     readable = ",".join(
         re.sub(r"[^\w.+=-]", "_", f"{key.replace('/', '.')}={value}", flags=re.ASCII)
@@ -76,6 +101,19 @@ def _suffix(overrides: Iterable[str]) -> str:
         return readable
     digest = hashlib.sha256(exact.encode()).hexdigest()[:6]
     return f"{readable[: LONGEST_SUFFIX - 7].rstrip('.,=_-')}-{digest}"
+
+
+def _values(overrides: Iterable[str]) -> dict[str, str]:
+    """What is set to what; a key with several values, to be swept, is left out."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    values: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.is_sweep_override():
+            continue
+        for key, value in _entries(override.key_or_group, override.value()):
+            values[key] = shown(value)
+    return values
 
 
 def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:

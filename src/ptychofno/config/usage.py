@@ -42,6 +42,7 @@ _EXAMPLES = (
     ("+arm=stable_warmup", "one arm of the comparison"),
     ("+arm=agc optimizer.lr=2e-4 data=grid_lines", "any choice and any value can be changed"),
     ("-m +arm=control,stable,agc seed=1,2,3", "nine runs"),
+    ("-m +study=stage_a seed=1,2,3", "every arm of Stage A; again: what is missing of it"),
     ("data=measured data.path=scan.npz", "a measured scan"),
 )
 
@@ -49,11 +50,13 @@ _EXAMPLES = (
 def usage(sources: Sources, cfg: DictConfig) -> str:
     """What there is to choose and to set; the values are those of ``cfg``."""
     groups = {group: ", ".join(sources.choices(group)) for group in sources.groups()}
-    arms = groups.pop("arm", "")
+    arms, studies = groups.pop("arm", ""), groups.pop("study", "")
     lines = [
         "Train one network on ptychography data without ground truth, and judge its reconstruction.",
         f"usage: {COMMAND} [+arm=ARM] [GROUP=CHOICE ...] [SETTING=VALUE ...] [FLAGS]",
+        f"       {COMMAND} -m +study=STUDY [GROUP=CHOICE ...] [SETTING=VALUE,VALUE ...] [FLAGS]",
         *_section("Arms, ready-made combinations (+arm=ARM)", [(line, "") for line in wrap(arms, 100)]),
+        *_section("Studies, whole comparisons (-m +study=STUDY)", [(studies, "")]),
         *_section("Groups (GROUP=CHOICE)", list(groups.items())),
         *_section("Settings most often changed (SETTING=VALUE)", list(_settings(cfg))),
         *_section("Examples", [(f"{COMMAND} {args}".rstrip(), why) for args, why in _EXAMPLES]),
@@ -64,6 +67,7 @@ def usage(sources: Sources, cfg: DictConfig) -> str:
 
 _FLAGS = [
     ("-m, --multirun", "one run for every combination of comma-separated values"),
+    ("-m hydra/launcher=joblib", "several runs at a time: hydra.launcher.n_jobs=2 (extra joblib)"),
     ("--cfg job [--resolve]", "print the configuration with every setting, and run nothing"),
     ("--info defaults", "print which file contributes what"),
     ("--config-dir DIR", "take further YAML files from DIR, laid out as conf/"),

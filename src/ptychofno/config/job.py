@@ -1,0 +1,162 @@
+"""A job of a sweep, wherever a launcher runs it, and how a stop reaches it there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from ptychofno.config.errors import ConfigError, Held
+from ptychofno.config.store import register
+
+Task = Callable[[DictConfig], Any]
+
+_STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended: ``finished``; ``failed``; or ``left`` for the next start, begun or not."""
+
+    state: str
+    reason: str = ""
+
+
+@dataclass
+class SweptJob:
+    """One job, as a launcher calls it: in this process, in another, on another machine.
+
+    Whatever happens is told by its result, as an exception would end the launcher's other jobs, too.
+    Only what stops the sweeping process itself is raised.
+
+    Attributes:
+        scratch: a directory of the sweeping process (``Watch``).
+        sweeper: the id of that process. argv: its command line.
+        threads: CPU threads of a job that asks for no number; None leaves torch's default.
+        endings: of the jobs of this process, by run directory.
+    """
+
+    task: Task
+    scratch: str
+    sweeper: int
+    argv: list[str]
+    threads: int | None
+    endings: dict[str, Ending] = field(default_factory=dict)
+
+    def __call__(self, cfg: DictConfig) -> Ending:
+        with open_dict(cfg):
+            cfg.run_dir = str(cfg.run_dir)
+            if cfg.trainer.num_threads is None:
+                cfg.trainer.num_threads = self.threads
+        ending = self._attempt(cfg) if os.getpid() == self.sweeper else self._elsewhere(cfg)
+        self.endings[cfg.run_dir] = ending
+        return ending
+
+    def _attempt(self, cfg: DictConfig) -> Ending:
+        try:
+            self.task(cfg)
+        except Held as held:  # by another sweep, whose result it will be
+            print(held, flush=True)
+        except ConfigError as error:
+            return Ending("failed", str(error))
+        except Exception as error:
+            traceback.print_exc()
+            return Ending("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+        return Ending("finished")
+
+    def _elsewhere(self, cfg: DictConfig) -> Ending:
+        sys.argv = list(self.argv)
+        os.environ["TTY_COMPATIBLE"] = "0"  # progress bars of several processes would overwrite each other
+        with suppress(SystemExit, KeyboardInterrupt), self._reachable():
+            if not (Path(self.scratch) / _STOP).exists():
+                return self._attempt(cfg)
+        with suppress(OSError):
+            Path(cfg.run_dir).rmdir()  # when nothing has begun
+        return Ending("left")
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Name this process in ``scratch`` and heed SIGTERM, for the length of the job."""
+        busy = True
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            if busy:
+                raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, stop)  # until the next job: an idle worker must outlive a late one
+        note = Path(self.scratch) / str(os.getpid())
+        with suppress(FileNotFoundError):  # on another machine
+            note.touch()
+        try:
+            yield
+        finally:
+            busy = False
+            note.unlink(missing_ok=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        register()
+
+
+class Watch:
+    """Passes SIGINT and SIGTERM on to the jobs that run in other processes of this machine.
+
+    ``scratch`` holds a file for every process that is at a job, and ``stop`` once no further job is to
+    start. The first signal lets jobs save what they have; the second kills them.
+    """
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self.exit_code = 0
+
+    def over(self, launch: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+        """The result of ``launch``, while signals are being watched.
+
+        It runs in a thread that blocks SIGINT, which the processes that it starts inherit: Ctrl-C goes
+        to all processes of a terminal, and a worker that it kills while idle takes the busy ones along.
+        """
+        outcome: list[Any] = []
+
+        def work() -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                outcome.append(launch())
+            except BaseException as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=work)
+        previous = {signum: signal.signal(signum, self._handle) for signum in self.signals}
+        try:
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.2)
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+        (result,) = outcome
+        if isinstance(result, BaseException):
+            raise result
+        return list(result)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        again = bool(self.exit_code)
+        self.exit_code = 128 + signum
+        (self.scratch / _STOP).touch()
+        busy = [int(note.name) for note in self.scratch.iterdir() if note.name.isdigit()]
+        for pid in busy:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if again else signal.SIGTERM)
+        if not again:
+            print(f"stopping: {len(busy)} running jobs save what they have", file=sys.stderr, flush=True)

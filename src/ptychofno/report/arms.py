@@ -1,0 +1,169 @@
+"""Runs that differ in nothing but their seed, taken together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychofno import artifacts
+from ptychofno.config.comparison import differing
+from ptychofno.report.evidence import wilson
+from ptychofno.report.runs import UNKNOWN, Run
+from ptychofno.report.wording import plain
+
+FLAT_SSIM = 0.5
+"""The published criterion of a collapse: an amplitude SSIM below this."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median and quartiles, linear between values, of ``count`` runs; NaN without runs."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Summary:
+        if not values.size:
+            return cls(math.nan, math.nan, math.nan, 0)
+        low, median, high = (float(quartile) for quartile in np.percentile(values, (25, 50, 75)))
+        return cls(median, low, high, values.size)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration and its runs, one per seed, in order of the seeds.
+
+    ``settings`` is None where no run left a readable configuration. ``repeated`` holds further runs of
+    a seed that is there already; they count nowhere.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    settings: Mapping[str, Any] | None
+    repeated: tuple[Run, ...] = ()
+
+    @cached_property
+    def results(self) -> list[Run]:
+        return [run for run in self.runs if run.has_result]
+
+    @cached_property
+    def successes(self) -> list[Run]:
+        return [run for run in self.runs if run.succeeded]
+
+    @property
+    def crashed(self) -> int:
+        return len(self.results) - len(self.successes)
+
+    @property
+    def crash_rate(self) -> float:
+        """Collapsed and diverged runs among those with a result; NaN without any."""
+        return self.crashed / len(self.results) if self.results else math.nan
+
+    @cached_property
+    def crash_interval(self) -> tuple[float, float]:
+        return wilson(self.crashed, len(self.results))
+
+    @property
+    def flat_by_ssim(self) -> int:
+        """Results that the published criterion calls collapsed."""
+        return sum(run.measures.get("ssim_amplitude", math.nan) < FLAT_SSIM for run in self.results)
+
+    @property
+    def states(self) -> dict[str, int]:
+        found = Counter(run.state for run in self.runs)
+        return {state: found[state] for state in (*artifacts.STATES, UNKNOWN) if found[state]}
+
+    def values(self, measure: str) -> NDArray[np.float64]:
+        """A measure of the successful runs that have it."""
+        values = np.array([run.measures.get(measure, math.nan) for run in self.successes], dtype=np.float64)
+        return values[np.isfinite(values)]
+
+    def summary(self, measure: str) -> Summary:
+        return Summary.of(self.values(measure))
+
+    @cached_property
+    def grad_norm(self) -> tuple[float, float, float]:
+        """Median, 99th percentile and maximum over all finite steps of the runs with a result."""
+        pooled = np.concatenate([np.empty(0), *(run.grad_norms for run in self.results)])
+        pooled = pooled[np.isfinite(pooled)]
+        if not pooled.size:
+            return math.nan, math.nan, math.nan
+        median, high = np.percentile(pooled, (50, 99))
+        return float(median), float(high), float(pooled.max())
+
+    @property
+    def failure_epochs(self) -> list[int]:
+        return [run.failure_epoch for run in self.results if run.failure_epoch is not None]
+
+    def typical(self) -> list[Run]:
+        """Runs from the one of median loss outwards: successful ones first, then other results."""
+        ordered = sorted(self.successes, key=lambda run: run.measures["best_val_loss"])
+        middle = (len(ordered) - 1) // 2
+        outwards = sorted(range(len(ordered)), key=lambda index: (abs(index - middle), index))
+        return [ordered[i] for i in outwards] + [run for run in self.results if not run.succeeded]
+
+
+def group(runs: Sequence[Run]) -> list[Arm]:
+    """Arms, by name and configuration, in order of first sight.
+
+    Where one name stands for several configurations, each becomes an arm of its own, named by what was
+    typed for it or, where that tells nothing, by the settings that differ.
+    """
+    by_name: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_name[run.arm].append(run)
+    arms = []
+    for name, same_name in by_name.items():
+        variants: dict[frozenset[tuple[str, Any]], list[Run]] = defaultdict(list)
+        for run in same_name:
+            variants[frozenset(run.settings.items())].append(run)
+        if unread := variants.pop(frozenset(), []):
+            # Stopped before its configuration was written; with one candidate there is no doubt.
+            key = next(iter(variants)) if len(variants) == 1 else frozenset()
+            variants[key] = variants.get(key, []) + unread
+        names = _told_apart(name, list(variants.values()))
+        arms += [_arm(label, members) for label, members in zip(names, variants.values(), strict=True)]
+    return arms
+
+
+def _arm(name: str, members: list[Run]) -> Arm:
+    """Of several runs of a seed the first with a result counts, else the first."""
+    settings = next((run.settings for run in members if run.settings), None)
+    members = sorted(members, key=lambda run: (not run.has_result, run.name))
+    kept: dict[int | str, Run] = {}
+    for run in members:
+        kept.setdefault(run.name if run.seed is None else run.seed, run)
+    ordered = sorted(kept.values(), key=lambda run: (run.seed is None, run.seed or 0, run.name))
+    repeated = [run for run in members if not any(run is one for one in ordered)]
+    return Arm(name, tuple(ordered), settings, tuple(repeated))
+
+
+def _told_apart(name: str, variants: Sequence[list[Run]]) -> list[str]:
+    if len(variants) == 1:
+        return [name]
+    typed = [frozenset.intersection(*(run.overrides for run in members)) for members in variants]
+    own = [typing - frozenset.intersection(*typed) for typing in typed]
+    if len(set(own)) == len(own):
+        labels = [" ".join(sorted(entry.lstrip("+") for entry in entries)) for entries in own]
+    else:
+        settings = {str(index): members[0].settings for index, members in enumerate(variants)}
+        keys = differing(settings)
+        labels = [
+            " ".join(f"{key}={members[0].settings[key]}" for key in keys if key in members[0].settings)
+            for members in variants
+        ]
+    labels = [plain(f"{name} {label}".strip(), 80) for label in labels]
+    times = Counter(labels)
+    return [
+        f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels, start=1)
+    ]

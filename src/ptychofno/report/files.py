@@ -1,0 +1,178 @@
+"""Reading the files of a directory that somebody else wrote.
+
+Nothing outside the directory is read (links are refused), nothing without bound (size, depth and
+length are limited before a parser sees them), and no message repeats what a file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+_MIB = 2**20
+LARGEST_RECORD = 16 * _MIB
+LARGEST_SETTINGS = 256 * 2**10
+LARGEST_TABLE = 32 * _MIB
+LARGEST_ARCHIVE = 256 * _MIB
+LARGEST_ARRAY = 4096**2
+DEEPEST = 32
+_ONLY_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Unreadable(Exception):
+    """A file that is there and cannot be taken; the message says why in a few words."""
+
+
+class RunFiles:
+    """The files of one directory, opened by name; a context manager.
+
+    Every read gives None for a file that is not there and raises Unreadable for a link, anything that
+    is not a plain file, one that is too large, and one whose text does not parse.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._directory = os.open(path, _ONLY_READ | os.O_DIRECTORY)
+        except OSError:
+            raise Unreadable("not a directory that can be read") from None
+
+    def __enter__(self) -> RunFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._directory)
+
+    def content(self, name: str, limit: int) -> bytes | None:
+        """The bytes of ``name``, which may lie in a folder of the directory: ``.hydra/overrides.yaml``."""
+        *folders, file = name.split("/")
+        held = [self._directory]
+        try:
+            for folder in folders:
+                held.append(os.open(folder, _ONLY_READ | os.O_DIRECTORY, dir_fd=held[-1]))
+            held.append(os.open(file, _ONLY_READ, dir_fd=held[-1]))
+            found = os.fstat(held[-1])
+            if not stat.S_ISREG(found.st_mode):
+                raise Unreadable("not a plain file")
+            if found.st_size > limit:
+                raise Unreadable(f"larger than {limit // 2**10} KiB")
+            with os.fdopen(held.pop(), "rb") as opened:
+                return opened.read(limit)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise Unreadable("a link, or not readable") from None
+        finally:
+            for descriptor in held[1:]:
+                os.close(descriptor)
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """A JSON file that holds an object. NaN and infinity, which JSON does not have, become None."""
+        content = self.content(name, LARGEST_RECORD)
+        if content is None:
+            return None
+        try:
+            values = json.loads(content.decode("utf-8"), parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            raise Unreadable("not readable as JSON") from None
+        if not isinstance(values, dict):
+            raise Unreadable("not a JSON object")
+        return values
+
+    def settings(self, name: str) -> Any:
+        """A YAML file of plain values, without anchors and not deeper than a configuration is."""
+        content = self.content(name, LARGEST_SETTINGS)
+        if content is None:
+            return None
+        try:
+            text = content.decode("utf-8")
+            _check_shape(text)
+            return yaml.load(text, Loader=_LOADER)
+        except (ValueError, yaml.YAMLError, RecursionError):
+            raise Unreadable("not readable as plain YAML") from None
+
+    def table(self, name: str, column: str) -> NDArray[np.float64] | None:
+        """One column of numbers from a CSV file with a line of headings; words in it are refused."""
+        content = self.content(name, LARGEST_TABLE)
+        if content is None:
+            return None
+        headings, _, rows = content.partition(b"\n")
+        names = headings.decode("utf-8", errors="replace").strip().split(",")
+        if column not in names:
+            raise Unreadable(f"no column {column}")
+        if not rows.strip():
+            return np.empty(0)
+        try:
+            return np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(column), ndmin=1)
+        except ValueError:
+            raise Unreadable("not a table of numbers") from None
+
+    def archive(self, name: str, arrays: Sequence[str]) -> dict[str, NDArray[Any]] | None:
+        """Those of the numeric ``arrays`` that an NPZ file holds."""
+        content = self.content(name, LARGEST_ARCHIVE)
+        if content is None:
+            return None
+        try:
+            with zipfile.ZipFile(BytesIO(content)) as members:
+                held = [key for key in arrays if f"{key}.npy" in members.namelist()]
+                return {key: _array(members, f"{key}.npy") for key in held}
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError):
+            raise Unreadable("not a readable NPZ file of numbers") from None
+
+
+def number(value: Any) -> float:
+    """``value`` as a float; NaN for whatever is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        converted = float(value)
+    except OverflowError:
+        return math.nan
+    return converted if math.isfinite(converted) else math.nan
+
+
+def numbers(values: Any) -> NDArray[np.float64]:
+    """A list as numbers, NaN for what is none; empty for anything but a list."""
+    return np.array([number(value) for value in values] if isinstance(values, list) else [], dtype=np.float64)
+
+
+def _array(members: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """One array, its size and type checked before any memory is taken for it."""
+    with members.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if header is None:
+            raise ValueError("unknown version")
+        shape, column_major, dtype = header(member)
+        size = math.prod(shape)
+        if dtype.kind not in "fciu" or not 0 <= size <= LARGEST_ARRAY:
+            raise ValueError("not numbers, or too many")
+        content = member.read(size * dtype.itemsize)
+    return np.frombuffer(content, dtype, count=size).reshape(shape, order="F" if column_major else "C")
+
+
+def _check_shape(text: str) -> None:
+    """Raise ValueError for anchors and depth, event by event: a loader would expand and recurse first."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST or getattr(event, "anchor", None) is not None:
+            raise ValueError("too deep, or with anchors")

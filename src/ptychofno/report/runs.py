@@ -1,0 +1,264 @@
+"""One run as its directory tells it."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychofno import artifacts
+from ptychofno.config.comparison import flat, of_the_result
+from ptychofno.report.files import RunFiles, Unreadable, number, numbers
+from ptychofno.report.wording import plain, value
+
+Numbers = NDArray[np.float64]
+Read = TypeVar("Read")
+
+UNKNOWN = "unknown"
+LEFT_PLATEAU_BELOW = 0.8
+"""A run has left the flat plateau when its validation loss is below this share of the flat object's."""
+GIVEN_BACK = 0.25
+"""A run fell later when, in the end, it had lost this share of what it had once gained on the flat object."""
+CURVES = ("train_loss", "val_loss", "learning_rate", "grad_norm_median", "grad_norm_max", "seconds")
+_SET_ASIDE = re.compile(r"-previous-\d+$")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that judges a successful run."""
+
+    key: str
+    label: str
+    form: str = "{:.4g}"
+    smaller_is_better: bool = False
+
+
+MEASURES = (
+    Measure("best_val_loss", "validation loss", smaller_is_better=True),
+    Measure("ssim_amplitude", "SSIM amplitude", "{:.4f}"),
+    Measure("ssim_phase", "SSIM phase", "{:.4f}"),
+    Measure("mae_amplitude", "MAE amplitude", smaller_is_better=True),
+    Measure("mae_phase", "MAE phase / rad", smaller_is_better=True),
+    Measure("psnr_amplitude", "PSNR amplitude / dB", "{:.1f}"),
+    Measure("psnr_phase", "PSNR phase / dB", "{:.1f}"),
+    Measure("frc50_amplitude", "FRC50 amplitude / px⁻¹", "{:.3f}"),
+    Measure("frc50_phase", "FRC50 phase / px⁻¹", "{:.3f}"),
+    Measure("training_seconds", "training time / s", "{:.1f}", smaller_is_better=True),
+    Measure("left_plateau", "epoch off the plateau", "{:.0f}", smaller_is_better=True),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one directory holds. Text is printable and short; a number that is not there is NaN."""
+
+    path: Path
+    name: str
+    arm: str
+    seed: int | None
+    state: str
+    error: str = ""
+    study: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Resolved, by dotted key; without the seed and what only says where and how to compute."""
+    overrides: frozenset[str] = frozenset()
+    dataset_key: str | None = None
+    code: str | None = None
+    device: str = ""
+    parameters: float = math.nan
+    flat_baseline: float = math.nan
+    epochs: Numbers = field(default_factory=lambda: np.empty(0))
+    curves: Mapping[str, Numbers] = field(default_factory=dict)
+    """Per entry of ``epochs``, the quantities of ``CURVES``."""
+    grad_norms: Numbers = field(default_factory=lambda: np.empty(0))
+    """Per optimizer step, before clipping."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def has_result(self) -> bool:
+        return self.state in artifacts.RESULT_STATES
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == "completed"
+
+    @property
+    def final_val_loss(self) -> float:
+        losses = self.curves.get("val_loss", np.empty(0))
+        return float(losses[-1]) if losses.size else math.nan
+
+    @property
+    def fell_later(self) -> bool:
+        """Whether the run ended well above its own best."""
+        gained = self.flat_baseline - self.measures.get("best_val_loss", math.nan)
+        lost = self.final_val_loss - self.measures.get("best_val_loss", math.nan)
+        return bool(gained > 0 and lost > GIVEN_BACK * gained)
+
+    @property
+    def failure_epoch(self) -> int | None:
+        """Where a diverged run broke off, or a collapsed one was last seen off the plateau, plus one."""
+        losses = self.curves.get("val_loss", np.empty(0))
+        if self.state == "diverged":
+            ended = int(self.epochs[-1]) if self.epochs.size else 0
+            return ended if losses.size and not np.isfinite(losses[-1]) else ended + 1
+        if self.state == "collapsed":
+            off = self.epochs[losses < LEFT_PLATEAU_BELOW * self.flat_baseline]
+            return int(off[-1]) + 1 if off.size else 1
+        return None
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Run directories: each of ``paths`` that is one, else its subdirectories that are; and remarks.
+
+    Runs that were set aside and links inside a study are left out, with a remark. Raises OSError for a
+    path that cannot be listed.
+    """
+    found, aside, links = [], 0, []
+    for path in paths:
+        if _is_run(path):
+            found.append(path)
+            continue
+        with os.scandir(path) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_symlink():
+                    links += [plain(entry.name)] * os.path.isdir(entry.path)
+                elif entry.is_dir() and not entry.name.startswith(".") and _is_run(Path(entry.path)):
+                    aside += bool(_SET_ASIDE.search(entry.name))
+                    found += [] if _SET_ASIDE.search(entry.name) else [Path(entry.path)]
+    remarks = [f"links are not followed, left out: {', '.join(links[:5])}"] if links else []
+    if aside:
+        remarks.append(f"left out what was set aside: {aside} of the directories named …-previous-N")
+    return found, remarks
+
+
+def read(path: Path) -> Run:
+    """The run in ``path``. What cannot be read is missing from it and named in ``problems``."""
+    problems: list[str] = []
+
+    def attempt(reader: Callable[..., Read], name: str, *arguments: Any) -> Read | None:
+        try:
+            return reader(name, *arguments)
+        except Unreadable as reason:
+            problems.append(f"{name}: {reason}")
+            return None
+
+    name = plain(path.name)
+    try:
+        files = RunFiles(path)
+    except Unreadable as reason:
+        return Run(path, name, _arm_of(name), None, UNKNOWN, problems=(str(reason),))
+    with files:
+        record = attempt(files.record, artifacts.RUN) or {}
+        history = attempt(files.record, artifacts.HISTORY) or {}
+        metrics = attempt(files.record, artifacts.METRICS) or {}
+        config = attempt(files.settings, artifacts.CONFIG)
+        typed = attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml")
+        grad_norms = attempt(files.table, artifacts.GRAD_NORMS, "grad_norm")
+    settings = flat(config) if isinstance(config, dict) else {}
+    overrides = [plain(entry, 300) for entry in typed] if isinstance(typed, list) else []
+    seed = record.get("seed", settings.get("seed"))
+    state = record.get("state")
+    epochs = numbers(history.get("epoch"))
+    curves = {key: _fitted(numbers(history.get(key)), epochs.size) for key in CURVES}
+    baseline = number(record.get("flat_baseline"))
+    return Run(
+        path=path,
+        name=name,
+        arm=_text(record, "arm") or _arm_typed(overrides) or _arm_of(name),
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63 else None,
+        state=state if isinstance(state, str) and state in artifacts.STATES else UNKNOWN,
+        error=_text(record, "error") or "",
+        study=_text(record, "study"),
+        settings={
+            plain(key): value(entry)
+            for key, entry in settings.items()
+            if of_the_result(key) and key not in ("seed", "arm", "study")
+        },
+        overrides=frozenset(entry for entry in overrides if not _says_arm_or_seed(entry)),
+        dataset_key=_text(record, "dataset_key"),
+        code=_code(record),
+        device=_text(record, "device") or "",
+        parameters=number(record.get("parameters")),
+        flat_baseline=baseline,
+        epochs=epochs,
+        curves=curves,
+        grad_norms=np.empty(0) if grad_norms is None else grad_norms,
+        measures=_measures(record, metrics, epochs, curves, baseline),
+        problems=tuple(problems),
+    )
+
+
+def _measures(
+    record: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    epochs: Numbers,
+    curves: Mapping[str, Numbers],
+    baseline: float,
+) -> dict[str, float]:
+    found = {}
+    for metric in ("ssim", "mae", "psnr", "frc50"):
+        pair = metrics.get(metric)
+        both = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        found[f"{metric}_amplitude"], found[f"{metric}_phase"] = map(number, both)
+    losses = curves["val_loss"]
+    finite = losses[np.isfinite(losses)]
+    off = epochs[losses < LEFT_PLATEAU_BELOW * baseline]
+    spent = curves["seconds"][np.isfinite(curves["seconds"])]
+    found["best_val_loss"] = float(finite.min()) if finite.size else number(record.get("best_val_loss"))
+    found["training_seconds"] = float(spent.sum()) if spent.size else math.nan
+    found["left_plateau"] = float(off[0]) if off.size else math.nan
+    return {measure.key: found[measure.key] for measure in MEASURES}
+
+
+def _is_run(path: Path) -> bool:
+    return any(os.path.lexists(path / name) for name in (artifacts.RUN, artifacts.CONFIG))
+
+
+def _text(record: Mapping[str, Any], key: str) -> str | None:
+    entry = record.get(key)
+    return plain(entry) or None if isinstance(entry, str) else None
+
+
+def _code(record: Mapping[str, Any]) -> str | None:
+    """The commit that ran, else the version of the installed package."""
+    commit, versions = _text(record, "git_commit"), record.get("versions")
+    version = _text(versions, "ptychofno") if isinstance(versions, dict) else None
+    return commit or (f"version {version}" if version else None)
+
+
+def _arm_typed(overrides: Sequence[str]) -> str | None:
+    """The arm that was chosen on the command line: ``+arm=stable``."""
+    chosen = [entry.split("=", 1)[1] for entry in overrides if re.match(r"\+{0,2}arm=\w", entry)]
+    return plain(chosen[-1], 60) if chosen else None
+
+
+def _arm_of(name: str) -> str:
+    """The arm that a directory is named by: ``<arm>-seed<seed>[-overrides]``."""
+    return plain(re.split(r"-seed-?\d", name)[0] or name, 60)
+
+
+def _says_arm_or_seed(override: str) -> bool:
+    key = override.split("=", 1)[0].lstrip("+")
+    return (
+        key in ("arm", "seed", "study") or key.split(".")[0] in ("hydra", "logger") or not of_the_result(key)
+    )
+
+
+def _fitted(values: Numbers, length: int) -> Numbers:
+    """``values`` cut or filled with NaN to ``length``."""
+    fitted = np.full(length, np.nan)
+    fitted[: min(length, values.size)] = values[:length]
+    return fitted
+
+
+def each(paths: Sequence[Path]) -> Iterator[Run]:
+    """The runs in ``paths``, one after the other."""
+    return map(read, paths)

@@ -1,0 +1,71 @@
+"""How names and numbers are written, so that no text of a run is taken for anything but text."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+NONE = "–"
+
+
+def plain(value: Any, longest: int = 120) -> str:
+    """One line of printable text: no control, format or private characters, no more than ``longest``."""
+    text = str(value) if isinstance(value, (str, int, float)) else type(value).__name__
+    text = " ".join(text[: 4 * longest].split())
+    text = "".join(char for char in text if unicodedata.category(char)[0] != "C")
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def shown(value: float | None, form: str = "{:.4g}") -> str:
+    """A number, or a dash where there is none."""
+    return NONE if value is None or not math.isfinite(value) else form.format(value)
+
+
+def percent(share: float) -> str:
+    return shown(100 * share, "{:.0f} %")
+
+
+def seconds(value: float) -> str:
+    """``42 s``, ``3.1 min`` or ``1.2 h``."""
+    for limit, unit in ((3600.0, "h"), (60.0, "min")):
+        if value >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return shown(value, "{:.2g} s" if value < 10 else "{:.0f} s")
+
+
+def listed(words: Iterable[Any]) -> str:
+    """``a``, ``a and b``, or ``a, b and c``."""
+    *first, last = [str(word) for word in words] or [NONE]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def in_markdown(text: str) -> str:
+    """``text`` for a paragraph or cell of Markdown: nothing in it marks up, links or breaks the table."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{char}" if char in "\\`*[]|!#~$" else char for char in escaped)
+
+
+def in_spreadsheet(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers, NaN an empty cell."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def value(entry: Any) -> str:
+    """A setting as one would type it."""
+    if entry is None or isinstance(entry, bool):
+        return {None: "null", True: "true", False: "false"}[entry]
+    if isinstance(entry, float):
+        return f"{entry:g}"
+    if isinstance(entry, Sequence) and not isinstance(entry, str):
+        return plain(f"[{', '.join(value(one) for one in entry[:16])}]")
+    return plain(entry)

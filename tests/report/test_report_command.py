@@ -1,0 +1,238 @@
+"""``python -m ptychofno.report``: what it prints and leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_directories import RunWriter, settings
+
+from ptychofno.report import files
+from ptychofno.report.__main__ import PAGE, ROWS, TEXT, VALUES, main
+from ptychofno.report.charts import _apart
+from ptychofno.report.pictures import galleries
+from ptychofno.report.study import load
+from ptychofno.report.svg import Axis, segments
+
+
+@pytest.fixture
+def study(add_run: RunWriter, study_dir: Path) -> Path:
+    for seed in (1, 2, 3):
+        add_run("control", seed, state="collapsed" if seed == 1 else "completed", ssim=0.9)
+        add_run("stable", seed, loss=0.009 + 0.0001 * seed, config=settings(seed=seed, optimizer__lr=5e-4))
+        add_run("broken", seed, state="diverged", losses=[0.17, 0.1], error="gradient is not finite")
+    return study_dir
+
+
+def test_four_files_and_a_table(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(study)])
+    shown = capsys.readouterr().out
+    assert "Stage B candidate, for now: stable." in shown
+    assert re.search(r"1 +stable +0/3 \(0–56 %\) +0\.0092 \(0\.00915–0\.00925\)", shown)
+    assert f"{study / PAGE}" in shown.replace("\n", "")
+    assert {path.name for path in study.iterdir() if path.is_file()} == {PAGE, TEXT, ROWS, VALUES}
+
+
+def test_a_narrow_terminal_gets_fewer_columns(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    main([str(study)])
+    table = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).split("Stage B")[0]
+    assert "judgement" in table and "FRC50" not in table
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_csv_holds_every_run(study: Path, add_run: RunWriter) -> None:
+    add_run("stable", 3, directory="stable-seed3-again", config=settings(optimizer__lr=5e-4))
+    main([str(study)])
+    with (study / ROWS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert Counter(row["state"] for row in rows) == {"completed": 6, "diverged": 3, "collapsed": 1}
+    assert [row["counted"] for row in rows].count("False") == 1
+    broken = next(row for row in rows if row["arm"] == "broken")
+    assert (broken["failure_epoch"], broken["error"]) == ("3", "gradient is not finite")
+    assert float(broken["grad_norm_max"]) == 8.0
+
+
+def test_json_can_be_analysed_again(study: Path) -> None:
+    main([str(study)])
+    values = json.loads((study / VALUES).read_text())
+    arms = {arm["arm"]: arm for arm in values["arms"]}
+    assert (values["control"], values["candidate"]) == ("control", "stable")
+    assert arms["stable"]["differs_from_control"] == {"optimizer.lr": {"control": "0.001", "arm": "0.0005"}}
+    losses = [run["best_val_loss"] for run in values["runs"] if run["arm"] == "stable"]
+    assert arms["stable"]["measures"]["best_val_loss"]["median"] == pytest.approx(np.median(losses))
+    assert arms["broken"]["measures"]["ssim_phase"]["median"] is None
+
+
+def test_warnings_stand_on_top_of_every_output(
+    study: Path, add_run: RunWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run("foreign", 1, dataset_key="aaaa")
+    main([str(study)])
+    page = (study / PAGE).read_text()
+    assert page.index("Different datasets") < page.index("<h2>")
+    text = (study / TEXT).read_text()
+    assert text.index("Different datasets") < text.index("## Arms")
+    assert capsys.readouterr().out.startswith("! Different datasets")
+    assert "Different datasets" in json.loads((study / VALUES).read_text())["warnings"][0]
+
+
+class Outside(HTMLParser):
+    """Collects what a page would fetch, and the tags it leaves open."""
+
+    void = {"meta", "img", "br", "link"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for key, value in attributes:
+            if key in ("src", "href", "srcset", "action", "data"):
+                self.fetched.append(value or "")
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else(study: Path) -> None:
+    main([str(study)])
+    page = (study / PAGE).read_text()
+    parser = Outside()
+    parser.feed(page)
+    assert not parser.open
+    assert parser.fetched and all(source.startswith("data:image/png;base64,") for source in parser.fetched)
+    assert "http:" not in page and "https:" not in page and "url(" not in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"\b(nan|inf)\b", " ".join(re.findall(r"<svg.*?</svg>", page, re.S)))
+
+
+def test_the_same_runs_give_the_same_page(study: Path, tmp_path: Path) -> None:
+    main([str(study), "--output", str(tmp_path / "a")])
+    main([str(study), "--output", str(tmp_path / "b")])
+    assert (tmp_path / "a" / PAGE).read_bytes() == (tmp_path / "b" / PAGE).read_bytes()
+    assert not (study / PAGE).exists()
+
+
+def test_pictures_are_on_the_truth_s_scale(study: Path) -> None:
+    (gallery,) = galleries(load([study]).arms)
+    truth, *others = gallery.pictures
+    assert truth.arm is None
+    assert [picture.arm.name for picture in others if picture.arm] == ["stable", "control", "broken"]
+    assert [picture.run.seed for picture in others if picture.run] == [2, 2, 1], "median, or what there is"
+    # Written as twice the truth of their own seed: alignment removes the factor.
+    assert others[0].images == truth.images
+
+
+def test_measured_data_have_no_truth(add_run: RunWriter, study_dir: Path) -> None:
+    path = add_run("control", 1, ssim=None)
+    with np.load(path / "reconstruction.npz") as arrays:
+        kept = {key: arrays[key] for key in ("prediction", "region")}
+    np.savez(path / "reconstruction.npz", **kept)
+    (gallery,) = galleries(load([study_dir]).arms)
+    assert len(gallery.pictures) == 1
+    main([str(study_dir)])
+    assert "No truth is known" in (study_dir / PAGE).read_text()
+
+
+def test_a_study_that_has_only_begun(add_run: RunWriter, study_dir: Path) -> None:
+    path = add_run("control", 1, state="running", losses=[], steps=0, picture=False)
+    for name in ("metrics.json", "history.json", "grad_norms.csv"):
+        (path / name).unlink()
+    main([str(study_dir)])
+    assert "No ranking" in (study_dir / TEXT).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing"], "missing: no such directory"),
+        (["."], "holds no run"),
+        ([".", "."], "say with --output DIR"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_two_hundred_runs_are_each_read_once(
+    add_run: RunWriter, study_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is read twice, and pictures only of one run per arm."""
+    for seed in range(50):
+        for arm in ("control", "a", "b", "c"):
+            add_run(arm, seed, picture=seed < 2, size=16)
+    opened: Counter[str] = Counter()
+    content = files.RunFiles.content
+
+    def counting(self: files.RunFiles, name: str, limit: int) -> bytes | None:
+        opened[name] += 1
+        return content(self, name, limit)
+
+    monkeypatch.setattr(files.RunFiles, "content", counting)
+    main([str(study_dir)])
+    pictures = opened.pop("reconstruction.npz")
+    assert set(opened.values()) == {200} and len(opened) == 6
+    assert 4 <= pictures < 200
+    assert "200 runs" in (study_dir / PAGE).read_text()
+
+
+def test_neither_torch_nor_hydra_is_loaded(study: Path) -> None:
+    check = (
+        "import sys; from ptychofno.report.__main__ import main; main(sys.argv[1:]);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'lightning', 'hydra', 'omegaconf', 'pickle5')))"
+    )
+    done = subprocess.run([sys.executable, "-c", check, str(study)], capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_an_axis_is_monotonic_and_its_ticks_are_inside(logarithmic: bool) -> None:
+    axis = Axis.over([0.01, 3.0], 100, 0, log=logarithmic)
+    assert axis.logarithmic is logarithmic
+    pixels = axis.at(np.geomspace(0.01, 3.0, 20))
+    assert (np.diff(pixels) < 0).all() and (pixels > 0).all() and (pixels < 100).all()
+    assert 2 <= len(axis.ticks()) <= 6
+    assert all(axis.low <= tick <= axis.high for tick in axis.ticks())
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")], [1.0], [0.0, 0.0], [-1.0, 2.0], [1e-9, 1e9]])
+def test_any_values_give_an_axis(values: list[float]) -> None:
+    axis = Axis.over(values, 0, 100)
+    assert axis.high > axis.low and 1 <= len(axis.ticks(3)) <= 6
+
+
+def test_gaps_split_a_line() -> None:
+    y = np.array([np.nan, 1, 2, np.nan, 3, np.nan])
+    assert segments(np.arange(6.0), y) == [slice(1, 3), slice(4, 5)]
+
+
+def test_labels_are_moved_apart_in_order() -> None:
+    placed = _apart([50.0, 51.0, 49.0, 10.0], 15.0, 0.0, 60.0)
+    assert np.argsort(placed).tolist() == [3, 2, 0, 1]
+    assert (np.diff(np.sort(placed)) >= 15 - 1e-9).all() and max(placed) <= 60

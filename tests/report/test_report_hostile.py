@@ -1,0 +1,265 @@
+"""Run directories of somebody who means harm: read as data, and never beyond themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from run_directories import RunWriter, settings
+
+from ptychofno.report import files
+from ptychofno.report.__main__ import PAGE, ROWS, TEXT, VALUES, main
+from ptychofno.report.pictures import galleries
+from ptychofno.report.runs import read
+from ptychofno.report.study import load
+from ptychofno.report.wording import in_markdown, in_spreadsheet, plain
+
+SECRET = "hunter2-not-for-you"
+INJECTION = "<script>document.title='owned'</script>"
+
+
+def written(study: Path) -> str:
+    return "\n".join((study / name).read_text(encoding="utf-8") for name in (PAGE, TEXT, ROWS, VALUES))
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret.json"
+    path.write_text(json.dumps({"state": "completed", "arm": SECRET, "error": SECRET}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["run.json", "config.yaml", "history.json", "metrics.json", "grad_norms.csv", "reconstruction.npz"],
+)
+def test_links_are_not_followed(
+    add_run: RunWriter, study_dir: Path, secret: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = add_run("control", 1)
+    (path / name).unlink()
+    (path / name).symlink_to(secret)
+    main([str(study_dir)])
+    assert SECRET not in written(study_dir) + capsys.readouterr().out
+    if name != "reconstruction.npz":
+        assert f"{name}: a link, or not readable" in read(path).problems
+
+
+def test_a_linked_folder_is_not_followed(add_run: RunWriter, tmp_path: Path) -> None:
+    path = add_run("control", 1)
+    elsewhere = tmp_path / "elsewhere"
+    (path / ".hydra").rename(elsewhere)
+    (path / ".hydra").symlink_to(elsewhere)
+    assert read(path).problems == (".hydra/overrides.yaml: a link, or not readable",)
+
+
+def test_no_message_repeats_what_a_file_holds(add_run: RunWriter) -> None:
+    path = add_run("control", 1)
+    for name in ("run.json", "config.yaml", "history.json", "grad_norms.csv"):
+        (path / name).write_text(f"{{ {SECRET}: [\n\t{SECRET}")
+    run = read(path)
+    assert len(run.problems) == 4 and SECRET not in repr(run.problems)
+
+
+def test_what_is_written_replaces_a_link(add_run: RunWriter, study_dir: Path, tmp_path: Path) -> None:
+    add_run("control", 1)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in (PAGE, TEXT, ROWS, VALUES):
+        (study_dir / name).symlink_to(victim)
+    main([str(study_dir)])
+    assert victim.read_text() == "precious"
+    assert not any((study_dir / name).is_symlink() for name in (PAGE, TEXT, ROWS, VALUES))
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "history.json", "grad_norms.csv"])
+def test_neither_endless_nor_huge_files_are_read(add_run: RunWriter, name: str) -> None:
+    path = add_run("control", 1)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    assert f"{name}: not a plain file" in read(path).problems
+    (path / name).unlink()
+    with (path / name).open("wb") as file:
+        file.truncate(2**40)
+    assert any(problem.startswith(f"{name}: larger than") for problem in read(path).problems)
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(b)}: &{chr(b)} [{','.join([f'*{chr(b - 1)}'] * 8)}]\n" for b in range(ord("b"), ord("k"))
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "- " * 100_000,
+        "{a: " * 50_000,
+        "\n".join(f"{' ' * depth}a:" for depth in range(500)),
+        BOMB,
+        "!!python/object/apply:os.system ['touch owned']",
+        "a: !!python/name:os.system",
+        "\x00",
+    ],
+    ids=["brackets", "dashes", "braces", "indents", "anchors", "call", "name", "zero byte"],
+)
+def test_yaml_is_plain_and_shallow(
+    add_run: RunWriter, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = add_run("control", 1)
+    (path / "config.yaml").write_text(text)
+    assert read(path).problems == ("config.yaml: not readable as plain YAML",)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[1, 2]", "null", '{"seed": ' + "9" * 5000 + "}", "\ud800"],
+    ids=["brackets", "braces", "list", "null", "long number", "not UTF-8"],
+)
+def test_json_is_an_object_or_nothing(add_run: RunWriter, text: str) -> None:
+    path = add_run("control", 1)
+    (path / "run.json").write_bytes(text.encode("utf-8", errors="surrogatepass"))
+    run = read(path)
+    assert run.state == "unknown" and run.problems[0].startswith("run.json: not")
+
+
+@pytest.mark.parametrize("value", [None, True, "1", [["1"]], {"a": 1}, 1e400, 2**70, -0.5])
+def test_values_of_a_wrong_type_are_missing(add_run: RunWriter, study_dir: Path, value: object) -> None:
+    path = add_run("control", 1)
+    record = dict.fromkeys(
+        ("state", "seed", "arm", "study", "error", "dataset_key", "git_commit", "versions", "device"), value
+    )
+    (path / "run.json").write_text(json.dumps({**record, "flat_baseline": value, "parameters": value}))
+    for name in ("history.json", "metrics.json"):
+        keys = json.loads((path / name).read_text())
+        (path / name).write_text(json.dumps(dict.fromkeys(keys, value)))
+    (path / "config.yaml").write_text(yaml.safe_dump({"seed": None, 1: {2: [3]}, "optimizer": value}))
+    main([str(study_dir)])
+    run = read(path)
+    assert run.state == "unknown" and not np.isfinite(run.epochs).any()
+
+
+def npz(**members: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return content.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+class Callback:
+    """Unpickled, it would leave a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("owned",)
+
+
+def header(shape: str) -> bytes:
+    text = f"{{'descr': '<c8', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+FINE = np.ones((9, 9), dtype=np.complex64)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04pickle",
+        npz(prediction=npy(np.array([Callback()], dtype=object)), region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(prediction=header("(99999999, 99999999)"), region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(prediction=header("(-3, -3)"), region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(prediction=npy(FINE), region=npy(np.array([1, 2, 3]))),
+        npz(prediction=npy(FINE), region=npy(np.array([[5, 5], [0, 9]]))),
+        npz(prediction=npy(FINE[0]), region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(prediction=npy(FINE * np.nan), region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(prediction=npy(FINE), target=npy(FINE[:5]), region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(prediction=npy(FINE)[:200], region=npy(np.array([[0, 9], [0, 9]]))),
+        npz(region=npy(np.array([[0, 9], [0, 9]]))),
+    ],
+)
+def test_a_broken_reconstruction_is_no_picture(
+    add_run: RunWriter, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study_dir: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = add_run("control", 1)
+    (path / "reconstruction.npz").write_bytes(content)
+    assert galleries(load([study_dir]).arms) == []
+    assert not (tmp_path / "owned").exists()
+
+
+def test_interpolations_stay_text(
+    add_run: RunWriter, study_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PTYCHOFNO_SECRET", SECRET)
+    add_run("control", 1)
+    add_run("x", 1, config=settings(optimizer__lr="${oc.env:PTYCHOFNO_SECRET}", model="${now:%Y}"))
+    main([str(study_dir)])
+    text = written(study_dir)
+    assert SECRET not in text and "${oc.env:PTYCHOFNO_SECRET}" in text
+
+
+def test_names_and_values_are_only_text(
+    add_run: RunWriter, study_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run("control", 1)
+    evil = f"{INJECTION}\"'|`](http://evil) [red]\x1b[31m\u202e=cmd()"
+    path = add_run(
+        "evil",
+        1,
+        directory="=cmd()-seed1",
+        config=settings(**{"optimizer__" + evil.replace("__", ""): evil}),
+        error=evil,
+        device=f"@{evil}",
+        dataset_key=evil,
+        git_commit=evil,
+        study="stage_a",
+    )
+    record = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**record, "arm": evil}))
+    main([str(study_dir), "--anyway"])
+    page, text = ((study_dir / name).read_text() for name in (PAGE, TEXT))
+    assert page.count("<script>") == 1 and INJECTION not in page
+    assert "&lt;script&gt;" in page
+    assert INJECTION not in text and not re.search(r"(?<!\\)\]\(", text)
+    shown = capsys.readouterr().out
+    for output in (shown, page, text):
+        assert "\x1b[31m" not in output and "\u202e" not in output
+    assert "[red]" in shown, "no markup for the terminal either"
+    for line in (study_dir / ROWS).read_text().splitlines():
+        assert not any(cell.lstrip('"').startswith(("=", "@", "+")) for cell in line.split(","))
+
+
+def test_text_is_escaped_for_where_it_goes() -> None:
+    assert plain("a\x00\x1b[1m\u202eb\nc" + "x" * 500, 20) == "a[1mb cxxxxxxxxxxxx…"
+    assert in_markdown("a|b<c>*d*") == "a\\|b&lt;c&gt;\\*d\\*"
+    assert [in_spreadsheet(cell) for cell in ("=1", "-x", "a", -1.5, float("nan"))] == [
+        "'=1",
+        "'-x",
+        "a",
+        -1.5,
+        "",
+    ]
+
+
+def test_an_unreadable_directory_is_a_run_in_no_known_state(tmp_path: Path) -> None:
+    run = read(tmp_path / "gone-seed3")
+    assert (run.arm, run.state) == ("gone", "unknown") and run.problems
+    with pytest.raises(files.Unreadable):
+        files.RunFiles(tmp_path / "gone-seed3")

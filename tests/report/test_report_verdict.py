@@ -1,0 +1,179 @@
+"""Ranking, verdict and what must not be ranked together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from run_directories import RunWriter, settings
+
+from ptychofno.config.errors import ConfigError
+from ptychofno.report import evidence, tables
+from ptychofno.report.study import Study, load
+
+
+def ranking(study: Study) -> list[str]:
+    return [entry.arm.name for entry in study.verdict.standings if entry.rank is not None]
+
+
+def judgement(study: Study, name: str) -> str:
+    return next(entry.judgement for entry in study.verdict.standings if entry.arm.name == name)
+
+
+def fill(add_run: RunWriter, arm: str, crashes: int, seeds: int, **what: object) -> None:
+    for seed in range(1, seeds + 1):
+        crashed = {"state": "collapsed", "ssim": 0.27} if seed <= crashes else {}
+        spread = 1 + 0.001 * seed
+        add_run(arm, seed, **{**what, **crashed, "loss": float(what.get("loss", 0.01)) * spread})  # type: ignore[arg-type]
+
+
+def test_fix_by_the_criterion(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 5, 6)
+    fill(add_run, "good", 0, 6, loss=0.0109)
+    fill(add_run, "worse", 0, 6, loss=0.012)
+    study = load([study_dir])
+    assert ranking(study) == ["good", "control", "worse"]
+    assert judgement(study, "good") == "fix"
+    assert judgement(study, "worse") == "fewer crashes, loss 20 % worse"
+    assert study.verdict.candidate is not None and study.verdict.candidate.name == "good"
+    assert study.verdict.headline.startswith("Stage B candidate: good. 0 of 6 runs crashed")
+    assert not study.warnings
+    p = evidence.fewer(0, 6, 5, 6)
+    assert any(
+        f"more than chance (Fisher's exact test, one-sided p = {p:.2g})" in s for s in study.verdict.sentences
+    )
+
+
+def test_too_few_seeds_are_said_to_be_too_few(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 1, 3)
+    fill(add_run, "stable", 0, 3, loss=0.0105)
+    study = load([study_dir])
+    assert judgement(study, "stable") == "fewer crashes, too few seeds (3 of 5)"
+    needed = evidence.seeds_to_tell_rates(0, 1 / 3)
+    sentence = next(s for s in study.verdict.sentences if "too few seeds to tell (" in s)
+    assert f"about {needed} seeds per arm" in sentence
+    assert study.verdict.headline.startswith("Stage B candidate, for now: stable.")
+
+
+def test_a_control_that_never_crashed_leaves_nothing_to_fix(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 3)
+    fill(add_run, "agc", 0, 3, loss=0.008)
+    study = load([study_dir])
+    assert ranking(study) == ["agc", "control"]
+    assert any("no arm can be a fix" in sentence for sentence in study.verdict.sentences)
+    assert any(
+        "35 runs without a crash would bound it at 10 %" in sentence for sentence in study.verdict.sentences
+    )
+
+
+def test_unstable_arms_do_not_qualify(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 2)
+    fill(add_run, "blurred", 0, 2, ssim=0.79, loss=0.005)
+    fill(add_run, "fallen", 0, 2, losses=[0.1, 0.005, 0.1])
+    study = load([study_dir])
+    assert ranking(study)[0] == "control"
+    assert "SSIM not above 0.8" in judgement(study, "blurred")
+    assert "2 fell later" in judgement(study, "fallen")
+
+
+def test_no_candidate_when_none_qualifies(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 2, ssim=0.5)
+    fill(add_run, "agc", 2, 2)
+    study = load([study_dir])
+    assert study.verdict.candidate is None
+    assert study.verdict.headline.startswith("No Stage B candidate: control, first in the ranking")
+    assert judgement(study, "agc") == "no run succeeded"
+
+
+@pytest.mark.parametrize(
+    ("other", "warning"),
+    [
+        (
+            {"dataset_key": "aaaa"},
+            "Different datasets, not ranked: agc: dataset d5789a9880b9 (1 run) and aaaa (1 run)",
+        ),
+        (
+            {"git_commit": "bbbb"},
+            "Different code versions, not ranked: agc: code 5f809ddf (1 run) and bbbb (1 run)",
+        ),
+        ({"config": settings(seed=2, loss___target_="x.PoissonLoss")}, "Different losses, not ranked"),
+        ({"state": "interrupted"}, "no result for seed 2 (interrupted)"),
+    ],
+)
+def test_what_does_not_compare_is_not_ranked(
+    add_run: RunWriter, study_dir: Path, other: dict[str, object], warning: str
+) -> None:
+    fill(add_run, "control", 0, 2)
+    fill(add_run, "stable", 0, 2)
+    if "config" in other:
+        fill(add_run, "agc", 0, 2, **other)
+    else:
+        add_run("agc", 1)
+        add_run("agc", 2, **other)
+    study = load([study_dir])
+    assert ranking(study) == ["control", "stable"]
+    assert any(warning in line for line in study.warnings)
+    top = tables.markdown(study).split("## Arms")[0]
+    assert "not ranked" in top
+
+
+def test_anyway_ranks_but_never_other_data(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 2)
+    add_run("short", 1)
+    fill(add_run, "recoded", 0, 2, git_commit="bbbb")
+    fill(add_run, "elsewhere", 0, 2, dataset_key="aaaa")
+    study = load([study_dir], anyway=True)
+    assert set(ranking(study)) == {"control", "short", "recoded"}
+    text = "\n".join(study.warnings)
+    assert "ranked anyway: short" in text and "ranked anyway: recoded" in text
+    assert "not ranked: elsewhere" in text
+
+
+def test_an_uncomparable_control_gives_no_verdict(add_run: RunWriter, study_dir: Path) -> None:
+    add_run("control", 1)
+    fill(add_run, "stable", 0, 2)
+    study = load([study_dir])
+    assert ranking(study) == ["stable"] and study.verdict.candidate is None
+    assert any("Nothing is compared with the control" in sentence for sentence in study.verdict.sentences)
+
+
+def test_a_seed_that_no_run_has_a_result_of_is_missing_everywhere(
+    add_run: RunWriter, study_dir: Path
+) -> None:
+    for arm in ("control", "stable"):
+        add_run(arm, 1)
+        add_run(arm, 2, state="running")
+    study = load([study_dir])
+    assert ranking(study) == [] and study.verdict.headline.startswith("No ranking")
+
+
+def test_uncommitted_code_unequal_budgets_and_repeats_are_said(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 1, git_commit="5f809ddf+")
+    fill(add_run, "long", 0, 1, git_commit="5f809ddf+", config=settings(seed=1, trainer__max_epochs=50))
+    add_run("long", 1, git_commit="5f809ddf+", directory="again", config=settings(trainer__max_epochs=50))
+    text = "\n".join(load([study_dir]).warnings)
+    assert "uncommitted changes" in text
+    assert "Not the same trainer.max_epochs: 4 (1 arm) and 50 (1 arm)" in text
+    assert "counted nowhere: long-seed1" in text
+
+
+def test_the_control_is_named_or_absent(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "cnn", 0, 2, loss=0.02)
+    fill(add_run, "hybrid", 0, 2)
+    study = load([study_dir])
+    assert study.control is None and ranking(study) == ["hybrid", "cnn"]
+    assert study.verdict.candidate is not None
+    assert load([study_dir], "cnn").control is not None
+    with pytest.raises(ConfigError, match=r"--control=hybird.*did you mean hybrid"):
+        load([study_dir], "hybird")
+
+
+def test_without_a_truth_no_arm_is_called_stable(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 2, ssim=None)
+    study = load([study_dir])
+    assert "no truth is known" in study.verdict.headline
+
+
+def test_no_candidate_without_success(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 2, 2)
+    assert "does not qualify: no run succeeded" in load([study_dir]).verdict.headline

@@ -302,6 +302,25 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert texts[0] == texts[1]
 
 
+class StopInLastValidation(L.Callback):
+    """Asks to stop when nothing but the last validation is left."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self.stop.received = signal.SIGTERM
+
+
+def test_a_stop_in_the_last_validation_is_heeded(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    whole = run(scan, tmp_path / "whole")
+    stop = StopRequest()
+    with pytest.raises(Interrupted):
+        run(scan, tmp_path / "cut", stop=stop, callbacks=[StopInLastValidation(stop)])
+    assert same(whole, run(scan, tmp_path / "cut"))
+
+
 KILLED = """
     import os, signal, sys
     sys.path.insert(0, {folder!r})

@@ -66,7 +66,7 @@ class History(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         rows = torch.stack([row for _, row in self._pending]).double().tolist()
-        self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]
+        self._keep_steps(epoch, rows)
         losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         variance = metrics["pred_amp_square"] - metrics["pred_amp_mean"] ** 2
@@ -94,6 +94,22 @@ class History(L.Callback):
             logger.log_metrics({key: entry[key] for key in KEYS[1:]}, step=epoch)
         if not torch.isfinite(torch.tensor(entry["val_loss"])):
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        """Keep the steps that led to a divergence, the one that was not taken included."""
+        if not isinstance(exception, Diverged):
+            return
+        assert isinstance(module, PhysicsSupervised)
+        if "grad_norm_clipped" not in module.step_record:
+            record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
+            row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
+            self._pending.append((trainer.global_step + 1, row))
+        self._keep_steps(trainer.current_epoch + 1, [row.double().tolist() for _, row in self._pending])
+        self.write()
+
+    def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
+        self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]
+        self._pending = []
 
     def write(self) -> None:
         """Write history.json and grad_norms.csv."""

@@ -159,6 +159,7 @@ def test_another_configuration_in_the_same_directory_is_refused(capsys: pytest.C
         (["data.batch_size=5000", "data.drop_last=true"], "data.batch_size=5000"),
         (["data=measured", "data.path=nowhere.npz"], "nowhere.npz"),
         (["data.size=16"], "data.size=16"),
+        (["data.gridsize=2", "evaluation.stitch=centre_crop"], "evaluation.stitch=centre_crop"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -51,7 +51,13 @@ def execute(cfg: DictConfig, plan: Config, run: Run, stop: StopRequest, console:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import artifacts, build
     from ptychofno.config import resolved_yaml, write_hydra_record
-    from ptychofno.evaluation import draw_curves, draw_reconstruction, evaluate, save_reconstruction
+    from ptychofno.evaluation import (
+        check_evaluable,
+        draw_curves,
+        draw_reconstruction,
+        evaluate,
+        save_reconstruction,
+    )
     from ptychofno.runs import begin, finish
     from ptychofno.terminal import ProgressBar, announce
     from ptychofno.training import fit, flat_baseline, reproducible
@@ -68,6 +74,8 @@ def execute(cfg: DictConfig, plan: Config, run: Run, stop: StopRequest, console:
     write_hydra_record(run.path)
     with reproducible(plan.seed, plan.trainer.num_threads):
         dataset = build.dataset(plan)
+        with build.told():
+            check_evaluable(dataset, stitch=plan.evaluation.stitch)
         data_seconds = time.monotonic() - started
 
         network = build.generator(cfg, dataset)

@@ -339,3 +339,15 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int
     assert "the same command goes on" in said
     assert record(tmp_path / "run")["state"] == "interrupted"
     assert (tmp_path / "run" / artifacts.RESUME_CHECKPOINT).exists()
+
+
+def test_a_secret_from_the_environment_is_written_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_PLACE", str(tmp_path / "hidden-c0ffee"))
+    with pytest.raises(SystemExit):
+        run(
+            "data=measured", "data.path=${oc.env:SECRET_PLACE}.npz", *SMALL[1:], f"run_dir={tmp_path / 'run'}"
+        )
+    for file in (tmp_path / "run").rglob("*"):
+        assert file.is_dir() or b"c0ffee" not in file.read_bytes(), file

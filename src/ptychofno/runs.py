@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -54,7 +54,7 @@ class Run:
 
 
 @contextmanager
-def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
+def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = str) -> Iterator[Run]:
     """Hold ``path`` for one process; on the way out, say how the run ended.
 
     A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued.
@@ -63,6 +63,7 @@ def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
         config: the resolved configuration as YAML. A directory that holds a run of another one is
             refused.
         resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
+        hide: takes what must not be written down out of the reason of a failure.
 
     Raises ConfigError when another process holds the run, its configuration is another one, its
     files are damaged, or the directory cannot be written.
@@ -84,13 +85,13 @@ def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
                 _record_end(run, "interrupted", str(stop))
                 raise
             except OSError as error:
-                _record_end(run, "failed", str(error))
+                _record_end(run, "failed", hide(str(error)))
                 if error.errno not in _DISK:
                     raise
                 where = error.filename or path
                 raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
             except BaseException as error:
-                _record_end(run, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
+                _record_end(run, "failed", hide(f"{type(error).__name__}: {error}".splitlines()[0]))
                 raise
     finally:
         lock.release()

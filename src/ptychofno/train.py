@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def train(cfg: DictConfig) -> None:
     """One run; shows its result. Raises SystemExit(128 + signal) when it was interrupted."""
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
-    from ptychofno.config import resolved_yaml, settings
+    from ptychofno.config import resolved_yaml, settings, without_environment
     from ptychofno.runs import open_run, refuse_other_data
     from ptychofno.terminal import make_console, show_interruption, show_result
     from ptychofno.training import Interrupted, StopRequest
@@ -35,7 +36,10 @@ def train(cfg: DictConfig) -> None:
     stop = StopRequest()
     plan = settings(cfg)
     try:
-        with stop.listening(), open_run(Path(cfg.run_dir), resolved_yaml(cfg), plan.resume) as run:
+        held = open_run(
+            Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
+        )
+        with stop.listening(), held as run:
             refuse_other_data(run, build.dataset_key(plan))
             if run.finished:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptychofno.config.composition import compose as compose
+    from ptychofno.config.environment import without_environment as without_environment
     from ptychofno.config.records import resolved_yaml as resolved_yaml
     from ptychofno.config.records import settings as settings
     from ptychofno.config.records import write_hydra_record as write_hydra_record
@@ -18,6 +19,7 @@ _HOMES = {
     "compose": "composition",
     "resolved_yaml": "records",
     "settings": "records",
+    "without_environment": "environment",
     "write_hydra_record": "records",
 }
 

@@ -20,7 +20,7 @@ ALLOWED = {
     "training": {"physics", "artifacts"},
     "diff": {"artifacts", "config"},
     "evaluation": {"physics", "metrics", "artifacts"},
-    "report": {"artifacts", "config", "metrics"},
+    "report": {"artifacts", "config", "metrics", "stats"},
     "runs": {"artifacts", "config", "training"},
     "build": {"artifacts", "config", "data", "models", "physics", "training"},
     "stats": set(),

@@ -35,6 +35,8 @@ def test_a_run_that_diverged_at_once() -> None:
     stats = of(epochs={"epoch": [], "val_loss": []}, grad_norms=[], diverged=True, metrics={})
     assert stats["nan"] and stats["best_val_loss"] is None and stats["grad_norm"]["max"] is None
     assert stats["epoch_left_plateau"] is None and stats["ssim"] == [None, None]
+    norms = [1.0, 3.0, float("nan")]  # the step that was not taken
+    assert of(grad_norms=norms, diverged=True)["grad_norm"]["max"] == 3 and of(grad_norms=norms)["steps"] == 2
 
 
 def test_the_best_loss_is_finite() -> None:

@@ -21,8 +21,8 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from ptychofno import artifacts
-from ptychofno.config import cli
-from ptychofno.config.launch import threads_of
+from ptychofno.config import cli, launch
+from ptychofno.config.sweep import threads_of
 from ptychofno.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def planned(*argv: str) -> set[str]:
     """The run directories of a sweep, from its plan alone."""
     found: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "sweep", lambda task, sources, master, jobs: found.update(j.run_dir for j in jobs))
+        patch.setattr(launch, "sweep", lambda *given: found.update(job.run_dir for job in given[-1]))
         cli.run(train, ["-m", *argv])
     return found
 
@@ -275,7 +275,7 @@ def test_states_and_actions(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen == [2, 3, 4, 7, 9] and exited.value.code == 1
     assert printed.err.splitlines()[0] == "2 runs of 9 failed:"
     assert "outputs/left/6: holds a run with optimizer.lr=0.1;" in printed.err
-    assert "outputs/left/8: its run.json is not readable" in printed.err
+    assert "outputs/left/8/run.json: cannot be read; resume=never sets" in printed.err
 
 
 def test_a_run_that_another_sweep_began_meanwhile_is_left_to_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -443,3 +443,5 @@ def test_the_configuration_of_a_swept_run_is_that_of_a_single_one() -> None:
     )
     del swept["run_dir"], single["run_dir"]
     assert swept == single
+    recorded = artifacts.read_json(Path("outputs/swept") / artifacts.RUN)
+    assert (recorded["study"], recorded["arm"]) == ("stage_a", "agc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,10 @@ import yaml
 
 from ptychofno import artifacts, build
 from ptychofno.config import cli
+from ptychofno.config.errors import ConfigError
+from ptychofno.runs import open_run
 from ptychofno.train import state_of, train
+from ptychofno.training import Interrupted
 
 ROOT = Path(__file__).parents[1]
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "arm").glob("[!_]*.yaml"))
@@ -107,7 +111,7 @@ def test_what_a_run_leaves_behind() -> None:
     assert said["seed"] == 11 and said["epochs"] == 2 and said["parameters"] > 0
     assert (Path("outputs/datasets") / f"{said['dataset']}-{said['dataset_key']}" / "manifest.json").exists()
     assert said["command"].startswith("python -m ptychofno.train")
-    assert 0 < said["flat_baseline"] < 1
+    assert 0 < said["flat_baseline"] < 1 and said["arm"] is None and said["study"] is None
     config = yaml.safe_load((there / artifacts.CONFIG).read_text())
     assert config["seed"] == 11 and config["data"]["N"] == 32
 
@@ -156,6 +160,7 @@ def test_another_configuration_in_the_same_directory_is_refused(capsys: pytest.C
         (["data.batch_size=5000", "data.drop_last=true"], "data.batch_size=5000"),
         (["data=measured", "data.path=nowhere.npz"], "nowhere.npz"),
         (["data.size=16"], "data.size=16"),
+        (["data.gridsize=2", "evaluation.stitch=centre_crop"], "evaluation.stitch=centre_crop"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -201,7 +206,115 @@ def test_a_measured_scan_trains_without_a_truth(tmp_path: Path, capsys: pytest.C
     )
     metrics = artifacts.read_json(tmp_path / "run" / artifacts.METRICS)
     assert metrics["ssim"] == [None, None] and 0 < metrics["diffraction_error"] < 2
-    assert "diffraction error" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "relative error of the diffraction amplitude" in said and "SSIM" not in said
+
+
+def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(*SMALL, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
+    said = record(tmp_path / "run")
+    assert said["state"] == "diverged" and "not finite in epoch 1" in said["error"]
+    assert "diverged" in capsys.readouterr().out
+    rows = (tmp_path / "run" / artifacts.GRAD_NORMS).read_text().splitlines()
+    assert len(rows) > 1 and "nan" in rows[-1]
+    assert (tmp_path / "run" / artifacts.CURVES_FIGURE).exists()
+    assert artifacts.read_json(tmp_path / "run" / artifacts.STATS)["nan"] is True
+
+
+def test_data_that_changed_since_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "data=measured",
+        f"data.path={tmp_path / 'scan.npz'}",
+        *SMALL[1:],
+        f"run_dir={tmp_path / 'run'}",
+    ]
+    measured_scan(tmp_path / "scan.npz")
+    run(*command)
+    with np.load(tmp_path / "scan.npz") as scan:
+        changed = {**scan, "data": scan["data"] + 1}
+    np.savez(tmp_path / "scan.npz", **changed)
+    with pytest.raises(SystemExit):
+        run(*command)
+    assert "was trained on dataset" in capsys.readouterr().err
+    assert record(tmp_path / "run")["state"] in artifacts.RESULT_STATES
+
+
+@pytest.mark.parametrize("name", [artifacts.RUN, artifacts.CONFIG])
+@pytest.mark.parametrize("content", ["garbage: [", "[1]", ""])
+def test_a_damaged_run_is_named_with_the_way_out(
+    name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "run"
+    there.mkdir()
+    artifacts.write_json(there / artifacts.RUN, {"state": "completed"})
+    (there / name).write_text(content)
+    with pytest.raises(SystemExit) as refused:
+        run(*SMALL, f"run_dir={there}")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert refused.value.code == 2 and len(lines) == 1
+    assert str(there / name) in lines[0] and "resume=never" in lines[0]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "run" / artifacts.RESUME_CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    run(*SMALL, f"run_dir={tmp_path / 'other'}")
+    (tmp_path / "run" / artifacts.CONFIG).write_text((tmp_path / "other" / artifacts.CONFIG).read_text())
+    checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(SystemExit) as refused:
+        run(*SMALL, f"run_dir={tmp_path / 'run'}")
+    assert refused.value.code == 2
+    assert f"{checkpoint}: cannot be resumed from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_run_in_progress_is_left_alone(
+    resume: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_run(tmp_path / "run", "", "auto") as held:
+        held.update(state="running")
+        with pytest.raises(SystemExit):
+            run(*SMALL, f"run_dir={tmp_path / 'run'}", f"resume={resume}")
+        assert "another process is writing this run" in capsys.readouterr().err
+        assert not (tmp_path / "run-previous-1").exists()
+
+
+def test_a_finished_run_stays_finished_whatever_comes_after(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), open_run(tmp_path / "run", "", "auto") as held:
+        held.update(state="completed")
+        raise Interrupted(signal.SIGTERM)
+    assert record(tmp_path / "run")["state"] == "completed"
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "somewhere/best.pt")
+    told = pytest.raises(ConfigError, match=r"^somewhere/best\.pt: No space left on device")
+    with told, open_run(tmp_path / "run", "", "auto"):
+        raise full
+    assert record(tmp_path / "run")["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+model.block.gian=1"], "gian"),
+        (["model.block._target_=nowhere.Mine"], "nowhere.Mine"),
+        (["optimizer._target_=math.pi"], "math.pi"),
+    ],
+)
+def test_a_wrong_class_of_a_users_own_is_one_line(
+    overrides: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run(*SMALL, *overrides, f"run_dir={tmp_path / 'run'}")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert refused.value.code == 2 and len(lines) == 1 and said in lines[0]
+
+
+def test_names_are_printed_to_the_letter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = tmp_path / "x [red]y[/b]"
+    run(*SMALL, f"run_dir='{odd}'")
+    assert f"{odd}/{artifacts.METRICS}" in capsys.readouterr().out
 
 
 def test_states() -> None:
@@ -228,3 +341,15 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int
     assert "the same command goes on" in said
     assert record(tmp_path / "run")["state"] == "interrupted"
     assert (tmp_path / "run" / artifacts.RESUME_CHECKPOINT).exists()
+
+
+def test_a_secret_from_the_environment_is_written_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_PLACE", str(tmp_path / "hidden-c0ffee"))
+    with pytest.raises(SystemExit):
+        run(
+            "data=measured", "data.path=${oc.env:SECRET_PLACE}.npz", *SMALL[1:], f"run_dir={tmp_path / 'run'}"
+        )
+    for file in (tmp_path / "run").rglob("*"):
+        assert file.is_dir() or b"c0ffee" not in file.read_bytes(), file

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from ptychofno import artifacts, models, physics
+from ptychofno import artifacts, data, models, physics
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.schema import Config
-from ptychofno.data import PtychoDataset, load_dataset
+from ptychofno.data import PtychoDataset
 from ptychofno.training import PhysicsSupervised, ResidentData
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Turn what the layers below refuse into a user's error."""
     try:
         yield
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -35,36 +38,50 @@ def plain(node: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def dataset_key(plan: Config) -> str:
+    """What identifies the data of ``plan``; reads a measured file, simulates nothing."""
+    with told():
+        return data.dataset_key(plan.data, plan.probe)
+
+
 def dataset(plan: Config) -> PtychoDataset:
     """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
-    with _told():
-        return load_dataset(plan.data, plan.probe)
+    with told():
+        return data.load_dataset(plan.data, plan.probe)
 
 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The network of ``cfg.model`` for this dataset. A block class may be a user's own."""
-    try:
-        return models.build_generator(plain(cfg.model), find=_find, **_model_context(dataset))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model={plain(cfg.model)['_target_'].rsplit('.', 1)[-1]}: {error}") from error
+    config = plain(cfg.model)
+    with _of_a_user("model", config):
+        network = models.build_generator(config, find=_find, **_model_context(dataset))
+        pattern = torch.from_numpy(dataset.validation.amplitude[:1].copy())
+        with torch.no_grad():
+            shape, expected = tuple(network(pattern).shape), _patch_shape(pattern)
+        if shape != expected:
+            raise ValueError(f"returns patches of shape {shape}; expected {expected}")
+    return network
 
 
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
     """The training module: network, physics, loss, optimizer, schedule and clip."""
+    make_optimizer, schedule, clip = (_part(cfg, name) for name in ("optimizer", "scheduler", "clip"))
+    with _of_a_user("optimizer", plain(cfg.optimizer)):
+        schedule(make_optimizer([nn.Parameter(torch.zeros(1))]), cfg.trainer.max_epochs)
     return PhysicsSupervised(
         network,
         torch.from_numpy(dataset.probe.copy()),
         loss(cfg, dataset),
-        _part(cfg.optimizer),
-        _part(cfg.scheduler),
-        _part(cfg.clip),
+        make_optimizer,
+        schedule,
+        clip,
         cfg.trainer.max_epochs,
     )
 
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The loss of ``cfg.loss`` in the units of the dataset."""
-    return _part(cfg.loss)(
+    return _part(cfg, "loss")(
         mean_amplitude=dataset.mean_amplitude,
         rms_amplitude=dataset.rms_amplitude,
         photon_scale=dataset.photon_scale,
@@ -157,11 +174,34 @@ def _model_context(dataset: PtychoDataset) -> dict[str, Any]:
     }
 
 
+def _patch_shape(amplitude: Tensor) -> tuple[int, ...]:
+    B, C, N, _ = amplitude.shape
+    return (B, N, N, C, 2)
+
+
 def _find(target: str) -> Callable[..., Any]:
-    found = get_object(target)
-    assert callable(found), target
-    return found
+    try:
+        found = get_object(target)
+    except Exception as error:
+        raise ValueError(f"_target_={target}: no such class ({str(error).splitlines()[0]})") from error
+    if not callable(found):
+        raise ValueError(f"_target_={target}: not a class")
+    return cast(Callable[..., Any], found)
 
 
-def _part(node: DictConfig) -> Any:
-    return instantiate(plain(node), _convert_="all")
+def _part(cfg: DictConfig, group: str) -> Any:
+    node = plain(cfg[group])
+    with _of_a_user(group, node):
+        _find(node["_target_"])
+        return instantiate(node, _convert_="all")
+
+
+@contextmanager
+def _of_a_user(group: str, node: dict[str, Any]) -> Iterator[None]:
+    """Name the part whose class does not take or do what it has to: it may be a user's own."""
+    try:
+        yield
+    except (InstantiationException, TypeError, ValueError, RuntimeError) as error:
+        name = str(node["_target_"]).rsplit(".", 1)[-1]
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        raise ConfigError(f"{group} ({name}): {' '.join(str(cause).split())[:300]}") from error

@@ -1,8 +1,8 @@
 """How close a reconstructed object is to the true one.
 
 Shapes: (H, W) object in pixels, complex. What a measurement cannot tell is removed first: the
-amplitude's scale, the global phase and, by choice, a linear phase ramp. Each quality is a pair
-[amplitude, phase]; null (None) where it has no meaning.
+amplitude's scale, the global phase and, by choice, a linear phase ramp. Pixels that were not lit
+are not judged. Each quality is a pair [amplitude, phase]; null (None) where it has no meaning.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from skimage.metrics import structural_similarity
 
 Real = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
+Mask = NDArray[np.bool_]
 
 QUALITIES = ("ssim", "ms_ssim", "mae", "mse", "psnr", "frc50", "frc1over7")
 PHASE_ALIGNMENTS = ("plane", "mean")
 
-_SMALLEST_SSIM_SIDE = 7
+SMALLEST_SIDE_PX = 7
+"""The window of the structural similarity: no smaller object can be compared."""
 _SMALLEST_MS_SSIM_SIDE = 176
+_SOFT_EDGE_PX = 5
 _CONSTANT_RANGE = 1e-5
 """A target whose values span less than this (phase in radians, amplitude relative to its mean)
 is constant: ten times and more what complex64 rounding leaves of a constant."""
@@ -30,7 +34,10 @@ is constant: ten times and more what complex64 rounding leaves of a constant."""
 
 @dataclass(frozen=True)
 class Aligned:
-    """Prediction and target without what a measurement leaves open. Each map is (H, W)."""
+    """Prediction and target without what a measurement leaves open. Each map is (H, W).
+
+    Dark pixels of the prediction hold the target's values.
+    """
 
     amplitude: Real
     target_amplitude: Real
@@ -43,8 +50,18 @@ class Aligned:
         return (self.phase_rad - self.target_phase_rad + np.pi) % (2 * np.pi) - np.pi
 
 
-def compare(prediction: Complex, target: Complex, *, phase_alignment: str = "plane") -> dict[str, Any]:
+def compare(
+    prediction: Complex, target: Complex, *, phase_alignment: str = "plane", mask: Mask | None = None
+) -> dict[str, Any]:
     """The qualities of ``prediction`` against ``target``, both complex (H, W).
+
+    Args:
+        phase_alignment: ``plane`` or ``mean``, see ``align``.
+        mask: bool (H, W), the lit pixels; all when None. Alignment, errors and ranges know no
+            others, and SSIM is the mean over windows centred on them. What looks beyond a
+            pixel sees no difference in the dark: SSIM and MS-SSIM find the target's values
+            there, which MS-SSIM counts as a match; ring correlation finds a constant, into
+            which both images fade over 5 px, as common values and sharp rims would correlate.
 
     Returns:
         ``ssim``: structural similarity (Wang et al. 2004), scikit-image's 7 px uniform window;
@@ -59,30 +76,33 @@ def compare(prediction: Complex, target: Complex, *, phase_alignment: str = "pla
         its other entries are null. ``psnr`` is null for a perfect match.
 
     Raises:
-        ValueError: for shapes that differ, are not (H, W) or below 7 px, non-finite pixels,
-            or an unknown ``phase_alignment``.
+        ValueError: for shapes that differ, are not (H, W) or below 7 px, non-finite pixels, a
+            mask without pixels, or an unknown ``phase_alignment``.
     """
-    aligned = align(prediction, target, phase_alignment=phase_alignment)
+    lit = np.ones(target.shape, dtype=np.bool_) if mask is None else mask
+    aligned = align(prediction, target, phase_alignment=phase_alignment, mask=lit)
     amplitude_error = aligned.amplitude - aligned.target_amplitude
-    amplitude_range = float(np.ptp(aligned.target_amplitude))
-    amplitude = _errors(amplitude_error)
-    if amplitude_range > _CONSTANT_RANGE * float(aligned.target_amplitude.mean()):
-        amplitude |= _likeness(aligned.amplitude, aligned.target_amplitude, amplitude_range)
+    amplitude_range = float(np.ptp(aligned.target_amplitude[lit]))
+    amplitude = _errors(amplitude_error[lit])
+    if amplitude_range > _CONSTANT_RANGE * float(aligned.target_amplitude[lit].mean()):
+        amplitude |= _likeness(aligned.amplitude, aligned.target_amplitude, amplitude_range, lit)
         amplitude["psnr"] = _psnr(amplitude["mse"], amplitude_range)
 
-    phase_range = float(np.ptp(aligned.target_phase_rad))
+    phase_range = float(np.ptp(aligned.target_phase_rad[lit]))
     vacuous = phase_range <= _CONSTANT_RANGE
     phase: dict[str, float | None] = {}
     if not vacuous:
-        phase = _errors(aligned.phase_error_rad)
-        phase |= _likeness(_unit_phase(aligned.phase_rad), _unit_phase(aligned.target_phase_rad), 1.0)
+        phase = _errors(aligned.phase_error_rad[lit])
+        phase |= _likeness(_unit_phase(aligned.phase_rad), _unit_phase(aligned.target_phase_rad), 1.0, lit)
         phase["psnr"] = _psnr(phase["mse"], phase_range)
 
     pairs: dict[str, Any] = {name: [amplitude.get(name), phase.get(name)] for name in QUALITIES}
     return pairs | {"phase_mae_rad": phase.get("mae"), "phase_vacuous": vacuous}
 
 
-def align(prediction: Complex, target: Complex, *, phase_alignment: str = "plane") -> Aligned:
+def align(
+    prediction: Complex, target: Complex, *, phase_alignment: str = "plane", mask: Mask | None = None
+) -> Aligned:
     """Bring ``prediction`` onto ``target``, both complex (H, W), in scale, phase and phase ramp.
 
     The amplitude is scaled by mean(target) / mean(prediction); one that is zero everywhere stays
@@ -91,22 +111,30 @@ def align(prediction: Complex, target: Complex, *, phase_alignment: str = "plane
     in its phases lies at pi, where angles are cut. Then both angles, in (-pi, pi], lose their
     mean or their least-squares plane. With a plane, the ramp between the two is removed before,
     as phase differences of neighbouring pixels show it, for a steep one would wrap in any fit.
+    With a ``mask``, bool (H, W), all of this looks at its pixels alone.
 
     Raises ValueError as ``compare`` does.
     """
-    prediction, target = _checked(prediction, target, phase_alignment)
+    lit = np.ones(target.shape, dtype=np.bool_) if mask is None else mask
+    prediction, target = _checked(prediction, target, phase_alignment, lit)
     amplitude, target_amplitude = np.abs(prediction), np.abs(target)
-    mean = amplitude.mean()
+    mean = amplitude[lit].mean()
     if mean > 0:
-        amplitude = amplitude * (target_amplitude.mean() / mean)
+        amplitude = amplitude * (target_amplitude[lit].mean() / mean)
 
-    target = target * _uncut(np.angle(target))
+    target = target * _uncut(np.angle(target[lit]))
     if phase_alignment == "plane":
-        slopes = phase_slopes(prediction * np.conj(target))
+        slopes = phase_slopes(lit * prediction * np.conj(target))
         prediction = prediction * np.conj(phase_ramp(slopes, prediction.shape))
-    prediction = prediction * np.exp(1j * np.angle(np.vdot(prediction, target)))
+    prediction = prediction * np.exp(1j * np.angle(np.vdot(prediction[lit], target[lit])))
     flatten = remove_plane if phase_alignment == "plane" else _remove_mean
-    return Aligned(amplitude, target_amplitude, flatten(np.angle(prediction)), flatten(np.angle(target)))
+    phase, target_phase = (flatten(_angle(field), lit.astype(np.float64)) for field in (prediction, target))
+    return Aligned(
+        np.where(lit, amplitude, target_amplitude),
+        target_amplitude,
+        np.where(lit, phase, target_phase),
+        target_phase,
+    )
 
 
 def phase_slopes(field: Complex) -> tuple[float, float]:
@@ -193,13 +221,20 @@ def resolved_frequency(frequency: Real, correlation: Real, threshold: float) -> 
     return float(frequency[start] + fraction * (frequency[end] - frequency[start]))
 
 
-def _checked(prediction: Complex, target: Complex, phase_alignment: str) -> tuple[Complex, Complex]:
+def _checked(
+    prediction: Complex, target: Complex, phase_alignment: str, lit: Mask
+) -> tuple[Complex, Complex]:
     if phase_alignment not in PHASE_ALIGNMENTS:
         raise ValueError(f"phase_alignment={phase_alignment!r}: choose one of {', '.join(PHASE_ALIGNMENTS)}")
     if prediction.ndim != 2 or prediction.shape != target.shape:
         raise ValueError(f"prediction {prediction.shape} and target {target.shape} must both be (H, W)")
-    if min(prediction.shape) < _SMALLEST_SSIM_SIDE:
-        raise ValueError(f"an object of {prediction.shape} px is too small to compare: 7 px a side at least")
+    if min(prediction.shape) < SMALLEST_SIDE_PX:
+        least = f"{SMALLEST_SIDE_PX} px a side at least"
+        raise ValueError(f"an object of {prediction.shape} px is too small to compare: {least}")
+    if lit.shape != target.shape or lit.dtype != np.bool_:
+        raise ValueError(f"mask must be bool {target.shape}, not {lit.dtype} {lit.shape}")
+    if not lit.any():
+        raise ValueError("mask holds no pixel: nothing to compare")
     for name, value in (("prediction", prediction), ("target", target)):
         count = value.size - int(np.isfinite(value).sum())
         if count:
@@ -208,15 +243,20 @@ def _checked(prediction: Complex, target: Complex, phase_alignment: str) -> tupl
 
 
 def _uncut(phase_rad: Real) -> complex:
-    """The turn, of modulus 1, that brings the widest gap between phases (H, W) to +-pi."""
+    """The turn, of modulus 1, that brings the widest gap between phases to +-pi."""
     around = np.sort(phase_rad, axis=None)
     gaps = np.diff(around, append=around[0] + 2 * np.pi)
     widest = int(gaps.argmax())
     return complex(np.exp(1j * (np.pi - around[widest] - gaps[widest] / 2)))
 
 
-def _remove_mean(image: Real) -> Real:
-    return np.asarray(image - image.mean())
+def _angle(field: Complex) -> Real:
+    """Radians; 0 for a pixel that is exactly 0, whose signed zeros would make it 0 or +-pi."""
+    return np.angle(field + 0)
+
+
+def _remove_mean(image: Real, weight: Real) -> Real:
+    return np.asarray(image - np.average(image, weights=weight))
 
 
 def _unit_phase(phase_rad: Real) -> Real:
@@ -231,14 +271,31 @@ def _psnr(mean_square: float | None, data_range: float) -> float | None:
     return 10 * math.log10(data_range**2 / mean_square) if mean_square else None
 
 
-def _likeness(image: Real, reference: Real, data_range: float) -> dict[str, Any]:
-    frequency, correlation = fourier_ring_correlation(image, reference)
+def _likeness(image: Real, reference: Real, data_range: float, lit: Mask) -> dict[str, Any]:
+    level = reference[lit].mean()
+    share = _soft_edged(lit)
+    frequency, correlation = fourier_ring_correlation(share * (image - level), share * (reference - level))
     return {
-        "ssim": float(structural_similarity(reference, image, data_range=data_range)),
+        "ssim": _similarity(image, reference, data_range, lit),
         "ms_ssim": _multi_scale_similarity(image, reference, data_range),
         "frc50": resolved_frequency(frequency, correlation, 0.5),
         "frc1over7": resolved_frequency(frequency, correlation, 1 / 7),
     }
+
+
+def _soft_edged(lit: Mask) -> Real:
+    """1 within the lit area, falling as sin^2 to 0 over its last pixels before a dark one."""
+    if lit.all():
+        return np.ones(lit.shape)
+    return np.asarray(np.sin(np.pi / 2 * np.minimum(distance_transform_edt(lit) / _SOFT_EDGE_PX, 1)) ** 2)
+
+
+def _similarity(image: Real, reference: Real, data_range: float, lit: Mask) -> float | None:
+    """The mean over lit pixels whose window lies inside the image; null where there is none."""
+    _, similarity = structural_similarity(reference, image, data_range=data_range, full=True)
+    inside = (slice(SMALLEST_SIDE_PX // 2, -(SMALLEST_SIDE_PX // 2)),) * 2
+    judged = similarity[inside][lit[inside]]
+    return float(judged.mean()) if judged.size else None
 
 
 def _multi_scale_similarity(image: Real, reference: Real, data_range: float) -> float | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ptychofno import artifacts
-from ptychofno.config.comparison import conflict
+from ptychofno.config.comparison import conflict, damaged
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.training.interruption import Interrupted
 
@@ -52,59 +53,99 @@ class Run:
 
 
 @contextmanager
-def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
+def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = str) -> Iterator[Run]:
     """Hold ``path`` for one process; on the way out, say how the run ended.
 
     A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued.
 
     Args:
-        config: the resolved configuration as YAML, with its result-relevant values only. A directory
-            that holds a run of another one is refused.
+        config: the resolved configuration as YAML. A directory that holds a run of another one is
+            refused.
         resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
+        hide: takes what must not be written down out of the reason of a failure.
 
-    Raises Held when another process writes the run, ConfigError when its configuration is another one.
+    Raises Held when another process writes the run; ConfigError when its configuration is another one,
+    its files are damaged, or the directory cannot be written.
     """
     path.mkdir(parents=True, exist_ok=True)
-    if resume == "never" and (path / artifacts.RUN).exists():
-        set_aside(path)
+    lock = _hold(path)
+    try:
+        if resume == "never" and (path / artifacts.RUN).exists():
+            set_aside(path)
+            lock.release()
+            lock = _hold(path)
+        run = Run(path, _earlier_record(path))
+        if run.finished or run.resumable:
+            _refuse_other(path, config)
+        with _log_file(path / artifacts.TRAIN_LOG):
+            try:
+                yield run
+            except Interrupted as stop:
+                _record_end(run, "interrupted", str(stop))
+                raise
+            except OSError as error:
+                _record_end(run, "failed", hide(str(error)))
+                if error.errno not in _DISK:
+                    raise
+                where = error.filename or path
+                raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
+            except BaseException as error:
+                _record_end(run, "failed", hide(f"{type(error).__name__}: {error}".splitlines()[0]))
+                raise
+    finally:
+        lock.release()
+
+
+# What a person mends by making room or changing permissions.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def _hold(path: Path) -> FileLock:
     lock = FileLock(path / artifacts.LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise Held(f"run_dir={path}: another process is writing this run") from None
-    try:
-        run = Run(path, _earlier_record(path))
-        if run.finished or run.resumable:
-            _refuse_other(path, config)
-        with _log_file(path / artifacts.TRAIN_LOG):
-            yield run
-    except Interrupted as stop:
-        run.update(state="interrupted", error=str(stop), finished=_now())
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        if not run.finished:
-            run.update(state="failed", error=reason, finished=_now())
-        raise
-    finally:
-        lock.release()
+    return lock
 
 
-def begin(run: Run, **values: Any) -> None:
-    """Record that the run is under way: command, place, versions, and ``values``."""
-    earlier = {key: run.record[key] for key in ("started", "resumed") if key in run.record}
-    resumed = earlier.get("resumed", 0) + 1 if run.resumable else 0
+def _record_end(run: Run, state: str, reason: str) -> None:
+    if not run.finished:
+        # On a full disk the record stays "running"; the next start sees that nobody holds the run.
+        with suppress(OSError):
+            run.update(state=state, error=reason, finished=_now())
+
+
+def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
+    """Record that the run is under way: command, place, versions, and ``values``.
+
+    Args:
+        resume: whether training goes on from a checkpoint; then the data must be the same.
+    """
+    earlier = dict(run.record)
+    resumed = earlier.get("resumed", 0) + 1 if resume else 0
     run.record.clear()
     run.update(
         state="running",
         command=shlex.join(["python", "-m", "ptychofno.train", *sys.argv[1:]]),
-        started=earlier["started"] if resumed and "started" in earlier else _now(),
+        started=earlier.get("started") if resumed else _now(),
         resumed=resumed,
         pid=os.getpid(),
         versions={"python": platform.python_version(), **_versions()},
         git_commit=_git_commit(),
+        dataset_key=dataset_key,
         **values,
     )
+
+
+def refuse_other_data(run: Run, dataset_key: str) -> None:
+    """Raise when an earlier part of this run saw other data, such as a file that has changed since."""
+    earlier = run.record.get("dataset_key")
+    if (run.finished or run.resumable) and earlier not in (None, dataset_key):
+        raise ConfigError(
+            f"run_dir={run.path}: was trained on dataset {earlier}, the same settings now give "
+            f"{dataset_key}; choose another run_dir, or resume=never to set it aside"
+        )
 
 
 def finish(run: Run, state: str, **values: Any) -> None:
@@ -130,29 +171,36 @@ def _refuse_other(path: Path, config: str) -> None:
 
 
 def _earlier_record(path: Path) -> dict[str, Any]:
+    file = path / artifacts.RUN
     try:
-        return dict(artifacts.read_json(path / artifacts.RUN))
+        record = artifacts.read_json(file)
     except FileNotFoundError:
         return {}
-    except ValueError:
-        raise ConfigError(f"run_dir={path}: its {artifacts.RUN} is not readable; move it away") from None
+    except (OSError, ValueError):
+        raise ConfigError(damaged(file)) from None
+    if not isinstance(record, dict):
+        raise ConfigError(damaged(file))
+    return record
 
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Let this package log to ``path`` for the length of a run."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    """Let this package log to ``path`` for the length of a run, and its warnings to stderr."""
+    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.setLevel(logging.WARNING)
     package = logging.getLogger("ptychofno")
     level = package.level
-    package.addHandler(handler)
+    package.addHandler(file)
+    package.addHandler(terminal)
     package.setLevel(logging.INFO)
     try:
         yield
     finally:
-        package.removeHandler(handler)
+        package.removeHandler(file)
+        package.removeHandler(terminal)
         package.setLevel(level)
-        handler.close()
+        file.close()
 
 
 def _now() -> str:

@@ -7,10 +7,12 @@ phase that cannot be judged, a network without gains, a plateau that was never l
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEFT_PLATEAU_BELOW = 0.8
 """A run has left the flat plateau when its validation loss is below this share of the flat object's."""
@@ -37,7 +39,8 @@ def statistics(
 
     Args:
         epochs: the history, one list per key.
-        grad_norms: before clipping, one per optimizer step.
+        grad_norms: before clipping, one per optimizer step; that of a step that could not be taken is not
+            finite.
         flat_baseline: the loss of the best flat object.
         diverged: whether a loss or gradient was not finite.
         metrics: as evaluation gives them, each [amplitude, phase].
@@ -45,15 +48,16 @@ def statistics(
             a question to the training.
     """
     val_loss = list(epochs["val_loss"])
+    taken = [norm for norm in grad_norms if np.isfinite(norm)]
     layers = [_gain(name, kind, value) for name, kind, value in _gains(weights)]
     return {
         "best_val_loss": min((loss for loss in val_loss if np.isfinite(loss)), default=None),
         "final_val_loss": val_loss[-1] if val_loss else None,
         "nan": diverged,
-        "steps": len(grad_norms),
+        "steps": len(taken),
         "flat_baseline": flat_baseline,
         "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
-        "grad_norm": _summary(grad_norms),
+        "grad_norm": _summary(taken),
         **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
         "layers": layers,
         "stayed_near_zero": _all_near_zero(layers),

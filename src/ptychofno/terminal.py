@@ -11,12 +11,13 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from ptychofno import artifacts
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.runs import Run
-from ptychofno.training.module import PhysicsSupervised
+from ptychofno.training import Interrupted, PhysicsSupervised
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class ProgressBar(L.Callback):
         self.console = console
         self.progress: Progress | None = None
         self.task = TaskID(0)
-        self._val_loss = "–"
+        self._val_loss = "-"
         self._refreshed = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -56,7 +57,7 @@ class ProgressBar(L.Callback):
         )
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
         self.task = self.progress.add_task(
-            "", total=total, completed=trainer.global_step, epoch="", loss="–", val="–", lr="–"
+            "", total=total, completed=trainer.global_step, epoch="", loss="-", val="-", lr="-"
         )
         self.progress.start()
 
@@ -95,49 +96,75 @@ class ProgressBar(L.Callback):
             self.progress = None
 
 
+def make_console() -> Console:
+    """Standard output as it is: names are printed to the letter, whatever they hold."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
 def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
     """What is being run, on which data, with how many parameters, and where it goes."""
-    verb = "resuming" if run.record["resumed"] else "training"
     size = dataset.train.amplitude.shape[-1]
     console.print(
-        f"[bold]{verb} {run.path.name}[/]: {type(network).__name__} with {count(run.record['parameters'])} "
-        f"parameters on {dataset.name} ({len(dataset.train.amplitude)} patterns of {size}×{size}, dataset "
-        f"{dataset.key}), {cfg.trainer.max_epochs} epochs on {run.record['device']}",
+        Text.assemble(
+            (f"{'resuming' if run.record['resumed'] else 'training'} {run.path.name}", "bold"),
+            f": {type(network).__name__} with {count(run.record['parameters'])} parameters on {dataset.name} "
+            f"({len(dataset.train.amplitude)} patterns of {size} x {size}, dataset {dataset.key}), "
+            f"{number(cfg.trainer.max_epochs, 'epoch')} on {run.record['device']}",
+        ),
         soft_wrap=True,
     )
+
+
+def show_interruption(console: Console, interrupted: Interrupted, resumable: bool) -> None:
+    """What was heard, and what the same command will do."""
+    then = "goes on from here" if resumable else "starts over (enable_checkpointing=false)"
+    console.print(f"interrupted ({interrupted}); the same command {then}", soft_wrap=True)
 
 
 def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
     """State, metrics, time, and where the pictures are; one line of it for one run of many."""
-    run_dir, record = run.path, run.record
-    metrics = artifacts.read_json(run_dir / artifacts.METRICS)
+    record, metrics = run.record, {}
+    if (run.path / artifacts.METRICS).exists():
+        metrics = artifacts.read_json(run.path / artifacts.METRICS)
     colour = "green" if record["state"] == "completed" else "red"
-    seconds = record["seconds"]["total"]
     console.print(
-        f"{run_dir.name} [bold {colour}]{record['state']}[/] in {duration(seconds)}: {_loss_line(record)}"
-        f"{_ssim(metrics) if brief else ''}",
+        Text.assemble(
+            f"{run.path.name} " if brief else "",
+            (record["state"], f"bold {colour}"),
+            f" in {duration(record['seconds']['total'])}: {_loss_line(record)}",
+            _ssim(metrics) if brief else "",
+        ),
         soft_wrap=True,
     )
+    if record["state"] == "collapsed" and not brief:
+        console.print("it ended on the flat plateau: the network predicts little more than a flat object")
     if record.get("error"):
-        console.print(f"[{colour}]{record['error']}[/]")
+        console.print(record["error"], style=colour, soft_wrap=True)
     if brief:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("", "amplitude", "phase"):
         table.add_column(heading, justify="right" if heading else "left")
     for label, key, form in _METRICS:
-        values = metrics.get(key)
-        if values is not None:
-            table.add_row(label, *("–" if value is None else form.format(value) for value in values))
+        values = metrics.get(key, [None])
+        if any(value is not None for value in values):
+            table.add_row(label, *("-" if value is None else form.format(value) for value in values))
     if table.row_count:
         console.print(table)
     if metrics.get("phase_mae_rad") is not None:
         console.print(f"phase error {metrics['phase_mae_rad']:.4f} rad")
     if metrics.get("diffraction_error") is not None:
-        console.print(f"diffraction error on held-out patterns {metrics['diffraction_error']:.4f}")
+        console.print(
+            f"relative error of the diffraction amplitude, test patterns: {metrics['diffraction_error']:.4f}"
+        )
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS):
-        if (run_dir / name).exists():
-            console.print(f"{run_dir / name}", highlight=False, soft_wrap=True)
+        if (run.path / name).exists():
+            console.print(str(run.path / name), soft_wrap=True)
+
+
+def number(count: int, noun: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def count(number: int) -> str:
@@ -158,16 +185,15 @@ def duration(seconds: float) -> str:
 
 
 def _loss_line(record: Mapping[str, Any]) -> str:
-    if not record.get("best_epoch"):
+    if not record["best_epoch"]:
         return "no epoch was finished"
     return (
-        f"best validation loss {record['best_val_loss']:.4f} in epoch {record['best_epoch']} of "
-        f"{record['epochs']} (flat object: {record['flat_baseline']:.4f})"
+        f"validation loss {record['final_val_loss']:.4f} (best {record['best_val_loss']:.4f} in epoch "
+        f"{record['best_epoch']} of {record['epochs']}; best flat object {record['flat_baseline']:.4f})"
     )
 
 
 def _ssim(metrics: Mapping[str, Any]) -> str:
-    amplitude, phase = (
-        "–" if value is None else f"{value:.3f}" for value in metrics.get("ssim") or (None, None)
-    )
-    return f"; SSIM {amplitude}, phase {phase}"
+    values = metrics.get("ssim") or [None, None]
+    amplitude, phase = ("-" if value is None else f"{value:.3f}" for value in values)
+    return "" if values == [None, None] else f"; SSIM {amplitude}, phase {phase}"

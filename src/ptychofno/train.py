@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
+    from ptychofno.config.schema import Config
     from ptychofno.runs import Run
     from ptychofno.training import StopRequest
 
@@ -22,44 +26,63 @@ COLLAPSED_ABOVE = 0.9
 def train(cfg: DictConfig) -> None:
     """One run; shows its result. Raises SystemExit(128 + signal) when it was interrupted."""
     # Imported here and below: a refused configuration must not wait for torch.
-    from rich.console import Console
-
-    from ptychofno.config import in_sweep, resolved_yaml
-    from ptychofno.runs import open_run
-    from ptychofno.terminal import show_result
+    from ptychofno import build
+    from ptychofno.config import in_sweep, resolved_yaml, settings, without_environment
+    from ptychofno.runs import open_run, refuse_other_data
+    from ptychofno.terminal import make_console, show_interruption, show_result
     from ptychofno.training import Interrupted, StopRequest
 
-    console = Console(highlight=False)
+    console = make_console()
     stop = StopRequest()
+    plan = settings(cfg)
     try:
-        with stop.listening(), open_run(Path(cfg.run_dir), resolved_yaml(cfg), cfg.resume) as run:
+        held = open_run(
+            Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
+        )
+        with stop.listening(), held as run:
+            refuse_other_data(run, build.dataset_key(plan))
             if run.finished:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
-                execute(cfg, run, stop, console)
+                execute(cfg, plan, run, stop, console)
             show_result(console, run, brief=in_sweep())
     except Interrupted as interrupted:
-        console.print(f"interrupted ({interrupted}); the same command goes on from here", soft_wrap=True)
+        show_interruption(console, interrupted, plan.enable_checkpointing)
         raise SystemExit(interrupted.exit_code) from None
 
 
-def execute(cfg: DictConfig, run: Run, stop: StopRequest, console: Console) -> None:
+def execute(cfg: DictConfig, plan: Config, run: Run, stop: StopRequest, console: Console) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import artifacts, build
-    from ptychofno.config import resolved_yaml, settings, write_hydra_record
-    from ptychofno.evaluation import draw_curves, draw_reconstruction, evaluate, save_reconstruction
+    from ptychofno.config import chosen, resolved_yaml, write_hydra_record
+    from ptychofno.evaluation import (
+        check_evaluable,
+        draw_curves,
+        draw_reconstruction,
+        evaluate,
+        save_reconstruction,
+    )
     from ptychofno.runs import begin, finish
     from ptychofno.stats import statistics
     from ptychofno.terminal import ProgressBar, announce
     from ptychofno.training import fit, flat_baseline, reproducible
 
     started = time.monotonic()
-    plan = settings(cfg)
-    begin(run, seed=plan.seed, epochs=plan.trainer.max_epochs)
+    begin(
+        run,
+        resume=run.resumable and plan.enable_checkpointing,
+        dataset_key=build.dataset_key(plan),
+        study=chosen("study"),
+        arm=chosen("arm"),
+        seed=plan.seed,
+        epochs=plan.trainer.max_epochs,
+    )
     artifacts.write_text(run.path / artifacts.CONFIG, resolved_yaml(cfg))
     write_hydra_record(run.path)
     with reproducible(plan.seed, plan.trainer.num_threads):
         dataset = build.dataset(plan)
+        with build.told():
+            check_evaluable(dataset, stitch=plan.evaluation.stitch)
         data_seconds = time.monotonic() - started
 
         network = build.generator(cfg, dataset)
@@ -69,63 +92,71 @@ def execute(cfg: DictConfig, run: Run, stop: StopRequest, console: Console) -> N
         baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe)
         run.update(
             dataset=dataset.name,
-            dataset_key=dataset.key,
             parameters=sum(p.numel() for p in network.parameters()),
             device=build.device_name(device),
             flat_baseline=baseline,
         )
         announce(console, cfg, run, dataset, network)
-        outcome = fit(
-            module,
-            data,
-            run.path,
-            accelerator=device.type,
-            precision=plan.trainer.precision,
-            stop=stop,
-            enable_checkpointing=plan.enable_checkpointing,
-            loggers=build.loggers(cfg, run.path),
-            callbacks=[ProgressBar(console)],
-        )
+        with build.told():
+            outcome = fit(
+                module,
+                data,
+                run.path,
+                accelerator=device.type,
+                precision=plan.trainer.precision,
+                stop=stop,
+                enable_checkpointing=plan.enable_checkpointing,
+                loggers=build.loggers(cfg, run.path),
+                callbacks=[ProgressBar(console)],
+            )
+        state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline)
+        draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)
+
         evaluating = time.monotonic()
-        use_best = plan.evaluation.checkpoint == "best" and outcome.best_weights
+        use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
         weights = outcome.best_weights if use_best else outcome.last_weights
         build.save_model(run.path / artifacts.MODEL, cfg, dataset, weights)
-        network.load_state_dict(weights)
-        evaluation = evaluate(
-            network,
-            dataset,
-            infer_batch_size=plan.infer_batch_size,
-            stitch=plan.evaluation.stitch,
-            sync_rounds=plan.evaluation.sync_rounds,
-            phase_alignment=plan.evaluation.phase_alignment,
-            device=device,
+        metrics: dict[str, Any] = {}
+        if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
+            with console.status("evaluating"):
+                network.load_state_dict(weights)
+                evaluation = evaluate(
+                    network,
+                    dataset,
+                    infer_batch_size=plan.infer_batch_size,
+                    stitch=plan.evaluation.stitch,
+                    sync_rounds=plan.evaluation.sync_rounds,
+                    phase_alignment=plan.evaluation.phase_alignment,
+                    device=device,
+                )
+                metrics = evaluation.metrics
+                artifacts.write_json(run.path / artifacts.METRICS, metrics)
+                save_reconstruction(run.path / artifacts.RECONSTRUCTION, evaluation)
+                draw_reconstruction(run.path / artifacts.RECONSTRUCTION_FIGURE, evaluation, run.path.name)
+        stats = statistics(
+            epochs=outcome.epochs,
+            grad_norms=outcome.grad_norms,
+            flat_baseline=baseline,
+            diverged=outcome.diverged is not None,
+            metrics=metrics,
+            weights=outcome.last_weights,
         )
-    artifacts.write_json(run.path / artifacts.METRICS, evaluation.metrics)
-    stats = statistics(
-        epochs=outcome.epochs,
-        grad_norms=outcome.grad_norms,
-        flat_baseline=baseline,
-        diverged=outcome.diverged is not None,
-        metrics=evaluation.metrics,
-        weights=outcome.last_weights,
-    )
-    artifacts.write_json(run.path / artifacts.STATS, stats)
-    save_reconstruction(run.path / artifacts.RECONSTRUCTION, evaluation)
-    draw_reconstruction(run.path / artifacts.RECONSTRUCTION_FIGURE, evaluation, title=run.path.name)
-    draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)
+        artifacts.write_json(run.path / artifacts.STATS, stats)
+
     training_seconds = sum(outcome.epochs["seconds"])
-    now = time.monotonic()
+    evaluation_seconds = time.monotonic() - evaluating
     finish(
         run,
-        state_of(outcome.diverged, outcome.epochs["val_loss"], baseline),
+        state,
         error=outcome.diverged,
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
+        final_val_loss=outcome.epochs["val_loss"][-1] if outcome.epochs["val_loss"] else None,
         seconds={
             "data": data_seconds,
             "training": training_seconds,
-            "evaluation": now - evaluating,
-            "total": data_seconds + training_seconds + now - evaluating,
+            "evaluation": evaluation_seconds,
+            "total": data_seconds + training_seconds + evaluation_seconds,
         },
     )
 
@@ -138,6 +169,9 @@ def state_of(diverged: str | None, val_loss: list[Any], baseline: float) -> str:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a plain terminal must not end a run
     cli.run(train)
 
 

@@ -73,7 +73,9 @@ def test_a_sweep_runs_every_combination_in_a_directory_of_its_own() -> None:
             ["-m", "trainer.accelerator=cpu,gpu"],
             "run_dir=outputs/default/default-seed0: two jobs would share it",
         ),
-        (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
+        (["-m", "--cfg", "job"], "--cfg shows the configuration of one run; leave out -m"),
+        (["-m", "--info", "defaults"], "--info shows the configuration of one run; leave out -m"),
+        (["hydra.searchpath=[file://x]", "clip=mine"], "hydra.searchpath=[file://x]: further YAML files"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -97,6 +99,48 @@ def fail(error: BaseException) -> Callable[[DictConfig], Any]:
 def test_a_mistake_that_the_task_finds(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(Recorder(fail(ConfigError("data.path=x:\n  no such file")))) == 2
     assert capsys.readouterr().err == "data.path=x: no such file\n"
+
+
+SECRET = "hunter2-31337"
+
+
+@pytest.mark.parametrize("wrong", [ConfigError, ValueError])
+def test_what_comes_from_the_environment_is_not_told(
+    wrong: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECRET", SECRET)
+    monkeypatch.setenv("RATE", "0.125")
+
+    def task(cfg: DictConfig) -> None:
+        raise wrong(f"data.cache_dir={Path(cfg.data.cache_dir)}: full; optimizer.lr={cfg.optimizer.lr}")
+
+    overrides = ["data.cache_dir=${oc.env:SECRET}//below", "optimizer.lr=${oc.env:RATE}"]
+    exit_code(Recorder(task), *overrides)
+    told = capsys.readouterr().err
+    assert SECRET not in told and "0.125" not in told
+    assert "data.cache_dir=${oc.env:SECRET}//below: full; optimizer.lr=${oc.env:RATE}" in told
+
+
+@pytest.mark.parametrize("typed", [["seed=7"], ["-m", "seed=7,8", "arm=agc", "run_dir=x/${seed}"]])
+def test_a_task_sees_what_was_typed(typed: list[str]) -> None:
+    seen = []
+    cli.run(lambda cfg: seen.append(sys.argv[1:]), typed)
+    assert seen and all(argv == typed for argv in seen)
+
+
+def test_an_interrupt_while_hydra_loads_is_quiet() -> None:
+    program = """
+import sys
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == "hydra":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from ptychofno.train import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_bug_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

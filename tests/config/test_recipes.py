@@ -124,7 +124,7 @@ def test_presets_differ_only_where_they_say() -> None:
     def changed(data: Any) -> set[str]:
         return {f.name for f in fields(full) if getattr(full, f.name) != getattr(data, f.name)}
 
-    assert changed(small) == {"name", "train_step_px"}
+    assert changed(small) == {"name", "batch_size", "train_step_px"}
     assert patterns(small, small.train_step_px) == 676
     assert changed(tiny) == {"name", "N", "size", "nlines", *(f"{s}_step_px" for s in SPLITS)}
     assert patterns(tiny, tiny.train_step_px) < 100

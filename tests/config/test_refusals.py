@@ -35,11 +35,15 @@ TYPED = {
     "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, weight_decay, fused",
     "scheduler.gamma=0.9": "scheduler.gamma: no such setting of the chosen scheduler; "
     "it belongs to scheduler=exponential",
+    "data.layout.quantity=counts": "data.layout.quantity: no such setting of the chosen data; "
+    "it belongs to data=measured",
+    "model.block.layerscale_init=1": "model.block.layerscale_init: no such setting of the chosen "
+    "model/block; it belongs to model/block=layerscale",
     # wrong types
     "optimizer.lr=fast": f"optimizer.lr=fast: {LR}",
     "optimizer.lr=null": f"optimizer.lr=null: {LR}",
     "optimizer.betas=[0.9,x]": f"optimizer.betas[1]=x: {BETA}",
-    "trainer.max_epochs=2.5": "trainer.max_epochs=2.5: expected an integer >= 1",
+    "trainer.max_epochs=2.5": "trainer.max_epochs=2.5: expected an integer >= 1 and <= 1000000",
     "enable_checkpointing=maybe": "enable_checkpointing=maybe: expected true or false",
     "model.max_hidden_channels=x": "model.max_hidden_channels=x: expected an integer >= 1 or null",
     # out of range
@@ -50,6 +54,11 @@ TYPED = {
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected a list of 2 numbers >= 0 and < 1",
     "trainer.accelerator=gpuu": "trainer.accelerator=gpuu: expected one of auto, cpu, gpu; did you mean gpu?",
     "run_dir=": "run_dir=: expected some text",
+    "data.name=../up": "data.name=../up: expected the name of a directory: letters, digits, '_', '.', '-', "
+    "the first a letter, digit or '_'",
+    "trainer.precision=16-mixed": "trainer.precision=16-mixed: expected one of 32-true, bf16-mixed; "
+    "did you mean bf16-mixed?",
+    f"seed={2**63}": f"seed={2**63}: expected an integer >= 0 and <= {2**63 - 1}",
     # groups and their choices
     "optimizer=adamm": "optimizer=adamm: expected one of adam, adamw, sgd; did you mean adam?",
     "optimizer=null": "optimizer=null: expected one of adam, adamw, sgd",
@@ -79,6 +88,39 @@ TYPED = {
 @pytest.mark.parametrize("override", TYPED)
 def test_typed_mistakes(override: str) -> None:
     assert refusal(override) == TYPED[override]
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [
+        ("trainer.num_threads", 1024),
+        ("trainer.max_epochs", 1_000_000),
+        ("data.size", 16384),
+        ("data.nlines", 1_000_000),
+        ("data.nimgs_train", 1000),
+        ("data.nimgs_test", 1000),
+        ("model.hidden_channels", 4096),
+        ("model.modes", 1024),
+    ],
+)
+def test_sizes_end_somewhere(key: str, most: int) -> None:
+    compose([f"{key}={most}"])
+    assert f"and <= {most}" in refusal(f"{key}={most + 1}")
+
+
+def test_a_refusal_does_not_tell_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    monkeypatch.setenv("NUMBER", "-31337")
+    env, number = "${oc.env:SECRET}", "${oc.env:NUMBER}"
+    assert refusal(f"optimizer.lr={env}") == f"optimizer.lr={env}: {LR}"
+    assert refusal(f"optimizer.lr={number}") == f"optimizer.lr={number}: {LR}"
+    assert refusal(f"optimizer.betas=[0.9,{number}]") == f"optimizer.betas[1]={number}: {BETA}"
+    assert refusal(f"optimizer.betas=[0.9,{env}]").startswith(f"optimizer.betas=[0.9,{env}]: expected a list")
+    assert refusal(f"data.name=../{env}").startswith(f"data.name=../{env}: expected")
+    assert refusal(f"optimizer._target_={env}").startswith(f"optimizer._target_={env}: fixed to")
+    indirect = refusal(f"data.cache_dir={env}", "trainer.accelerator=${data.cache_dir}")
+    assert indirect == f"trainer.accelerator={env}: expected one of auto, cpu, gpu"
+    assert "'NOPE' not found" in refusal("seed=${oc.env:NOPE}")
 
 
 def test_mistakes_of_several_overrides() -> None:
@@ -120,6 +162,51 @@ def test_mistakes_in_an_arm_file(content: str, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "mine/arm").mkdir(parents=True)
     (tmp_path / "mine/arm/new.yaml").write_text(content)
     assert refusal("+arm=new", config_dir=tmp_path / "mine") == f"mine/arm/new.yaml: {FILES[content]}"
+
+
+GROUP_FILES = {
+    "trainer/long": (
+        "num_treads: 2",
+        "trainer.num_treads: no such setting; did you mean trainer.num_threads?",
+    ),
+    "trainer/other": (
+        "max_epochs: long",
+        "trainer.max_epochs=long: expected an integer >= 1 and <= 1000000",
+    ),
+    "trainer/list": ("[1, 2]", "expected settings, one 'key: value' per line"),
+    "clip/x": (
+        "defaults: [norm, _self_]\nvaleu: 0.5",
+        "clip.valeu: no such setting; did you mean clip.value?",
+    ),
+    "data/mine": (
+        "defaults: [grid_lines, _self_]\nnlinse: 3",
+        "data.nlinse: no such setting; did you mean data.nlines?",
+    ),
+    "data/other": (
+        "defaults: [grid_lines, _self_]\nnlines: many",
+        "data.nlines=many: expected an integer >= 1 and <= 1000000",
+    ),
+    "model/block/mine": (
+        "defaults: [layerscale, _self_]\nlayerscale_int: 1",
+        "model.block.layerscale_int: no such setting; did you mean model.block.layerscale_init?",
+    ),
+}
+
+
+@pytest.mark.parametrize("config", GROUP_FILES)
+def test_mistakes_in_a_group_file(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content, said = GROUP_FILES[config]
+    group, _, name = config.rpartition("/")
+    file = Path("mine") / f"{config}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    told = f"{file}: {said}"
+    assert refusal(f"{group}={name}", config_dir=Path("mine")) == told
+    # Also when another file chooses it, and whatever else is wrong.
+    (Path("mine") / "arm").mkdir()
+    (Path("mine") / "arm/new.yaml").write_text(f"{GLOBAL}defaults: [stable, override /{group}: {name}]\n")
+    assert refusal("+arm=new", "optimizer.lr=-1", config_dir=Path("mine")) == told
 
 
 def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:

@@ -181,6 +181,17 @@ def test_measured_data_go_through_the_cache(tmp_path, scan, caplog):
     assert len(second.scan()) == COUNT
 
 
+def test_neither_log_nor_manifest_tells_where_the_file_was(tmp_path, scan, caplog):
+    caplog.set_level(logging.INFO, logger="ptychofno")
+    (tmp_path / "hunter2").mkdir()
+    data = tike_file(tmp_path / "hunter2/scan.npz", scan)
+    for _ in range(2):
+        load_dataset(data, DatasetProbe())
+    (manifest,) = Path(data.cache_dir).glob("*/manifest.json")
+    assert "hunter2" not in manifest.read_text() and "content_sha256" in manifest.read_text()
+    assert len(caplog.messages) == 2 and "hunter2" not in caplog.text
+
+
 def test_key_follows_content_and_layout_but_not_the_path(tmp_path, scan):
     data = tike_file(tmp_path / "scan.npz", scan)
     key = dataset_key(data, DatasetProbe())
@@ -255,6 +266,23 @@ def breaking(index: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.
         ("data", lambda patterns: patterns[:, 1:, 1:], r"15 x 15 pixels; expected an even number"),
         ("data", lambda patterns: patterns[:3], r"are 3; data\.held_out_every=6 needs 4 or more"),
         ("data", lambda patterns: 0 * patterns, r"'data' is dark everywhere"),
+        (
+            "data",
+            breaking((slice(0, None, 6),), 0),
+            r"every validation pattern is dark.*held_out_every=6",
+        ),
+        ("data", breaking((slice(3, None, 6),), 0), r"every test pattern is dark.*held_out_every=6"),
+        (
+            "data",
+            lambda patterns: patterns * np.float64(1e34),
+            r"'data' reaches an amplitude of .*e\+18",
+        ),
+        (
+            "data",
+            lambda patterns: patterns * np.float64(1e-80),
+            r"'data' reaches an amplitude of .*e-39",
+        ),
+        ("probe", lambda probe: probe * np.complex128(1e30), r"'probe' reaches an amplitude of .*e\+30"),
         ("scan", breaking((5, 1), np.nan), r"'scan'\[5, 1\] is nan"),
         ("scan", lambda positions: positions + 0j, r"'scan' is complex128; expected real positions"),
         ("scan", lambda positions: positions[:-1], r"'scan' has shape \(23, 2\); expected \(24, 2\)"),
@@ -285,6 +313,7 @@ def test_defect_is_refused_by_name(tmp_path, scan, key, change, message):
         ({"gridsize": 2}, {}, r"data\.gridsize=2 .* data\.gridsize=1"),
         ({"N": 32}, {}, r"data\.N=32, but .* 16 x 16 pixels; choose data\.N=16"),
         ({"path": "absent.npz"}, {}, r"data\.path=absent\.npz: no such file"),
+        ({"path": "."}, {}, r"data\.path=\.: is a directory; expected an NPZ file"),
         ({}, {"patterns_keys": ["dato", "pattern"]}, r"no array 'dato' or 'pattern' .*nearest: 'data'"),
         (
             {},

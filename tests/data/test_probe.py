@@ -86,13 +86,12 @@ def with_nan() -> np.ndarray:
         ({"probe": some_probe()[:, :-1]}, r"shape \(32, 31\); expected \(32, 32\)"),
         ({"probe": some_probe(3)}, r"shape \(3, 32, 32\) holds 3 modes; one mode is supported"),
         ({"probe": with_nan()}, r"'probe'\[3, 4\] is"),
-        ({"probe": 1e60 * some_probe()}, r"expected finite"),
+        ({"probe": 1e60 * some_probe()}, r"amplitude of .*e\+60; expected a largest amplitude"),
         ({"probe": 0 * some_probe()}, r"zero everywhere"),
         ({"probe": np.array([{"a": 1}], dtype=object)}, r"'probe' holds pickled objects"),
         ({"probe": np.array(["text"])}, r"'probe' is <U4; expected numbers"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow")
 def test_unusable_probe_file_is_refused_by_name(tmp_path, arrays, message):
     path = tmp_path / "p.npz"
     with pytest.raises(ValueError, match=message) as caught:
@@ -111,7 +110,7 @@ def test_file_that_is_no_npz_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"probe\.path=.*not a readable NPZ file"):
             make_probe(NpzProbe(path=str(path), key="probe"), N)
     for path in (tmp_path / "absent.npz", tmp_path):
-        with pytest.raises(ValueError, match=r"probe\.path=.*no such file"):
+        with pytest.raises(ValueError, match=r"probe\.path=.*(no such file|is a directory); expected an"):
             make_probe(NpzProbe(path=str(path), key="probe"), N)
 
 

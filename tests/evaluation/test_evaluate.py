@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ptychofno import metrics as quality
-from ptychofno.evaluation import evaluate, save_reconstruction, scanned_region
+from ptychofno.evaluation import evaluate, lit_pixels, save_reconstruction, scanned_region
 from ptychofno.physics import diffraction_amplitude, extract_patches
 
 SETTINGS = {
@@ -172,6 +172,35 @@ def test_channels_are_patches_at_their_own_positions(scan, make):
     result = evaluate(oracle, dataset, **SETTINGS)
     assert result.metrics["ssim"] == pytest.approx([1.0, 1.0], abs=1e-6)
     assert result.metrics["diffraction_error"] < 1e-5
+
+
+@pytest.fixture
+def sparse(make):
+    """A raster whose round probe leaves dark gaps between its positions, and the true patches."""
+    axis = torch.arange(0, 73, 12, dtype=torch.float64)
+    positions = torch.cartesian_prod(axis, axis)
+    offset = torch.arange(16) - 7.5
+    radius = torch.hypot(offset[:, None], offset[None, :])
+    probe = (make.probe() * torch.clamp(7 - radius, 0, 1)).to(torch.complex64)
+    field = make.object(size=96)
+    patches = extract_patches(field, positions, 16)
+    amplitude = diffraction_amplitude(patches, probe).numpy()[:, None]
+    test = make_split(amplitude, positions.numpy()[:, None])
+    return SimpleNamespace(
+        dataset=simulated(probe, test, field.numpy()[None]), amplitude=amplitude, patches=patches
+    )
+
+
+@pytest.mark.parametrize("phase_alignment", ["plane", "mean"])
+@pytest.mark.parametrize("phase", [0.0, 1.0, np.pi / 2, 2.0, np.pi, -2.5])
+def test_dark_gaps_are_not_judged(sparse, phase, phase_alignment):
+    oracle = Oracle(sparse.amplitude, sparse.patches[:, None] * complex(np.exp(1j * phase)))
+    result = evaluate(oracle, sparse.dataset, **SETTINGS | {"phase_alignment": phase_alignment})
+    dark = ~lit_pixels(result.illumination)[result.region]
+    assert 0.05 < dark.mean() < 0.5
+    assert result.metrics["ssim"] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert result.metrics["mae"] == pytest.approx([0.0, 0.0], abs=1e-4)
+    assert result.metrics["frc50"] == [0.5, 0.5]
 
 
 def test_centre_crop_needs_phases_in_step(single, scan):

@@ -152,6 +152,39 @@ def test_a_wide_span_is_logarithmic_and_a_negative_loss_is_not(tmp_path, drawn):
     assert [figure.axes[0].get_yscale() for figure in drawn] == ["log", "linear"]
 
 
+@pytest.mark.parametrize(
+    "title", ["a $x_ b$", r"\$ \frac{$", "lr=1e-3$", "结晶 😀", "undecodable \udcff", "tab\tand\nline", ""]
+)
+def test_titles_are_drawn_as_they_are(tmp_path, drawn, title):
+    draw_curves(tmp_path / "curves.png", make_history(3), 0.3, title)
+    draw_reconstruction(tmp_path / "r.png", make_evaluation(), title)
+    for figure in drawn:
+        figure.get_tightbbox()
+        titles = [artist.get_text() for artist in figure.artists]
+        assert titles == [title.replace("\udcff", r"\udcff")]
+
+
+def test_glyphs_that_are_missing_elsewhere_still_warn(tmp_path, drawn):
+    draw_curves(tmp_path / "curves.png", make_history(3), 0.3, "结")
+    drawn[0].text(0.5, 0.5, "结")
+    with pytest.warns(UserWarning, match="missing from"):
+        drawn[0].savefig(tmp_path / "again.png")
+
+
+def test_dark_pixels_stay_empty_and_set_no_scale(tmp_path, drawn):
+    clean, holed = make_evaluation(), make_evaluation()
+    holed.illumination[20:30, 20:30] = 0
+    holed.prediction[20:30, 20:30] = 1e3
+    holed.target[20:30, 20:30] = 1e3
+    draw_reconstruction(tmp_path / "r.png", clean, "title")
+    draw_reconstruction(tmp_path / "r.png", holed, "title")
+    images = [[axes.images[0] for axes in figure.axes if axes.images] for figure in drawn]
+    empty = [np.ma.getmaskarray(one.get_array()).sum() for one in images[1]]
+    assert empty == [100, 0, 100] * 2
+    for before, after in zip(*images, strict=True):
+        assert after.get_clim() == pytest.approx(before.get_clim(), rel=0.2)
+
+
 def test_drawing_leaves_no_global_state(tmp_path):
     before = dict(matplotlib.rcParams)
     backend = matplotlib.get_backend(auto_select=False)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ptychofno.evaluation import centre_crop, scanned_region, stitch
+from ptychofno.evaluation import centre_crop, lit_pixels, scanned_region, stitch
 from ptychofno.physics import extract_patches, place_patches
 
 
@@ -197,7 +197,7 @@ def test_centre_crop_does_not_synchronise(scan, make):
 )
 def test_centre_crop_needs_a_raster(scan, spoil):
     with pytest.raises(
-        ValueError, match=r"evaluation\.stitch=centre_crop needs a full square raster.*choose overlap"
+        ValueError, match=r"^evaluation\.stitch=centre_crop needs .*choose evaluation\.stitch=overlap$"
     ):
         centre_crop(scan.patches, spoil(scan.positions))
 
@@ -215,5 +215,30 @@ def test_the_scanned_region_is_the_rectangle_that_was_lit():
 
 
 def test_nothing_scanned_is_an_error():
-    with pytest.raises(ValueError, match="zero everywhere"):
-        scanned_region(np.zeros((4, 4)))
+    for judge in (scanned_region, lit_pixels):
+        with pytest.raises(ValueError, match="zero everywhere"):
+            judge(np.zeros((4, 4)))
+
+
+def test_lit_is_what_has_a_hundredth_of_the_interior():
+    illumination = np.full((20, 30), 2.0, dtype=np.float32)
+    illumination[3, 4:9] = [0.0, 0.019, 0.021, 0.5, 200.0]
+    # Only the brightest pixels make the interior: here one of them, and its hundredth is 2.
+    assert lit_pixels(illumination).sum() == 600 - 4
+    illumination[3, 8] = 2.0
+    dark = [(3, 4), (3, 5)]
+    for scale in (1, 1e-6):
+        assert [tuple(place) for place in np.argwhere(~lit_pixels(scale * illumination))] == dark
+
+
+@pytest.mark.parametrize("step", [16, 20])
+def test_patches_that_touch_no_other_are_not_turned(make, step):
+    axis = torch.arange(0, 65, step, dtype=torch.float64)
+    positions = torch.cartesian_prod(axis, axis)
+    field, probe = make.object(size=80), make.probe()
+    patches = extract_patches(field, positions, 16) * complex(np.exp(2j))
+    stitched = stitch(patches, positions, probe, shape=(80, 80))
+    lit = stitched.illumination > 0
+    np.testing.assert_allclose(
+        make.up_to_phase(stitched.object, field.numpy())[lit], field.numpy()[lit], atol=1e-5
+    )

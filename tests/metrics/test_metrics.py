@@ -70,6 +70,85 @@ def test_a_plane_takes_out_any_ramp_also_one_that_wraps(row_slope, col_slope):
     assert metrics.compare(ramped, target)["phase_mae_rad"] < 1e-9
 
 
+def holes(shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+    """True on a raster of discs: about half of the pixels, with dark gaps between."""
+    rows, cols = np.mgrid[: shape[0], : shape[1]]
+    return np.hypot(rows % 16 - 7.5, cols % 16 - 7.5) < 6.5
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(-np.pi, np.pi), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+def test_with_holes_neither_phase_nor_ramp_nor_the_dark_matter(phase, row_slope, col_slope):
+    target, mask = smooth_object(), holes()
+    prediction = np.where(mask, noisy(target), 0)
+    before = metrics.compare(prediction, target, mask=mask)
+    turned = prediction * np.exp(1j * phase) * metrics.phase_ramp((row_slope, col_slope), target.shape)
+    assert pairs_close(metrics.compare(turned, target, mask=mask), before, 1e-6)
+    filled = np.where(mask, prediction, 1e3 * metrics.phase_ramp((1.7, -0.9), target.shape))
+    assert pairs_close(metrics.compare(filled, target, mask=mask), before, 1e-6)
+
+
+@pytest.mark.parametrize("phase_alignment", metrics.PHASE_ALIGNMENTS)
+@pytest.mark.parametrize("phase", [0.0, 1.0, np.pi / 2, np.pi, -2.5])
+def test_the_truth_with_holes_is_perfect(phase, phase_alignment):
+    target, mask = smooth_object(192), holes((192, 192))
+    prediction = np.where(mask, target, 0) * np.exp(1j * phase)
+    result = metrics.compare(prediction, target, phase_alignment=phase_alignment, mask=mask)
+    for name in ("ssim", "ms_ssim"):
+        assert result[name] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert result["mae"] == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert result["frc50"] == [0.5, 0.5]
+
+
+def test_errors_are_means_over_lit_pixels():
+    target, mask = smooth_object(), holes()
+    prediction = np.where(mask, target * (1 + 0.1 * checkerboard(SIZE)), 0)
+    scale = np.abs(target)[mask].mean() / np.abs(prediction)[mask].mean()
+    error = (scale * np.abs(prediction) - np.abs(target))[mask]
+    result = metrics.compare(prediction, target, mask=mask)
+    assert result["mae"][0] == pytest.approx(np.abs(error).mean())
+    span = np.ptp(np.abs(target)[mask])
+    assert result["psnr"][0] == pytest.approx(10 * math.log10(span**2 / np.square(error).mean()))
+
+
+def test_similarity_is_the_mean_over_windows_around_lit_pixels():
+    target, mask = smooth_object(), np.zeros((SIZE, SIZE), dtype=np.bool_)
+    mask[8:40, 8:24] = True
+    prediction = noisy(target)
+    masked = metrics.compare(prediction, target, mask=mask)
+    aligned = metrics.align(prediction, target, mask=mask)
+    windows = [
+        sliding_window_view(image[5:43, 5:27], (7, 7)).reshape(-1, 49)
+        for image in (aligned.amplitude, aligned.target_amplitude)
+    ]
+    means, variances = [one.mean(1) for one in windows], [one.var(1, ddof=1) for one in windows]
+    covariance = ((windows[0] - means[0][:, None]) * (windows[1] - means[1][:, None])).sum(1) / 48
+    span = np.ptp(aligned.target_amplitude[mask])
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    luminance = (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
+    expected = (luminance * (2 * covariance + c2) / (variances[0] + variances[1] + c2)).mean()
+    assert masked["ssim"][0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_noise_between_dark_gaps_resolves_nothing():
+    target, mask = smooth_object(192), holes((192, 192))
+    rng = np.random.default_rng(4)
+    amplitude, phase = rng.normal(size=(2, *target.shape))
+    noise = np.exp(0.3 * amplitude + 0.5j * phase)
+    result = metrics.compare(noise, target, mask=mask)
+    # A few rings at the lowest frequencies hold a handful of values each.
+    assert max(result["frc50"] + result["frc1over7"]) < 0.05
+
+
+def test_a_zero_has_the_angle_zero_whatever_its_sign():
+    target = smooth_object()
+    prediction = noisy(target)
+    prediction[10:20, 10:20] = 0
+    results = [metrics.compare(prediction * np.exp(1j * phase), target) for phase in (0.0, 1.0, 2.0, np.pi)]
+    for result in results[1:]:
+        assert pairs_close(result, results[0], 1e-7)
+
+
 def test_the_mean_keeps_a_ramp():
     target = smooth_object()
     slope = 0.01
@@ -233,6 +312,10 @@ def test_bad_arguments_are_named():
         metrics.compare(target, target, phase_alignment="plan")
     with pytest.raises(ValueError, match="7 px"):
         metrics.compare(target[:6], target[:6])
+    with pytest.raises(ValueError, match=r"mask must be bool \(48, 48\), not float64 \(48, 48\)"):
+        metrics.compare(target, target, mask=np.ones(target.shape))
+    with pytest.raises(ValueError, match="mask holds no pixel"):
+        metrics.compare(target, target, mask=np.zeros(target.shape, dtype=np.bool_))
 
 
 @settings(deadline=None, max_examples=25)

@@ -58,6 +58,14 @@ def test_contract_and_a_gradient_for_every_parameter(model: str, inputs: str, pa
     assert not without
 
 
+@pytest.mark.parametrize("patches", [1, 4])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_network_starts_around_the_empty_object(model: str, patches: int) -> None:
+    """A start near 0 leaves the phase of every pixel to the seed, and some seeds never recover."""
+    patch = build(model, patches=patches)(torch.zeros(2, patches, SIZE, SIZE))
+    torch.testing.assert_close(patch.mean((0, 1, 2, 3)), torch.tensor([1.0, 0.0]), atol=0.5, rtol=0)
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_each_block_goes_into_the_same_network(block: str) -> None:
     network = build("hybrid", block=BLOCKS[block])

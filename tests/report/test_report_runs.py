@@ -130,6 +130,7 @@ def test_what_is_no_run_is_not_found(add_run: RunWriter, study_dir: Path, tmp_pa
     kept = add_run("a", 1)
     add_run("a", 1, directory="a-seed1-previous-1")
     (study_dir / "notes").mkdir()
+    add_run("a", 1, directory=".submitit")
     elsewhere = tmp_path / "elsewhere"
     kept.rename(elsewhere)
     kept.symlink_to(elsewhere)

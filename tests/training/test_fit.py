@@ -51,7 +51,7 @@ MODEL: dict[str, Any] = {
     "hidden_channels": 4,
     "modes": 3,
     "block": {"_target_": "ptychofno.models.PtychoBlock"},
-    "inputs": {"_target_": "ptychofno.models.AmplitudeInput"},
+    "inputs": {"_target_": "ptychofno.models.BackprojectionInput", "epsilon": 0.01},
 }
 
 
@@ -174,16 +174,16 @@ def test_sgd_is_nesterovs_when_there_is_momentum() -> None:
 
 
 def test_a_run_learns_and_records_every_epoch(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    outcome = run(scan, tmp_path, epochs=6, optimizer=partial(torch.optim.Adam, lr=3e-3))
-    assert all(len(outcome.epochs[key]) == 6 for key in KEYS)
-    assert outcome.epochs["epoch"] == [1, 2, 3, 4, 5, 6]
+    outcome = run(scan, tmp_path, epochs=16, optimizer=partial(torch.optim.Adam, lr=1e-2))
+    assert all(len(outcome.epochs[key]) == 16 for key in KEYS)
+    assert outcome.epochs["epoch"] == list(range(1, 17))
     assert outcome.epochs["val_loss"][-1] < 0.7 * outcome.epochs["val_loss"][0]
     assert outcome.best_epoch == 1 + int(np.argmin(outcome.epochs["val_loss"]))
     assert artifacts.read_json(tmp_path / artifacts.HISTORY) == outcome.epochs
     with (tmp_path / artifacts.GRAD_NORMS).open() as file:
         rows = list(csv.DictReader(file))
     steps_per_epoch = math.ceil(len(scan["amplitude"]) / 16)
-    assert len(rows) == 6 * steps_per_epoch
+    assert len(rows) == 16 * steps_per_epoch
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     norms = [float(row["grad_norm"]) for row in rows if row["epoch"] == "2"]
     assert outcome.epochs["grad_norm_max"][1] == pytest.approx(max(norms))
@@ -240,7 +240,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(scan: dict[str, Ten
     outcome = run(scan, tmp_path, callbacks=[poison])
     assert outcome.diverged == "gradient norm is not finite in epoch 2"
     assert len(outcome.epochs["epoch"]) == 1 and outcome.best_epoch == 1
-    assert len(outcome.grad_norms) == poison.at  # all steps that were made, also in the broken epoch
+    assert len(outcome.grad_norms) == poison.at + 1  # also those of the broken epoch
+    assert np.isfinite(outcome.grad_norms[:-1]).all() and math.isnan(outcome.grad_norms[-1])
     last = [value for name, value in outcome.last_weights.items() if not name.startswith("inputs.")]
     assert all(torch.equal(before, after) for before, after in zip(poison.weights, last, strict=True))
 
@@ -301,6 +302,25 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert same(whole, resumed)
     texts = [(tmp_path / name / artifacts.GRAD_NORMS).read_text() for name in ("whole", "cut")]
     assert texts[0] == texts[1]
+
+
+class StopInLastValidation(L.Callback):
+    """Asks to stop when nothing but the last validation is left."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self.stop.received = signal.SIGTERM
+
+
+def test_a_stop_in_the_last_validation_is_heeded(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    whole = run(scan, tmp_path / "whole")
+    stop = StopRequest()
+    with pytest.raises(Interrupted):
+        run(scan, tmp_path / "cut", stop=stop, callbacks=[StopInLastValidation(stop)])
+    assert same(whole, run(scan, tmp_path / "cut"))
 
 
 KILLED = """

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ptychofno.config.composition import compose as compose
+    from ptychofno.config.environment import without_environment as without_environment
+    from ptychofno.config.records import chosen as chosen
     from ptychofno.config.records import in_sweep as in_sweep
     from ptychofno.config.records import resolved_yaml as resolved_yaml
     from ptychofno.config.records import settings as settings
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "compose": "composition",
+    "chosen": "records",
     "in_sweep": "records",
     "resolved_yaml": "records",
     "settings": "records",
+    "without_environment": "environment",
     "write_hydra_record": "records",
 }
 

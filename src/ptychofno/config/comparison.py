@@ -41,11 +41,14 @@ def differing(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def conflict(run_dir: Path, config: str) -> str | None:
     """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is."""
+    file = run_dir / artifacts.CONFIG
     try:
-        recorded = (run_dir / artifacts.CONFIG).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return f"run_dir={run_dir}: its {artifacts.CONFIG} is missing; move it away"
-    earlier, present = flat(yaml.safe_load(recorded)), flat(yaml.safe_load(config))
+        recorded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return damaged(file)
+    if not isinstance(recorded, dict):
+        return damaged(file)
+    earlier, present = flat(recorded), flat(yaml.safe_load(config))
     keys = [key for key in differing({"earlier": earlier, "present": present}) if of_the_result(key)]
     if not keys:
         return None
@@ -54,6 +57,11 @@ def conflict(run_dir: Path, config: str) -> str | None:
         f"run_dir={run_dir}: holds a run with {said}{', …' if len(keys) > 5 else ''}; "
         "choose another run_dir, or resume=never to set it aside"
     )
+
+
+def damaged(file: Path) -> str:
+    """What to say of an earlier run whose ``file`` cannot be read: which one, and the way out."""
+    return f"{file}: cannot be read; resume=never sets this run aside and starts over"
 
 
 def _same(one: Any, other: Any) -> bool:

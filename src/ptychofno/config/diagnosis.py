@@ -34,6 +34,8 @@ def check_typed(sources: Sources, overrides: list[str]) -> None:
             raise unreadable(text) from None
         if not override.key_or_group:
             raise unreadable(text)
+        if override.key_or_group == "hydra.searchpath":
+            raise ConfigError(f"{text}: further YAML files are taken from --config-dir DIR")
         if override.is_sweep_override():
             raise ConfigError(f"{text}: several values need --multirun (-m); a list is written [a,b]")
         if not override.is_hydra_override():
@@ -193,10 +195,14 @@ def _explain_merge(sources: Sources, overrides: list[str], config: str, cause: O
     content, key = sources.content_of(config), str(cause.full_key or "")
     if not isinstance(content, dict):
         return "expected settings, one 'key: value' per line"
-    base = sources.load([o for o in overrides if not o.startswith("+")])
-    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
-        if key == os.path.dirname(config).replace("/", "."):
-            return 'expected "# @package _global_" as its first line'
+    unknown_key = isinstance(cause, (ConfigKeyError, ConfigAttributeError))
+    if unknown_key and key == os.path.dirname(config).replace("/", "."):
+        return 'expected "# @package _global_" as its first line'
+    try:
+        base = sources.without(config).load(overrides)
+    except REFUSALS:
+        return str(cause).splitlines()[0]
+    if unknown_key:
         return f"{key}{unknown(base, key)}"
     if isinstance(cause, ValidationError) and key:
         return _explain_type(base, key, None, cause)

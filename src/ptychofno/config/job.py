@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from ptychofno.config.environment import without_environment
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.config.store import register
 
@@ -41,7 +42,7 @@ class SweptJob:
 
     Attributes:
         scratch: a directory of the sweeping process (``Watch``).
-        sweeper: the id of that process. argv: its command line.
+        sweeper: the id of that process. argv: its command line, as typed.
         threads: CPU threads of a job that asks for no number; None leaves torch's default.
         endings: of the jobs of this process, by run directory.
     """
@@ -66,12 +67,13 @@ class SweptJob:
         try:
             self.task(cfg)
         except Held as held:  # by another sweep, whose result it will be
-            print(held, flush=True)
+            print(without_environment(cfg, str(held)), flush=True)
         except ConfigError as error:
-            return Ending("failed", str(error))
+            return Ending("failed", without_environment(cfg, str(error)))
         except Exception as error:
-            traceback.print_exc()
-            return Ending("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+            print(without_environment(cfg, traceback.format_exc()), end="", file=sys.stderr)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return Ending("failed", without_environment(cfg, reason))
         return Ending("finished")
 
     def _elsewhere(self, cfg: DictConfig) -> Ending:

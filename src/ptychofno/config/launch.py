@@ -1,112 +1,175 @@
-"""Running the jobs of a sweep through a launcher of Hydra, and what became of each."""
+"""From the command line to jobs: checks every one first, and hands over to Hydra or to ``sweep``."""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from hydra._internal.callbacks import Callbacks
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobRuntime
-from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from ptychofno import artifacts
-from ptychofno.config.job import Ending, SweptJob, Task, Watch
-from ptychofno.config.sources import Sources
-from ptychofno.config.sweep import KILLED, Job, counted, directory, overview, recorded_state
-
-# Launchers whose jobs are processes of this machine, which a stop has to reach.
-_LOCAL_PROCESSES = ("JoblibLauncher", "LocalLauncher")
-
-
-def sweep(task: Task, sources: Sources, master: DictConfig, jobs: list[Job]) -> None:
-    """Show a table of ``jobs``, run what is due of them, and say what failed and why.
-
-    Args:
-        master: the configuration that Hydra composes for the sweep as a whole.
-
-    Raises SystemExit: 1 when a job failed or was refused, 128 + signal when the sweep was stopped.
-    """
-    print(overview(jobs), flush=True)
-    due = [job for job in jobs if job.action in ("run", "resume")]
-    failed = {job: job.reason or "" for job in jobs if job.action == "refuse"}
-    endings, code = _launch(task, sources, master, due) if due else ([], 0)
-    failed |= {job: end.reason for job, end in zip(due, endings, strict=True) if end.state == "failed"}
-    if failed:
-        print(f"{counted(len(failed))} of {len(jobs)} failed:", file=sys.stderr)
-        for job, reason in failed.items():
-            print(f"  {job.run_dir}: {reason.removeprefix(f'run_dir={job.run_dir}: ')}", file=sys.stderr)
-    if left := sum(end.state == "left" for end in endings):
-        print(f"{counted(left)} of {len(jobs)} left; the same command goes on", file=sys.stderr)
-    if code or failed or left:
-        raise SystemExit(code or 1)
+from ptychofno.config.composition import checked, job_restored
+from ptychofno.config.diagnosis import REFUSALS, check_recipes, explain, unreadable
+from ptychofno.config.environment import without_environment
+from ptychofno.config.errors import ConfigError
+from ptychofno.config.job import Task
+from ptychofno.config.plan import plan
+from ptychofno.config.sources import CONFIG_NAME, CONFIG_PATH, Sources
+from ptychofno.config.store import register
+from ptychofno.config.sweep import sweep
+from ptychofno.config.usage import usage
 
 
-def _launch(task: Task, sources: Sources, master: DictConfig, due: list[Job]) -> tuple[list[Ending], int]:
-    """How each job ended, and the exit code of a stop or 0."""
-    node = master.hydra.launcher
-    kind = str(node._target_).rpartition(".")[2]
-    with open_dict(master):
-        master.hydra.sweep.dir = directory(due)
-    # Hydra's own entry would have done this.
-    JobRuntime.instance().set("name", master.hydra.job.name)
-    HydraConfig.instance().set_config(master)
-    with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
-        job = SweptJob(task, scratch, os.getpid(), list(sys.argv), threads_of(node))
-        watch = Watch(Path(scratch))
-        callbacks = Callbacks(master)
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(config_loader=sources.loader, callbacks=callbacks),
-            task_function=job,
-            config=master,
+def launch(task: Task, argv: list[str]) -> None:
+    """What ``ptychofno.config.cli.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(argv)
+    if args.multirun and (args.cfg or args.info):
+        flag = "--cfg" if args.cfg else "--info"
+        raise ConfigError(
+            f"{flag} shows the configuration of one run; leave out -m, and give every key one value"
         )
-        callbacks.on_multirun_start(config=master, config_name=sources.config_name)
+    sources = Sources.open(args.config_dir, args.config_path, args.config_name)
+    overrides = [sources.normalised(override) for override in args.overrides]
+    flags = [word for word in argv if word not in args.overrides]
+    multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
+    if args.hydra_help or args.shell_completion or args.experimental_rerun:
+        _call_hydra(_Job(task, argv), [*overrides, *flags])
+    elif args.help:
+        print(usage(sources, checked(sources, overrides)))
+    elif multirun:
+        if args.run:
+            raise ConfigError("--run is for one run, --multirun (-m) for several; leave out one of them")
+        _sweep(_Job(task, argv), sources, overrides, flags)
+    else:
+        swept = checked(sources, overrides).hydra.sweeper.get("params")
+        if swept and not (args.cfg or args.info):
+            raise ConfigError(f"{' '.join(overrides)}: describes a sweep over {', '.join(swept)}; add -m")
+        _call_hydra(_Job(task, argv), [*overrides, *flags])
 
-        def launch() -> Sequence[Any]:
-            return launcher.launch([job.overrides for job in due], initial_job_idx=0)
 
-        returns: Sequence[Any] = []
-        code = 0
+def _sweep(job: _Job, sources: Sources, overrides: list[str], flags: list[str]) -> None:
+    check_recipes(overrides)
+    parsed = _parsed(sources, overrides)
+    hydra_only = [str(o.input_line) for o in parsed if o.is_hydra_override()]
+    try:
+        master = sources.loader.load_configuration(sources.config_name, overrides, RunMode.MULTIRUN)
+    except REFUSALS as error:
+        # Sweeping or not, a mistake is told best with one of the values that a key is to take.
+        for one in _product([o for o in parsed if not o.is_hydra_override()]):
+            checked(sources, [*one, *hydra_only])
+        raise explain(sources, overrides, error) from error
+    # Unresolved: what they refer to, such as the seed, differs from job to job.
+    node = OmegaConf.to_container(master.hydra, resolve=False)
+    assert isinstance(node, dict)
+    params = [f"{key}={value}" for key, value in (node["sweeper"].get("params") or {}).items()]
+    parsed = _parsed(sources, [*params, *node["overrides"]["task"]])
+    discrete = all(o.is_discrete_sweep() for o in parsed if o.is_sweep_override())
+    if not discrete or not str(master.hydra.sweeper._target_).endswith("BasicSweeper"):
+        # Only the chosen sweeper knows its jobs, and each follows from those before.
+        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+        checked(sources, [*fixed, *hydra_only])
+        with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
+            # Where Hydra puts its summary of a sweep; every run records its own part of it.
+            _call_hydra(job, [f"hydra.sweep.dir={scratch}", *overrides, *flags])
+        return
+    jobs = plan(sources, _product(parsed), hydra_only)
+    with _command_line(job.typed), job_restored():
+        sweep(job.task, sources, master, jobs)
+
+
+def _parsed(sources: Sources, overrides: list[str]) -> list[Override]:
+    try:
+        return sources.parse(overrides)
+    except OverrideParseException as error:
+        raise unreadable(error.override) from None
+
+
+def _product(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of every job, as Hydra's own sweeper forms them."""
+    (jobs,) = BasicSweeper.split_arguments(overrides, None)
+    return jobs
+
+
+def _call_hydra(job: _Job, argv: list[str]) -> None:
+    main = hydra.main(config_path=CONFIG_PATH, config_name=CONFIG_NAME, version_base="1.3")(job)
+    try:
+        with _command_line(argv), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
+            main()
+    except JobFailed:
+        raise SystemExit(1) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
+
+
+class JobFailed(Exception):
+    """A job's exception, whose traceback is printed already."""
+
+
+@dataclass
+class _Job:
+    """One job, as Hydra calls it; pickled when a launcher runs it in another process."""
+
+    task: Task
+    typed: list[str]
+    """What the user typed, which a run records; Hydra's own command line is another."""
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        with open_dict(cfg):
+            cfg.run_dir = str(cfg.run_dir)
         try:
-            returns = watch.over(launch) if kind in _LOCAL_PROCESSES else launch()
-        except KeyboardInterrupt:
-            code = 130
-            if kind == "SlurmLauncher":
-                print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
+            with _command_line(self.typed):
+                return self.task(cfg)
+        except ConfigError as error:
+            print(without_environment(cfg, str(error)), file=sys.stderr)
+            raise SystemExit(2) from None
         except Exception as error:
-            # A process that dies takes its launcher along.
-            print(f"{kind}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
-        callbacks.on_multirun_end(config=master, config_name=sources.config_name)
-    if len(returns) == len(due):
-        return [entry.return_value for entry in returns], code or watch.exit_code
-    return [job.endings.get(one.run_dir) or _recorded(one) for one in due], code or watch.exit_code
+            print(without_environment(cfg, traceback.format_exc()), end="", file=sys.stderr)
+            raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        register()
 
 
-def threads_of(launcher: DictConfig) -> int | None:
-    """CPU threads of one job: the machine's cores shared by the jobs that a launcher runs at once.
-
-    None leaves torch's default: one job at a time, or a number from the environment.
-    """
-    if "OMP_NUM_THREADS" in os.environ:
-        return None
-    at_once = launcher.get("n_jobs")
-    if at_once is None:
-        return launcher.get("cpus_per_task")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (at_once if at_once > 0 else max(1, cores + 1 + at_once)))
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; see --help")
 
 
-def _recorded(job: Job) -> Ending:
-    """What a job's directory says, where the launcher could not."""
-    state = recorded_state(Path(job.run_dir))
-    if state in artifacts.RESULT_STATES:
-        return Ending("finished")
-    return Ending("failed", "its process died") if state == KILLED else Ending("left")
+@contextmanager
+def _command_line(argv: list[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Keep Hydra from printing exceptions in its own way."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
-from ptychofno.config.errors import did_you_mean
+from ptychofno.config.errors import did_you_mean, shown
+from ptychofno.config.schema import Pattern
 
 _NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("some text", "texts")}
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -31,6 +33,8 @@ def expectation(hint: Any, limits: Mapping[str, Any], value: Any = None) -> str:
     if choices := limits.get("choices"):
         text = f"one of {', '.join(choices)}"
         guess = did_you_mean(str(value), choices)
+    elif pattern := limits.get("pattern"):
+        text = pattern.meaning
     elif hint is bool:
         text = "true or false"
     elif get_origin(hint) is list:
@@ -72,9 +76,15 @@ def _scalar_violation(value: Any, hint: Any, limits: Mapping[str, Any]) -> Viola
         and value < limits.get("lt", math.inf)
         and value <= limits.get("le", math.inf)
         if isinstance(value, (int, float))
-        else value != "" and value in limits.get("choices", [value])
+        else value != ""
+        and value in limits.get("choices", [value])
+        and _matches(value, limits.get("pattern"))
     )
     return None if keeps else Violation("", value, expectation(hint, limits, value))
+
+
+def _matches(value: Any, pattern: Pattern | None) -> bool:
+    return pattern is None or re.fullmatch(pattern.regex, value) is not None
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
@@ -86,7 +96,7 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 
 
 def _bounds(limits: Mapping[str, Any]) -> str:
-    bounds = [f"{sign} {limits[name]:g}" for name, sign in _BOUNDS.items() if name in limits]
+    bounds = [f"{sign} {shown(limits[name])}" for name, sign in _BOUNDS.items() if name in limits]
     return f" {' and '.join(bounds)}" if bounds else ""
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ptychofno import artifacts
+from ptychofno.config.environment import Unresolved
 from ptychofno.config.schema import Config
 
 
@@ -24,23 +24,7 @@ def settings(cfg: DictConfig) -> Config:
 
 def resolved_yaml(cfg: DictConfig) -> str:
     """Every value resolved, except those taken from the environment: what may be secret stays unsaid."""
-    hidden: dict[str, str] = {}
-
-    def hide(text: str) -> str:
-        if "oc.env" not in text:
-            return text
-        token = f"<environment {len(hidden)}>"
-        hidden[token] = text
-        return token
-
-    def restore(text: str) -> str:
-        for token, original in hidden.items():
-            text = text.replace(token, original)
-        return text
-
-    visible = OmegaConf.create(_map_text(OmegaConf.to_container(cfg, resolve=False), hide))
-    resolved = OmegaConf.to_container(visible, resolve=True)
-    return OmegaConf.to_yaml(OmegaConf.create(_map_text(resolved, restore)))
+    return OmegaConf.to_yaml(OmegaConf.create(Unresolved(cfg).values()))
 
 
 def write_hydra_record(run_dir: Path | str) -> None:
@@ -65,6 +49,12 @@ def write_hydra_record(run_dir: Path | str) -> None:
         artifacts.write_text(directory / name, OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
+def chosen(group: str) -> str | None:
+    """The file that the current job takes of an optional group, such as ``arm``; None when there is none."""
+    choice = HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+    return None if choice is None else str(choice)
+
+
 def in_sweep() -> bool:
     """Whether the current job is one of several."""
     return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
@@ -72,11 +62,3 @@ def in_sweep() -> bool:
 
 def _masked(override: str) -> str:
     return f"{override.partition('=')[0]}=***" if "env_set" in override else override
-
-
-def _map_text(value: Any, change: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _map_text(entry, change) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_map_text(entry, change) for entry in value]
-    return change(value) if isinstance(value, str) else value

@@ -12,7 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Pattern(NamedTuple):
+    """What a text must wholly match, and how to say it."""
+
+    regex: str
+    meaning: str
+
+
+DIRECTORY_NAME = Pattern(
+    r"\w[\w.-]*", "the name of a directory: letters, digits, '_', '.', '-', the first a letter, digit or '_'"
+)
 
 
 def setting(
@@ -24,6 +36,7 @@ def setting(
     lt: float | None = None,
     choices: Sequence[str] | None = None,
     length: tuple[float, float] | None = None,
+    pattern: Pattern | None = None,
     in_key: bool = True,
 ) -> Any:
     """A dataclass field with its limits: ``ge`` and ``le`` inclusive, ``gt`` and ``lt`` exclusive.
@@ -31,7 +44,8 @@ def setting(
     Limits on a list hold for each of its elements, ``length`` (fewest, most) for their number;
     ``None`` always passes for an optional field.
     """
-    limits = {"ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices, "length": length}
+    limits: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    limits |= {"choices": choices, "length": length, "pattern": pattern}
     metadata = {name: limit for name, limit in limits.items() if limit is not None}
     return field(kw_only=True, metadata={"help": help, "in_key": in_key, **metadata})
 
@@ -82,8 +96,8 @@ class BackprojectionInput:
 class HybridModel:
     _target_: str = constant("ptychofno.models.HybridUNOGenerator")
     fno_blocks: int = setting("encoder blocks, one per level of the U", ge=1, le=16)
-    hidden_channels: int = setting("channels of the first level", ge=1)
-    modes: int = setting("Fourier modes kept per axis at full resolution", ge=1)
+    hidden_channels: int = setting("channels of the first level", ge=1, le=4096)
+    modes: int = setting("Fourier modes kept per axis at full resolution", ge=1, le=1024)
     max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
     checkpoint_activations: bool = setting("recompute activations in backward to save memory")
     block: Any = setting("the block class, a partial (group model/block)")
@@ -99,8 +113,8 @@ class StableHybridModel(HybridModel):
 class FnoModel:
     _target_: str = constant("ptychofno.models.CascadedFNOGenerator")
     fno_blocks: int = setting("blocks in sequence, all at full resolution", ge=1, le=32)
-    hidden_channels: int = setting("channels of every block", ge=1)
-    modes: int = setting("Fourier modes kept per axis", ge=1)
+    hidden_channels: int = setting("channels of every block", ge=1, le=4096)
+    modes: int = setting("Fourier modes kept per axis", ge=1, le=1024)
     checkpoint_activations: bool = setting("recompute activations in backward to save memory")
     block: Any = setting("the block class, a partial (group model/block)")
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
@@ -110,7 +124,7 @@ class FnoModel:
 class CnnModel:
     _target_: str = constant("ptychofno.models.CNNGenerator")
     levels: int = setting("resolution levels of the U", ge=1, le=8)
-    hidden_channels: int = setting("channels of the first level", ge=1)
+    hidden_channels: int = setting("channels of the first level", ge=1, le=4096)
     max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
 
@@ -229,7 +243,7 @@ class DatasetProbe:
 
 @dataclass
 class DataBase:
-    name: str = setting("name of the preset; names the cache entry", in_key=False)
+    name: str = setting("name of the preset; names the cache entry", pattern=DIRECTORY_NAME, in_key=False)
     cache_dir: str = setting("where datasets are cached", in_key=False)
     batch_size: int = setting("patterns per optimizer step", ge=1, in_key=False)
     drop_last: bool = setting("drop the last partial batch instead of training on it", in_key=False)
@@ -241,16 +255,16 @@ class GridLinesData(DataBase):
     kind: str = constant("grid_lines")
     N: int = setting("pattern and patch size in pixels", ge=8, le=1024)
     offset_px: int = setting("distance of neighbouring patches within a sample", ge=1)
-    size: int = setting("object size in pixels", ge=16)
-    nlines: int = setting("random lines on the canvas of twice the object size", ge=1)
+    size: int = setting("object size in pixels", ge=16, le=16384)
+    nlines: int = setting("random lines on the canvas of twice the object size", ge=1, le=1_000_000)
     set_phi: bool = setting("give the object a phase; false leaves it zero")
-    nimgs_train: int = setting("training objects", ge=1)
-    nimgs_test: int = setting("test objects", ge=1)
+    nimgs_train: int = setting("training objects", ge=1, le=1000)
+    nimgs_test: int = setting("test objects", ge=1, le=1000)
     train_step_px: int = setting("raster step of the training scan", ge=1)
     validation_step_px: int = setting("raster step on the validation object", ge=1)
     test_step_px: int = setting("raster step of the test scan", ge=1)
     nphotons: float = setting("expected photons per pattern, mean of the training split", gt=0, le=1e15)
-    seed: int = setting("seed of objects and photon noise", ge=0)
+    seed: int = setting("seed of objects and photon noise", ge=0, le=2**63 - 1)
 
 
 @dataclass
@@ -280,10 +294,10 @@ class MeasuredData(DataBase):
 
 @dataclass
 class Trainer:
-    max_epochs: int = setting("epochs to train", ge=1)
+    max_epochs: int = setting("epochs to train", ge=1, le=1_000_000)
     accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
-    precision: str = setting("arithmetic of the network", choices=["32-true", "16-mixed", "bf16-mixed"])
-    num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1)
+    precision: str = setting("arithmetic of the network", choices=["32-true", "bf16-mixed"])
+    num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1, le=1024)
 
 
 @dataclass
@@ -301,7 +315,7 @@ class Evaluation:
 
 @dataclass
 class Config:
-    seed: int = setting("seed of initialisation and data order", ge=0)
+    seed: int = setting("seed of initialisation and data order", ge=0, le=2**63 - 1)
     run_dir: str = setting("where the run is written")
     resume: str = setting("auto continues an interrupted run; never starts over", choices=["auto", "never"])
     infer_batch_size: int = setting("patterns per forward pass in evaluation", ge=1)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -23,7 +24,7 @@ from ptychofno.config.schema import Config
 from ptychofno.config.store import register
 
 if TYPE_CHECKING:
-    from hydra.plugins.config_source import ConfigSource
+    from hydra.plugins.config_source import ConfigResult, ConfigSource
 
 CONFIG_PATH = "pkg://ptychofno.conf"
 CONFIG_NAME = "config"
@@ -32,6 +33,20 @@ CONFIG_NAME = "config"
 _INTERNAL = ("base", "schema", "hydra")
 
 _PARTS = {field.name for field in fields(Config)}
+
+
+class _Emptied(ConfigRepository):
+    """A repository in which one config sets nothing."""
+
+    def __init__(self, search_path: ConfigSearchPath, config: str) -> None:
+        super().__init__(search_path)
+        self.emptied = config
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        loaded = super().load_config(config_path)
+        if loaded is not None and config_path == self.emptied:
+            loaded.config = OmegaConf.create()
+        return loaded
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,12 @@ class Sources:
                 anchor=SearchPathQuery(provider="schema"),
             )
         return cls(ConfigLoaderImpl(search_path), config_name or CONFIG_NAME)
+
+    def without(self, config: str) -> Sources:
+        """The same files, but of ``config`` only its defaults list counts."""
+        loader = ConfigLoaderImpl(self.loader.config_search_path)
+        loader.repository = _Emptied(self.loader.config_search_path, config)
+        return replace(self, loader=loader)
 
     def load(self, overrides: list[str]) -> DictConfig:
         """The composed configuration with Hydra's own node; raises whatever Hydra raises."""

@@ -1,160 +1,112 @@
-"""What a sweep has to do: every job beside what is left of an earlier start."""
+"""Running the jobs of a sweep through a launcher of Hydra, and what became of each."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
+import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime
+from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from ptychofno import artifacts
-from ptychofno.config.comparison import conflict
-from ptychofno.config.composition import checked
-from ptychofno.config.errors import ConfigError, shown
-from ptychofno.config.records import resolved_yaml
+from ptychofno.config.job import Ending, SweptJob, Task, Watch
+from ptychofno.config.plan import KILLED, Job, counted, directory, overview, recorded_state
 from ptychofno.config.sources import Sources
-from ptychofno.config.text import aligned
 
-KILLED = "killed"
-"""The state of a run that says it is running while no process holds it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One run of a sweep.
-
-    Attributes:
-        overrides: what Hydra composes it from.
-        name: its arm, or its model where a study has no arms.
-        state: of what stands in its directory; ``new`` for nothing.
-        action: ``run``, ``resume``, ``skip`` what is finished or held by another process, or ``refuse``.
-        reason: why it is refused.
-    """
-
-    overrides: list[str]
-    run_dir: str
-    name: str
-    seed: int
-    state: str
-    action: str
-    reason: str | None = None
+# Launchers whose jobs are processes of this machine, which a stop has to reach.
+_LOCAL_PROCESSES = ("JoblibLauncher", "LocalLauncher")
 
 
-def plan(sources: Sources, overrides: list[list[str]], hydra: list[str]) -> list[Job]:
-    """The jobs of a sweep, each validated. Raises ConfigError for the first that is not valid.
+def sweep(task: Task, sources: Sources, master: DictConfig, jobs: list[Job]) -> None:
+    """Show a table of ``jobs``, run what is due of them, and say what failed and why.
 
     Args:
-        overrides: of each job. hydra: what concerns Hydra alone.
+        master: the configuration that Hydra composes for the sweep as a whole.
+
+    Raises SystemExit: 1 when a job failed or was refused, 128 + signal when the sweep was stopped.
     """
-    jobs: dict[str, Job] = {}
-    for own in overrides:
-        job = _job(sources, own, hydra)
-        if job.run_dir in jobs:
-            raise ConfigError(
-                f"run_dir={job.run_dir}: two jobs would share it: "
-                f"{shown(jobs[job.run_dir].overrides)}, {shown(own)}"
-            )
-        jobs[job.run_dir] = job
-    return list(jobs.values())
+    print(overview(jobs), flush=True)
+    due = [job for job in jobs if job.action in ("run", "resume")]
+    failed = {job: job.reason or "" for job in jobs if job.action == "refuse"}
+    endings, code = _launch(task, sources, master, due) if due else ([], 0)
+    failed |= {job: end.reason for job, end in zip(due, endings, strict=True) if end.state == "failed"}
+    if failed:
+        print(f"{counted(len(failed))} of {len(jobs)} failed:", file=sys.stderr)
+        for job, reason in failed.items():
+            print(f"  {job.run_dir}: {reason.removeprefix(f'run_dir={job.run_dir}: ')}", file=sys.stderr)
+    if left := sum(end.state == "left" for end in endings):
+        print(f"{counted(left)} of {len(jobs)} left; the same command goes on", file=sys.stderr)
+    if code or failed or left:
+        raise SystemExit(code or 1)
 
 
-def directory(jobs: Sequence[Job]) -> str:
-    """Where the runs of a sweep stand together."""
-    return os.path.commonpath([os.path.dirname(os.path.abspath(job.run_dir)) for job in jobs])
-
-
-def overview(jobs: Sequence[Job]) -> str:
-    """A line of numbers and a table of the jobs: what they are, what is there, what is done."""
-    actions = Counter(job.action for job in jobs)
-    told = [
-        f"{actions[action]} {words}"
-        for action, words in (("run", "to run"), ("resume", "to resume"), ("skip", "to skip"))
-        if actions[action]
-    ]
-    if actions["refuse"]:
-        told.append(f"{actions['refuse']} refused")
-    settings = _distinguishing(jobs)
-    by_model = all(f"model={job.name}" in job.overrides for job in jobs)
-    rows = [
-        ["model" if by_model else "arm", "seed", "settings", "state", "action"],
-        *(
-            [job.name, str(job.seed), own, job.state, job.action]
-            for job, own in zip(jobs, settings, strict=True)
-        ),
-    ]
-    if not any(settings):
-        rows = [[*row[:2], *row[3:]] for row in rows]
-    head = f"{shortened(directory(jobs))}: {counted(len(jobs))}, {', '.join(told)}"
-    return "\n".join([head, *(f"  {'  '.join(row)}" for row in aligned(rows))])
-
-
-def counted(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"
-
-
-def shortened(path: str) -> str:
-    """A path from the working directory, where it is below it."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative
-
-
-def _job(sources: Sources, own: list[str], hydra: list[str]) -> Job:
-    cfg = checked(sources, [*own, *hydra])
-    choices = cfg.hydra.runtime.choices
-    name = choices.get("arm") or (choices.model if choices.get("study") else "default")
-    with open_dict(cfg):
-        del cfg["hydra"]
-    run_dir = str(cfg.run_dir)
-    return Job(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
-
-
-def recorded_state(run_dir: Path) -> str:
-    """What a directory says of its run: ``new`` where there is none, ``unreadable``, or one of its states."""
-    try:
-        state = str(artifacts.read_json(run_dir / artifacts.RUN)["state"])
-    except FileNotFoundError:
-        return "new"
-    except (ValueError, TypeError, KeyError):
-        return "unreadable"
-    return KILLED if state == "running" and not _held(run_dir) else state
-
-
-def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
-    """State, action and reason of a job whose directory may hold something already."""
-    state = recorded_state(run_dir)
-    finished = state in artifacts.RESULT_STATES
-    if state == "unreadable":
-        return state, "refuse", f"its {artifacts.RUN} is not readable; move it away"
-    if state == "running":
-        return state, "skip", None
-    if cfg.resume == "never" or not (finished or (run_dir / artifacts.RESUME_CHECKPOINT).exists()):
-        return state, "run", None
-    if reason := conflict(run_dir, resolved_yaml(cfg)):
-        return state, "refuse", reason
-    return state, "skip" if finished else "resume", None
-
-
-def _held(run_dir: Path) -> bool:
-    """Whether another process is writing this run."""
-    try:
-        with FileLock(run_dir / artifacts.LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _distinguishing(jobs: Sequence[Job]) -> list[str]:
-    """What tells the jobs of one arm and seed apart: the overrides that not all of them share."""
-    shared = set.intersection(*(set(job.overrides) for job in jobs))
-    return [
-        " ".join(
-            entry
-            for entry in job.overrides
-            if entry not in {*shared, f"+arm={job.name}", f"model={job.name}", f"seed={job.seed}"}
+def _launch(task: Task, sources: Sources, master: DictConfig, due: list[Job]) -> tuple[list[Ending], int]:
+    """How each job ended, and the exit code of a stop or 0."""
+    node = master.hydra.launcher
+    kind = str(node._target_).rpartition(".")[2]
+    with open_dict(master):
+        master.hydra.sweep.dir = directory(due)
+    # Hydra's own entry would have done this.
+    JobRuntime.instance().set("name", master.hydra.job.name)
+    HydraConfig.instance().set_config(master)
+    with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
+        job = SweptJob(task, scratch, os.getpid(), list(sys.argv), threads_of(node))
+        watch = Watch(Path(scratch))
+        callbacks = Callbacks(master)
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=HydraContext(config_loader=sources.loader, callbacks=callbacks),
+            task_function=job,
+            config=master,
         )
-        for job in jobs
-    ]
+        callbacks.on_multirun_start(config=master, config_name=sources.config_name)
+
+        def launch() -> Sequence[Any]:
+            return launcher.launch([job.overrides for job in due], initial_job_idx=0)
+
+        returns: Sequence[Any] = []
+        code = 0
+        try:
+            returns = watch.over(launch) if kind in _LOCAL_PROCESSES else launch()
+        except KeyboardInterrupt:
+            code = 130
+            if kind == "SlurmLauncher":
+                print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        except Exception as error:
+            # A process that dies takes its launcher along.
+            print(f"{kind}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        callbacks.on_multirun_end(config=master, config_name=sources.config_name)
+    if len(returns) == len(due):
+        return [entry.return_value for entry in returns], code or watch.exit_code
+    return [job.endings.get(one.run_dir) or _recorded(one) for one in due], code or watch.exit_code
+
+
+def threads_of(launcher: DictConfig) -> int | None:
+    """CPU threads of one job: the machine's cores shared by the jobs that a launcher runs at once.
+
+    None leaves torch's default: one job at a time, or a number from the environment.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return None
+    at_once = launcher.get("n_jobs")
+    if at_once is None:
+        return launcher.get("cpus_per_task")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // (at_once if at_once > 0 else max(1, cores + 1 + at_once)))
+
+
+def _recorded(job: Job) -> Ending:
+    """What a job's directory says, where the launcher could not."""
+    state = recorded_state(Path(job.run_dir))
+    if state in artifacts.RESULT_STATES:
+        return Ending("finished")
+    return Ending("failed", "its process died") if state == KILLED else Ending("left")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ptychofno.config.environment import Unresolved
 from ptychofno.config.errors import ConfigError, nearest, shown
 from ptychofno.config.limits import expectation, violation
 from ptychofno.config.store import SCHEMAS
@@ -53,17 +54,27 @@ def group_of(key: str) -> str:
 
 def unknown(cfg: DictConfig, key: str) -> str:
     """What to say of a setting ``key`` that ``cfg`` does not have."""
-    parent, _, name = key.rpartition(".")
-    group = group_of(parent)
-    elsewhere = [choice for choice, kind in SCHEMAS.get(group, {}).items() if name in _settings_of(kind)]
-    if elsewhere:
-        return f": no such setting of the chosen {group}; it belongs to {group}={', '.join(elsewhere)}"
+    parent = key.rpartition(".")[0]
+    for owner, choices in SCHEMAS.items():
+        prefix = f"{owner.replace('/', '.')}."
+        rest = key.removeprefix(prefix).split(".")
+        elsewhere = [choice for choice, kind in choices.items() if _has(kind, rest)]
+        if key.startswith(prefix) and elsewhere:
+            return f": no such setting of the chosen {owner}; it belongs to {owner}={', '.join(elsewhere)}"
     guess = _nearest_setting(cfg, key)
     if guess:
         return f": no such setting; did you mean {guess}?"
     siblings = declared(OmegaConf.select(cfg, parent) if parent else cfg) or {}
     names = [name for name in siblings if not name.startswith("_")]
     return f": no such setting; {f'{parent} has' if parent else 'there are'} {', '.join(names) or 'none'}"
+
+
+def _has(kind: Any, names: list[str]) -> bool:
+    """Whether a user can set ``names``, such as layout and quantity, of a schema."""
+    settings = _settings_of(kind) if is_dataclass(kind) and isinstance(kind, type) else {}
+    if names[0] not in settings or settings[names[0]].field.metadata.get("constant"):
+        return False
+    return len(names) == 1 or _has(settings[names[0]].hint, names[1:])
 
 
 def _nearest_setting(cfg: DictConfig, key: str) -> str | None:
@@ -81,7 +92,7 @@ def _nearest_setting(cfg: DictConfig, key: str) -> str | None:
 def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
     for name in map(str, declared(node) or node):
         key = f"{prefix}{name}"
-        if str(name).startswith("_") or name not in node:
+        if name.startswith("_"):
             continue
         yield key
         child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
@@ -97,21 +108,16 @@ def _problems(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
         return
     for name in map(str, node):
         if name not in settings and f"{prefix}{name}" != "hydra":
-            root = node._get_root()
-            assert isinstance(root, DictConfig)
-            yield f"{prefix}{name}", unknown(root, f"{prefix}{name}")
+            yield f"{prefix}{name}", unknown(_root(node), f"{prefix}{name}")
     for name, (field, hint) in settings.items():
         key = f"{prefix}{name}"
         if name not in node or OmegaConf.is_missing(node, name):
             yield key, f": needs a value: {field.metadata['help']}"
             continue
         try:
-            value = node[name]
+            value = list(node[name]) if OmegaConf.is_list(node[name]) else node[name]
         except OmegaConfBaseException as error:
-            raw = OmegaConf.to_container(node, resolve=False)
-            assert isinstance(raw, dict)
-            reason = str(error).splitlines()[0]
-            yield key, f"={raw[name]}: {expectation(hint, field.metadata)}, but {reason}"
+            yield _unresolvable(node, key, hint, field, error)
             continue
         if isinstance(value, DictConfig):
             yield from _problems(value, f"{key}.")
@@ -119,9 +125,37 @@ def _problems(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
             yield key, f"={shown(value)}: expected settings; a choice is written {group_of(key)}=CHOICE"
         elif field.metadata.get("constant"):
             if value != field.default:
-                yield key, f"={shown(value)}: fixed to {shown(field.default)} by the chosen file"
+                yield key, f"={_told(node, key, value)}: fixed to {shown(field.default)} by the chosen file"
         elif found := violation(value, hint, field.metadata):
-            yield f"{key}{found.where}", f"={shown(found.value)}: {found.expected}"
+            key += found.where
+            yield key, f"={_told(node, key, found.value)}: {found.expected}"
+
+
+def _unresolvable(
+    node: DictConfig, key: str, hint: Any, field: Field[Any], error: OmegaConfBaseException
+) -> tuple[str, str]:
+    """Key and complaint of a setting whose interpolation gives no value, or none of its type."""
+    name = key.rpartition(".")[2]
+    raw = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(raw, dict)
+    # The error of a value may quote it; the absence of a variable is no secret.
+    reason = Unresolved(_root(node)).failure_of(key)
+    if reason is None and "Environment variable" in (said := str(error).splitlines()[0]):
+        reason = said
+    return (
+        key,
+        f"={shown(raw[name])}: {expectation(hint, field.metadata)}{f', but {reason}' if reason else ''}",
+    )
+
+
+def _told(node: DictConfig, key: str, value: Any) -> str:
+    return Unresolved(_root(node)).text_of(key) or shown(value)
+
+
+def _root(node: DictConfig) -> DictConfig:
+    root = node._get_root()
+    assert isinstance(root, DictConfig)
+    return root
 
 
 def _schemaless_problems(node: DictConfig, key: str) -> Iterator[tuple[str, str]]:

@@ -20,11 +20,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, GridLinesData, MeasuredData, NpzProbe
+from ptychofno.config.schema import (
+    DIRECTORY_NAME,
+    ApertureProbe,
+    DatasetProbe,
+    GridLinesData,
+    MeasuredData,
+    NpzProbe,
+)
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
 from ptychofno.data.grid_lines import check_grid_lines, simulate_grid_lines
 from ptychofno.data.measured import check_measured, read_measured
+from ptychofno.data.npz import existing_file
 from ptychofno.data.probe import make_probe
 
 GENERATOR_VERSION = 1
@@ -33,6 +41,7 @@ GENERATOR_VERSION = 1
 Data = GridLinesData | MeasuredData
 Probe = ApertureProbe | NpzProbe | DatasetProbe
 
+# A log may be shared: it names an entry without the directories, which may come from the environment.
 _log = logging.getLogger(__name__)
 _KEY_DIGITS = 12
 
@@ -47,13 +56,7 @@ def dataset_key(data: Data, probe: Probe) -> str:
     A hash of every setting marked ``in_key``, of the content instead of the path of files, and
     of the generator version. Raises ValueError for a file that cannot be read.
     """
-    settings = {
-        "generator_version": GENERATOR_VERSION,
-        "data": _key_values(data, "data"),
-        "probe": _key_values(probe, "probe"),
-    }
-    canonical = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:_KEY_DIGITS]
+    return _key_of(_description(data, probe))
 
 
 def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
@@ -63,7 +66,8 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
     a cache directory that cannot be read or written.
     """
     _check_settings(data, probe)
-    key = dataset_key(data, probe)
+    description = _description(data, probe)
+    key = _key_of(description)
     cache_dir = Path(data.cache_dir).expanduser()
     entry = cache_dir / f"{data.name}-{key}"
     with _named_errors(cache_dir, "cannot read the dataset"):
@@ -75,17 +79,15 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
         with _build_lock(entry):
             dataset = _open_or_quarantine(entry, key)
             if dataset is None:
-                return _build(entry, key, data, probe)
-    _log.info("using cached dataset %s", entry)
+                return _build(entry, _generate(entry, key, data, probe), description)
+    _log.info("using cached dataset %s", entry.name)
     return dataset
 
 
 def _check_settings(data: Data, probe: Probe) -> None:
     """Raise ValueError for what can be refused before anything is read or written."""
-    if not re.fullmatch(r"\w[\w.-]*", data.name):
-        raise ValueError(
-            f"data.name={data.name!r} cannot name a directory; expected letters, digits, '_', '.', '-'"
-        )
+    if not re.fullmatch(DIRECTORY_NAME.regex, data.name):
+        raise ValueError(f"data.name={data.name}: expected {DIRECTORY_NAME.meaning}")
     if isinstance(data, MeasuredData):
         check_measured(data)
         return
@@ -95,6 +97,20 @@ def _check_settings(data: Data, probe: Probe) -> None:
 
 
 # --- key -------------------------------------------------------------------------------------
+
+
+def _description(data: Data, probe: Probe) -> dict[str, Any]:
+    """Everything that the data depend on, and nothing else: neither paths nor how they are used."""
+    return {
+        "generator_version": GENERATOR_VERSION,
+        "data": _key_values(data, "data"),
+        "probe": _key_values(probe, "probe"),
+    }
+
+
+def _key_of(description: dict[str, Any]) -> str:
+    canonical = json.dumps(description, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
@@ -116,9 +132,7 @@ def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
 
 
 def _content_sha256(path: str, setting: str) -> str:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(f"{setting}={path}: no such file; expected an NPZ file")
+    file = existing_file(path, setting)
     try:
         return file_sha256(file)
     except OSError as error:
@@ -128,15 +142,9 @@ def _content_sha256(path: str, setting: str) -> str:
 # --- building --------------------------------------------------------------------------------
 
 
-def _build(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
-    """Generate the dataset and publish it; the caller holds the lock and there is no entry."""
-    dataset = _generate(entry, key, data, probe)
+def _build(entry: Path, dataset: PtychoDataset, description: dict[str, Any]) -> PtychoDataset:
+    """Write a generated dataset and publish it; the caller holds the lock and there is no entry."""
     partial = _partial_directory(entry)
-    description = {
-        "generator_version": GENERATOR_VERSION,
-        "data": dataclasses.asdict(data),
-        "probe": dataclasses.asdict(probe),
-    }
     with _named_errors(entry.parent, "cannot write the dataset"):
         try:
             if partial.exists():
@@ -148,7 +156,7 @@ def _build(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         try:
-            published = open_entry(entry, key)
+            published = open_entry(entry, dataset.key)
         except CorruptEntry as reason:
             raise CacheError(
                 f"data.cache_dir={entry.parent}: does not give back what was written ({reason})"
@@ -159,9 +167,9 @@ def _build(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
 
 def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
     if isinstance(data, MeasuredData):
-        _log.info("reading %s into dataset %s", data.path, entry)
+        _log.info("reading the measured scan into dataset %s", entry.name)
         return read_measured(data, probe, key)
-    _log.info("simulating dataset %s", entry)
+    _log.info("simulating dataset %s", entry.name)
     assert not isinstance(probe, DatasetProbe)
     return simulate_grid_lines(data, make_probe(probe, data.N), key)
 
@@ -174,7 +182,9 @@ def _open_or_quarantine(entry: Path, key: str) -> PtychoDataset | None:
         except CorruptEntry as reason:
             aside = _free_name(entry)
             entry.rename(aside)
-            _log.warning("corrupt dataset %s: %s; set aside as %s and built anew", entry, reason, aside.name)
+            _log.warning(
+                "corrupt dataset %s: %s; set aside as %s and built anew", entry.name, reason, aside.name
+            )
             return None
 
 
@@ -200,7 +210,7 @@ def _build_lock(entry: Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            _log.info("waiting for another process that builds dataset %s", entry)
+            _log.info("waiting for another process that builds dataset %s", entry.name)
             lock.acquire()
     try:
         yield

@@ -46,7 +46,7 @@ def file_sha256(path: Path) -> str:
 def write_entry(directory: Path, dataset: PtychoDataset, description: Mapping[str, Any]) -> None:
     """Write a dataset into an empty directory and flush it to the disk.
 
-    ``description`` (generator version, full settings) is kept in the manifest. Raises OSError.
+    ``description`` (generator version, settings) is kept in the manifest. Raises OSError.
     """
     arrays = _arrays_of(dataset)
     with ThreadPoolExecutor() as pool:

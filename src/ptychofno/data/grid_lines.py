@@ -72,7 +72,7 @@ def simulate_grid_lines(data: GridLinesData, probe: np.ndarray, key: str) -> Pty
         key: identifies the result, see ``dataset_key``.
 
     Raises ValueError where the settings leave no room for a scan, no line in an object, or no
-    photon in the training patterns.
+    photon in the patterns of a split.
     """
     check_grid_lines(data)
     images = {
@@ -100,11 +100,12 @@ def simulate_grid_lines(data: GridLinesData, probe: np.ndarray, key: str) -> Pty
     with _worker_threads() as pool:
         measure = partial(_measure, probe=torch.from_numpy(probe), scale=scale, seed=data.seed, pool=pool)
         train, validation, test = measure(train_scan), measure(validation_scan), measure(test_scan)
+    for purpose, split in (("training", train), ("validation", validation), ("test", test)):
+        if not split.amplitude.any():
+            raise ValueError(
+                f"data.nphotons={data.nphotons:g} leaves no photon in any {purpose} pattern; choose more"
+            )
     mean, mean_square = amplitude_moments(train.amplitude)
-    if mean == 0:
-        raise ValueError(
-            f"data.nphotons={data.nphotons:g} leaves no photon in any training pattern; choose more"
-        )
     return PtychoDataset(
         name=data.name,
         key=key,

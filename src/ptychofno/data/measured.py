@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from ptychofno.config.schema import ApertureProbe, DatasetProbe, MeasuredData, MeasuredLayout, NpzProbe
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
-from ptychofno.data.npz import NpzArchive, first_index, require_finite
+from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
 from ptychofno.data.probe import make_probe, read_probe
 
 _CONTRADICTION = 0.05
@@ -62,10 +62,14 @@ def read_measured(
             object_index=np.zeros(int(members.sum()), np.int64),
         )
 
-    train = split(~(validates | tests))
+    train, validation, test = split(~(validates | tests)), split(validates), split(tests)
+    for purpose, part in (("training", train), ("validation", validation), ("test", test)):
+        if not part.amplitude.any():
+            raise ValueError(
+                f"data.path={data.path}: every {purpose} pattern is dark; expected diffraction"
+                f" ({len(part)} of {count} patterns, by data.held_out_every={every})"
+            )
     mean, mean_square = amplitude_moments(train.amplitude)
-    if mean == 0:
-        raise ValueError(f"data.path={data.path}: every training pattern is dark; expected diffraction")
     energy = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
     return PtychoDataset(
         name=data.name,
@@ -75,8 +79,8 @@ def read_measured(
         mean_amplitude=mean,
         rms_amplitude=mean_square**0.5,
         train=train,
-        validation=split(validates),
-        test=split(tests),
+        validation=validation,
+        test=test,
         test_objects=None,
     )
 
@@ -110,8 +114,9 @@ def _read_patterns(archive: NpzArchive, layout: MeasuredLayout, data: MeasuredDa
             f"{archive.source}: '{key}'{first_index(negative)} is {patterns[negative][0]};"
             f" expected {layout.quantity} >= 0 ({int(negative.sum())} of {patterns.size} are negative)"
         )
+    peak = float(patterns.max())
+    require_scale(peak**0.5 if layout.quantity == "counts" else peak, f"{archive.source}: '{key}'")
     amplitude = (np.sqrt(patterns) if layout.quantity == "counts" else patterns).astype(np.float32)
-    require_finite(amplitude, archive.source, key)
     _check_zero_frequency(amplitude, layout.zero_frequency, f"{archive.source}: '{key}'")
     return np.fft.fftshift(amplitude, axes=(1, 2)) if layout.zero_frequency == "corner" else amplitude
 

@@ -13,6 +13,20 @@ import numpy as np
 _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
+SMALLEST, LARGEST = 1e-12, 1e12
+"""Between these a peak amplitude may lie: single precision has to hold its square, summed over pixels."""
+
+
+def existing_file(path: str, setting: str) -> Path:
+    """The file that ``setting`` names. Raises ValueError where there is none."""
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise ValueError(f"{setting}={path}: is a directory; expected an NPZ file")
+    if not file.is_file():
+        raise ValueError(f"{setting}={path}: no such file; expected an NPZ file")
+    return file
+
+
 class NpzArchive:
     """An NPZ file opened without pickle; a context manager.
 
@@ -25,9 +39,7 @@ class NpzArchive:
 
     def __init__(self, path: str, setting: str) -> None:
         self.source = f"{setting}={path}"
-        file = Path(path).expanduser()
-        if not file.is_file():
-            raise ValueError(f"{self.source}: no such file; expected an NPZ file")
+        file = existing_file(path, setting)
         try:
             # numpy takes any other file for a pickle, and would say so.
             if not zipfile.is_zipfile(file):
@@ -92,6 +104,15 @@ def require_finite(array: np.ndarray, source: str, key: str) -> None:
         raise ValueError(
             f"{source}: '{key}'{first_index(broken)} is {array[broken][0]}; expected finite values"
             f" ({int(broken.sum())} of {array.size} are not)"
+        )
+
+
+def require_scale(peak: float, where: str) -> None:
+    """Raise ValueError when arrays with this largest magnitude do not suit single precision."""
+    if peak > 0 and not SMALLEST <= peak <= LARGEST:
+        raise ValueError(
+            f"{where} reaches an amplitude of {peak:.3g}; expected a largest amplitude of {SMALLEST:g} to"
+            f" {LARGEST:g}, which single precision can square; choose another unit"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ptychofno.config.schema import ApertureProbe, NpzProbe
-from ptychofno.data.npz import NpzArchive, require_finite
+from ptychofno.data.npz import NpzArchive, require_finite, require_scale
 
 
 def make_probe(probe: ApertureProbe | NpzProbe, N: int) -> np.ndarray:
@@ -40,11 +40,10 @@ def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarra
     if modes != 1:
         raise ValueError(f"{where} of shape {array.shape} holds {modes} modes; one mode is supported")
     require_finite(array, archive.source, key)
-    single = array.reshape(N, N).astype(np.complex64)
-    if not single.any():
+    if not array.any():
         raise ValueError(f"{where} is zero everywhere; expected an illumination")
-    require_finite(single, archive.source, key)
-    return single
+    require_scale(float(np.abs(array).max()), where)
+    return array.reshape(N, N).astype(np.complex64)
 
 
 def _aperture_probe(probe: ApertureProbe, N: int) -> np.ndarray:

@@ -1,17 +1,21 @@
 """From a trained network to a judged object: prediction, stitching, metrics, pictures."""
 
+from ptychofno.evaluation.evaluable import check_evaluable
 from ptychofno.evaluation.evaluate import Evaluation, evaluate, save_reconstruction
 from ptychofno.evaluation.figures import draw_curves, draw_reconstruction
+from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
-from ptychofno.evaluation.stitch import Stitched, centre_crop, scanned_region, stitch
+from ptychofno.evaluation.stitch import Stitched, centre_crop, stitch
 
 __all__ = [
     "Evaluation",
     "Stitched",
     "centre_crop",
+    "check_evaluable",
     "draw_curves",
     "draw_reconstruction",
     "evaluate",
+    "lit_pixels",
     "predict_patches",
     "save_reconstruction",
     "scanned_region",

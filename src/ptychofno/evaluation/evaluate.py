@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from ptychofno import metrics as quality
 from ptychofno.artifacts import write_with
+from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
-from ptychofno.evaluation.stitch import Stitched, centre_crop, scanned_region
+from ptychofno.evaluation.stitch import Stitched, centre_crop, check_stitch
 from ptychofno.evaluation.stitch import stitch as overlap_average
 from ptychofno.physics import diffraction_amplitude
 
@@ -68,7 +69,7 @@ class Evaluation:
     illumination: Array
     """Float32 (H, W), the weight of what was averaged."""
     region: tuple[slice, slice]
-    """Rows and columns that were scanned; metrics are computed on the whole of it."""
+    """Rows and columns that were scanned; metrics are computed on its lit pixels."""
     phase_alignment: str
     """What was removed from phases before comparing: plane or mean."""
 
@@ -96,10 +97,10 @@ def evaluate(
         device: where the network computes.
 
     Returns:
-        ``metrics`` are those of ``ptychofno.metrics.compare``, the mean over test objects, all
-        null without a truth; ``diffraction_error``, sum |A_pred - X| / sum X over the held-out
-        test patterns; and for measured data ``diffraction_error_validation`` and
-        ``diffraction_error_train``, null otherwise.
+        ``metrics`` are those of ``ptychofno.metrics.compare`` for the lit pixels of the scanned
+        region, the mean over test objects, all null without a truth; ``diffraction_error``,
+        sum |A_pred - X| / sum X over the held-out test patterns; and for measured data
+        ``diffraction_error_validation`` and ``diffraction_error_train``, null otherwise.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that
@@ -168,12 +169,11 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
 
 
 def _stitcher(stitch: str, probe: Array, sync_rounds: int) -> Callable[..., Stitched]:
+    check_stitch(stitch)
     choices: dict[str, Callable[..., Stitched]] = {
         "overlap": partial(overlap_average, probe=probe, sync_rounds=sync_rounds),
         "centre_crop": centre_crop,
     }
-    if stitch not in choices:
-        raise ValueError(f"evaluation.stitch={stitch!r}: choose one of {', '.join(choices)}")
     return choices[stitch]
 
 
@@ -192,7 +192,8 @@ def _amplitude_errors(patches: Tensor, amplitude: Array, probe: Array) -> tuple[
 
 def _judge(stitched: Stitched, truth: Array, phase_alignment: str) -> dict[str, Any]:
     region = scanned_region(stitched.illumination)
-    return quality.compare(stitched.object[region], truth[region], phase_alignment=phase_alignment)
+    lit = lit_pixels(stitched.illumination)[region]
+    return quality.compare(stitched.object[region], truth[region], phase_alignment=phase_alignment, mask=lit)
 
 
 def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -215,13 +216,13 @@ def _without_free_phase(
     stitched: Stitched, target: Array | None, region: tuple[slice, slice], phase_alignment: str
 ) -> Array:
     """The object (H, W) turned, and with ``plane`` also unramped, onto the target or else onto 0."""
-    phase = stitched.object * np.sqrt(stitched.illumination)
+    judged = np.zeros(stitched.object.shape, dtype=np.bool_)
+    judged[region] = lit_pixels(stitched.illumination)[region]
+    phase = stitched.object * np.sqrt(stitched.illumination) * judged
     if target is not None:
         phase = phase * target.conj()
-    lit = np.zeros_like(phase)
-    lit[region] = phase[region]
-    correction = np.ones(lit.shape, dtype=np.complex128)
+    correction = np.ones(phase.shape, dtype=np.complex128)
     if phase_alignment == "plane":
-        correction = quality.phase_ramp(quality.phase_slopes(lit), lit.shape).conj()
-    correction = correction * np.exp(-1j * np.angle((lit * correction).sum()))
+        correction = quality.phase_ramp(quality.phase_slopes(phase), phase.shape).conj()
+    correction = correction * np.exp(-1j * np.angle((phase * correction).sum()))
     return np.asarray((stitched.object * correction).astype(np.complex64))

@@ -5,23 +5,29 @@ Figures are built as objects, never through pyplot, so that drawing leaves no gl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from ptychofno import metrics as quality
 from ptychofno.artifacts import write_with
 from ptychofno.evaluation.evaluate import Evaluation
+from ptychofno.evaluation.illumination import lit_pixels
 
 Real = NDArray[Any]
 History = Mapping[str, Sequence[float | None]]
@@ -38,7 +44,8 @@ def draw_reconstruction(path: Path | str, evaluation: Evaluation, title: str) ->
 
     With a truth: prediction, target and difference, prediction and target on the target's
     colour scale, aligned as for the metrics, which stand below each row. Without: amplitude and
-    phase only, large, on robust scales, with the diffraction error.
+    phase only, large, on robust scales, with the diffraction error. Dark pixels of what was
+    reconstructed stay empty.
     """
     draw = _draw_measured if evaluation.target is None else _draw_compared
     _save(path, draw(evaluation, title))
@@ -80,8 +87,12 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
 def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
     assert evaluation.target is not None
     region = evaluation.region
+    lit = lit_pixels(evaluation.illumination)[region]
     aligned = quality.align(
-        evaluation.prediction[region], evaluation.target[region], phase_alignment=evaluation.phase_alignment
+        evaluation.prediction[region],
+        evaluation.target[region],
+        phase_alignment=evaluation.phase_alignment,
+        mask=lit,
     )
     amplitude_error = aligned.amplitude - aligned.target_amplitude
     rows = {
@@ -102,8 +113,8 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
 
     for row, (kind, images) in enumerate(rows.items()):
         y = head + row * (panel_height + line)
-        low, high = _padded(float(images[1].min()), float(images[1].max()))
-        spread = max(float(np.percentile(np.abs(images[2]), 99.5)), 1e-6 * (high - low))
+        low, high = _padded(float(images[1][lit].min()), float(images[1][lit].max()))
+        spread = max(float(np.percentile(np.abs(images[2][lit]), 99.5)), 1e-6 * (high - low))
         common = (_COLOURS[kind], low, high)
         columns = (
             ("Prediction", left, common),
@@ -112,7 +123,8 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
         )
         for column, (name, x, scale) in enumerate(columns):
             axes = place(x, y, panel_width, panel_height)
-            shown = _show(axes, images[column], *scale)
+            known = images[column] if name == "Target" else np.where(lit, images[column], np.nan)
+            shown = _show(axes, known, *scale)
             if row == 0:
                 axes.set_title(name, fontsize=14, color=_INK, pad=7)
             if column == 0:
@@ -135,11 +147,12 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
 def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
     region = evaluation.region
     field, illumination = evaluation.prediction[region], evaluation.illumination[region]
-    median = np.median(illumination[illumination > 0])
-    lit = illumination >= 0.1 * median
+    lit = lit_pixels(evaluation.illumination)[region]
+    # Scales follow what is known well: towards the dark, averages of few patches run high.
+    well_lit = lit & (illumination >= 0.1 * np.median(illumination[lit]))
     phase = np.angle(field)
     if evaluation.phase_alignment == "plane":
-        phase = quality.remove_plane(phase, lit.astype(np.float64))
+        phase = quality.remove_plane(phase, well_lit.astype(np.float64))
     images = {"amplitude": np.abs(field), "phase": phase}
     height, width = field.shape
     panel_width, left, head, foot, bar_room = 6.4, 0.25, 1.12, 0.62, 1.15
@@ -149,10 +162,10 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
     _write_title(figure, title, f"scanned area {height} × {width} px")
     for column, (kind, image) in enumerate(images.items()):
         x = left + column * (panel_width + bar_room)
-        low, high = _padded(*(float(value) for value in np.percentile(image[lit], (0.5, 99.5))))
+        low, high = _padded(*(float(value) for value in np.percentile(image[well_lit], (0.5, 99.5))))
         box = (x / total_width, foot / total_height, panel_width / total_width, panel_height / total_height)
         axes = figure.add_axes(box)
-        shown = _show(axes, np.where(illumination >= 1e-3 * median, image, np.nan), _COLOURS[kind], low, high)
+        shown = _show(axes, np.where(lit, image, np.nan), _COLOURS[kind], low, high)
         axes.set_title(kind.capitalize(), fontsize=14, color=_INK, pad=7)
         bar_box = ((x + panel_width + 0.12) / total_width, box[1], 0.16 / total_width, box[3])
         _colour_bar(figure, shown, figure.add_axes(bar_box), _UNITS[kind])
@@ -187,6 +200,30 @@ def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
     return "     ".join(form.format(value) for form, value in known)
 
 
+class _Title(Text):
+    """Text that others chose: drawn as it is, with boxes for what the font lacks."""
+
+    def __init__(self, x: float, y: float, text: str, **style: Any) -> None:
+        # Names of files may hold undecodable bytes, which no font takes.
+        drawable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        super().__init__(x, y, drawable, parse_math=False, **style)
+
+    def draw(self, renderer: RendererBase) -> None:
+        with _without_glyph_warnings():
+            super().draw(renderer)
+
+    def get_window_extent(self, renderer: RendererBase | None = None, dpi: float | None = None) -> Bbox:
+        with _without_glyph_warnings():
+            return super().get_window_extent(renderer, dpi)
+
+
+@contextmanager
+def _without_glyph_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
 def _figure(width_in: float, height_in: float) -> Figure:
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -200,7 +237,8 @@ def _save(path: Path | str, figure: Figure) -> None:
 def _write_title(figure: Figure, title: str, subtitle: str = "") -> None:
     height, width = figure.get_figheight(), figure.get_figwidth()
     x = 0.25 / width
-    figure.text(x, 1 - 0.17 / height, title, fontsize=17, fontweight="bold", color=_INK, va="top")
+    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": _INK, "va": "top"}
+    figure.add_artist(_Title(x, 1 - 0.17 / height, title, **style))
     figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=_MUTED, va="top")
 
 

@@ -14,11 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptychofno.evaluation.illumination import overlap_illumination
 from ptychofno.physics import place_patches
+
+STITCHES = ("overlap", "centre_crop")
 
 # Sweeps converge fastest here: under-relaxed they creep over long distances, near 2 they ring.
 _RELAXATION = 1.6
 _SETTLED_RAD = 1e-4
+# Of a patch's own weight; less agreement with the others is rounding of complex64.
+_NO_OVERLAP = 1e-5
 # Index tensors of placing take several times the memory of the patches themselves.
 _PATCHES_AT_ONCE = 256
 
@@ -71,9 +76,7 @@ def stitch(
         raise ValueError(f"probe {tuple(weight.shape)} and patches {tuple(patches.shape[1:])} differ in size")
     shape = shape or _enclosing_shape(positions, patches.shape[-1])
 
-    illumination = np.zeros(shape, dtype=np.float32)
-    for chunk in positions.split(_PATCHES_AT_ONCE):
-        illumination += place_patches(weight.expand(len(chunk), -1, -1), chunk, shape).numpy()
+    illumination = overlap_illumination(positions, probe, shape)
     lit = illumination > np.finfo(np.float32).eps * illumination.max()
 
     corners, tiles = _tiles(patches * weight, positions)
@@ -103,7 +106,7 @@ def centre_crop(patches: Tensor, positions_px: Any, *, shape: tuple[int, int] | 
     _check(patches, positions)
     size = patches.shape[-1]
     shape = shape or _enclosing_shape(positions, size)
-    step = _raster_step(positions, size)
+    step = raster_step(positions, size)
     start = (size - step) // 2
     tiles = patches[:, start : start + step, start : start + step]
     places = positions + start
@@ -112,23 +115,32 @@ def centre_crop(patches: Tensor, positions_px: Any, *, shape: tuple[int, int] | 
     return Stitched(total.numpy(), coverage.numpy(), np.zeros(len(tiles)))
 
 
-def scanned_region(illumination: Real) -> tuple[slice, slice]:
-    """The rectangle that was scanned, as (rows, columns) of ``illumination`` (H, W).
+def check_stitch(stitch: str) -> None:
+    """Raise ValueError, naming the setting, for an unknown way to put patches together."""
+    if stitch not in STITCHES:
+        raise ValueError(f"evaluation.stitch={stitch!r}: choose one of {', '.join(STITCHES)}")
 
-    A row or column belongs when its brightest pixel reaches a tenth of the interior's median,
-    the interior being all pixels above a tenth of the brightest one. The maximum along a line
-    does not depend on how far the line runs beyond the scan, as its mean would.
 
-    Raises:
-        ValueError: when nothing is illuminated.
+def raster_step(positions: Tensor, size: int) -> int:
+    """The step in pixels of a full square raster, (n, 2), whose patches of ``size`` leave no gap.
+
+    Raises ValueError when it is none.
     """
-    brightest = illumination.max()
-    if not brightest > 0:
-        raise ValueError("illumination is zero everywhere: nothing was scanned")
-    threshold = 0.1 * np.median(illumination[illumination >= 0.1 * brightest])
-    rows = np.flatnonzero(illumination.max(axis=1) >= threshold)
-    cols = np.flatnonzero(illumination.max(axis=0) >= threshold)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
+    setting, otherwise = "evaluation.stitch=centre_crop", "choose evaluation.stitch=overlap"
+    axes = [torch.unique(positions[:, axis]) for axis in (0, 1)]
+    steps = torch.unique(torch.cat([axis.diff() for axis in axes]))
+    full = len(positions) == len(axes[0]) * len(axes[1]) == len(torch.unique(positions, dim=0))
+    if not full or len(steps) != 1 or bool((positions % 1).any()):
+        raise ValueError(
+            f"{setting} needs a full square raster of integer positions with one step,"
+            f" which these {len(positions)} positions are not; {otherwise}"
+        )
+    step = int(steps[0])
+    if step > size:
+        raise ValueError(
+            f"{setting} needs a step of at most the patch's {size} px, not {step} px; {otherwise}"
+        )
+    return step
 
 
 def _check(patches: Tensor, positions: Tensor) -> None:
@@ -200,6 +212,8 @@ def _synchronise(tiles: Complex, corners: list[tuple[int, int]], illumination: R
         largest = 0.0
         for i in order[:: 1 if sweep % 2 else -1]:
             others = np.vdot(scaled[i], windows[i]) - power[i] * turns[i]
+            if abs(others) < _NO_OVERLAP * power[i]:
+                continue
             angle = np.angle(_phasor(others * np.conj(turns[i])))
             new = turns[i] * np.exp(1j * _RELAXATION * angle)
             windows[i] += np.complex64(new - turns[i]) * scaled[i]
@@ -229,17 +243,3 @@ def _growth_order(corners: list[tuple[int, int]], size: int) -> list[int]:
         overlap[newest] = -np.inf
         newest = int(overlap.argmax())
     return order
-
-
-def _raster_step(positions: Tensor, size: int) -> int:
-    """The step of a full square raster. Raises ValueError when it is none."""
-    axes = [torch.unique(positions[:, axis]) for axis in (0, 1)]
-    steps = torch.unique(torch.cat([axis.diff() for axis in axes]))
-    full = len(positions) == len(axes[0]) * len(axes[1]) == len(torch.unique(positions, dim=0))
-    step = float(steps[0]) if len(steps) == 1 else 0.0
-    if not full or step % 1 or not 0 < step <= size or bool((positions % 1).any()):
-        raise ValueError(
-            f"evaluation.stitch=centre_crop needs a full square raster of integer positions with one step of"
-            f" at most {size} px, which these {len(positions)} positions are not: choose overlap"
-        )
-    return int(step)

@@ -48,6 +48,17 @@ class Generator(nn.Module):
         """Features (B, in_channels, N, N) to (B, 2 C, N, N)."""
         raise NotImplementedError
 
+    def start_empty(self, output: nn.Conv2d) -> nn.Conv2d:
+        """Let ``output``, the last layer, start around the empty object O = 1.
+
+        Around O = 0 a seed decides which phase grows at which pixel, and the vortices that some seeds
+        draw stay: on the small grid-lines data 1 of 4 seeds then stuck at amplitude SSIM 0.2.
+        """
+        assert output.bias is not None
+        with torch.no_grad():
+            output.bias.copy_(torch.tensor([1.0, 0.0]).repeat(self.patches))
+        return output
+
     def stage(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         """Run one stage, recomputing it in backward where asked to."""
         if self.checkpoint_activations and self.training:
@@ -120,7 +131,7 @@ class UGenerator(Generator):
         )
         self.bottleneck = make_block(levels[-1], True)
         self.decoder = nn.ModuleList(UpStage(below, above) for above, below in reversed(pairs))
-        self.head = nn.Conv2d(levels[0].channels, 2 * patches, 1)
+        self.head = self.start_empty(nn.Conv2d(levels[0].channels, 2 * patches, 1))
 
     def body(self, x: Tensor) -> Tensor:
         x = self.stage(self.lifter, x)
@@ -222,6 +233,7 @@ class CascadedFNOGenerator(Generator):
         self.blocks = nn.ModuleList(block_cls(hidden_channels, held) for _ in range(fno_blocks))
         self.projection = nn.Conv2d(hidden_channels, hidden_channels, 1)
         self.refiner = SpatialLifter(hidden_channels, 2 * patches)
+        self.start_empty(self.refiner.second)
 
     def body(self, x: Tensor) -> Tensor:
         x = self.stage(self.lifter, x)

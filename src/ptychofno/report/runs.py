@@ -17,13 +17,12 @@ from ptychofno import artifacts
 from ptychofno.config.comparison import flat, of_the_result
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import plain, value
+from ptychofno.stats import LEFT_PLATEAU_BELOW
 
 Numbers = NDArray[np.float64]
 Read = TypeVar("Read")
 
 UNKNOWN = "unknown"
-LEFT_PLATEAU_BELOW = 0.8
-"""A run has left the flat plateau when its validation loss is below this share of the flat object's."""
 GIVEN_BACK = 0.25
 """A run fell later when, in the end, it had lost this share of what it had once gained on the flat object."""
 CURVES = ("train_loss", "val_loss", "learning_rate", "grad_norm_median", "grad_norm_max", "seconds")

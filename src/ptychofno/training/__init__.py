@@ -10,7 +10,7 @@ from ptychofno.training.clipping import (
     adaptive_gradient_clip_,
     output_axes_of,
 )
-from ptychofno.training.fit import Outcome, ResidentData, fit
+from ptychofno.training.fit import CheckpointError, Outcome, ResidentData, fit
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.module import Diverged, PhysicsSupervised
@@ -26,6 +26,7 @@ from ptychofno.training.schedules import (
 
 __all__ = [
     "AdaptiveClip",
+    "CheckpointError",
     "ConstantSchedule",
     "Diverged",
     "ExponentialSchedule",

@@ -28,12 +28,13 @@ class Checkpoints(L.Callback):
 
     def __init__(self, run_dir: Path, stop: StopRequest, write: bool) -> None:
         self.run_dir, self.stop, self.write = run_dir, stop, write
+        self.started = False
         self.best_val_loss = float("inf")
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.stop.training = True
+        self.stop.training = self.started = True
         self.stop.install()  # Lightning has just put a handler of its own over ours
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -68,6 +69,7 @@ class Checkpoints(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.stop.training = False
+        self._heed()  # asked for during the last validation: the last epoch is repeated when resumed
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self.stop.training = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
@@ -30,7 +32,8 @@ class Outcome:
     Attributes:
         diverged: why, in one line; None when all epochs were run.
         epochs: the history, one list per key.
-        grad_norms: before clipping, one per optimizer step, those of an unfinished last epoch included.
+        grad_norms: before clipping, one per optimizer step; of a diverged run also that of the step that
+            was not taken, NaN where it is not known.
         best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
         best_weights, last_weights: state dicts of the generator on the CPU.
     """
@@ -74,6 +77,23 @@ class ResidentData(L.LightningDataModule):
         return self.trainer.strategy.root_device
 
 
+class CheckpointError(ValueError):
+    """The resume checkpoint is not one of this run; one line that names the file."""
+
+
+# What loading a damaged or foreign checkpoint may raise.
+_UNREADABLE = (EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+
+
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        torch.save(checkpoint, path)
+
+
 def fit(
     module: PhysicsSupervised,
     data: ResidentData,
@@ -88,11 +108,13 @@ def fit(
 ) -> Outcome:
     """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
 
-    Raises Interrupted when a stop was requested; the resume checkpoint is then up to date.
+    Raises Interrupted when a stop was requested; the resume checkpoint is then up to date. Raises
+    CheckpointError when there is one that cannot be resumed from.
     """
     history = History(run_dir)
     checkpoints = Checkpoints(run_dir, stop, write=enable_checkpointing)
     resume = run_dir / artifacts.RESUME_CHECKPOINT
+    from_checkpoint = enable_checkpointing and resume.exists()
     diverged = None
     with quiet_lightning():
         trainer = L.Trainer(
@@ -108,6 +130,7 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=run_dir,
+            plugins=[DirectCheckpointIO()],
             # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
             deterministic=None,
         )
@@ -115,13 +138,16 @@ def fit(
             trainer.fit(
                 module,
                 datamodule=data,
-                ckpt_path=resume if enable_checkpointing and resume.exists() else None,
+                ckpt_path=resume if from_checkpoint else None,
                 weights_only=True,
             )
         except Diverged as reason:
             diverged = str(reason)
-            history.take_steps(trainer.current_epoch + 1)
-            history.write()
+        except _UNREADABLE as error:
+            if not from_checkpoint or checkpoints.started:
+                raise
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise CheckpointError(f"{resume}: cannot be resumed from ({why})") from error
     last = {
         name: value.detach().to("cpu", copy=True) for name, value in module.generator.state_dict().items()
     }

@@ -65,13 +65,15 @@ class History(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        sizes, rows = self._sizes, self.take_steps(epoch)
+        rows = torch.stack([row for _, row in self._pending]).double().tolist()
+        self._keep_steps(epoch, rows)
         losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         variance = metrics["pred_amp_square"] - metrics["pred_amp_mean"] ** 2
         entry = {
             "epoch": epoch,
-            "train_loss": sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes),
+            "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
+            / sum(self._sizes),
             "val_loss": metrics["val_loss"],
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
@@ -86,18 +88,28 @@ class History(L.Callback):
         }
         for key in KEYS:
             self.epochs[key].append(entry[key])
+        self._pending, self._sizes = [], []
         self.write()
         for logger in trainer.loggers:
             logger.log_metrics({key: entry[key] for key in KEYS[1:]}, step=epoch)
         if not torch.isfinite(torch.tensor(entry["val_loss"])):
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
-    def take_steps(self, epoch: int) -> list[list[float]]:
-        """Read from the device what the steps of ``epoch`` left there, and add it to ``steps``."""
-        rows = torch.stack([row for _, row in self._pending]).double().tolist() if self._pending else []
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        """Keep the steps that led to a divergence, the one that was not taken included."""
+        if not isinstance(exception, Diverged):
+            return
+        assert isinstance(module, PhysicsSupervised)
+        if "grad_norm_clipped" not in module.step_record:
+            record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
+            row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
+            self._pending.append((trainer.global_step + 1, row))
+        self._keep_steps(trainer.current_epoch + 1, [row.double().tolist() for _, row in self._pending])
+        self.write()
+
+    def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
         self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]
-        self._pending, self._sizes = [], []
-        return rows
+        self._pending = []
 
     def write(self) -> None:
         """Write history.json and grad_norms.csv."""

@@ -76,11 +76,11 @@ class PhysicsSupervised(L.LightningModule):
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         before = total_gradient_norm(parameters)
         loss = self.step_record["loss"]
+        self.step_record["grad_norm"] = before
         if not torch.isfinite(before + loss):
             what = "loss" if not torch.isfinite(loss) else "gradient norm"
             raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
         self.clip(parameters, self.output_axes)
-        self.step_record["grad_norm"] = before
         self.step_record["grad_norm_clipped"] = total_gradient_norm(parameters)
 
     def validation_step(self, amplitude: Tensor, batch_index: int) -> None:

@@ -23,6 +23,8 @@ def reproducible(seed: int, num_threads: int | None) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
+    memory = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
     try:
         random.seed(seed)
         np.random.seed(seed % 2**32)
@@ -30,6 +32,8 @@ def reproducible(seed: int, num_threads: int | None) -> Iterator[None]:
         # Warn only: a few CUDA kernels have no deterministic form.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # A debugging aid that costs time: nothing here reads what it has not written.
+        memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         yield
@@ -42,3 +46,4 @@ def reproducible(seed: int, num_threads: int | None) -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+        memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

@@ -1,0 +1,158 @@
+"""What a sweep has to do: every job beside what is left of an earlier start."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, open_dict
+
+from ptychofno import artifacts
+from ptychofno.config.comparison import conflict, damaged
+from ptychofno.config.composition import checked
+from ptychofno.config.errors import ConfigError, shown
+from ptychofno.config.records import resolved_yaml
+from ptychofno.config.sources import Sources, shortened
+from ptychofno.config.text import aligned
+
+KILLED = "killed"
+"""The state of a run that says it is running while no process holds it."""
+UNREADABLE = "unreadable"
+"""The state of a run whose record is damaged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: what Hydra composes it from.
+        name: its arm, or its model where a study has no arms.
+        state: of what stands in its directory; ``new`` for nothing.
+        action: ``run``, ``resume``, ``skip`` what is finished or held by another process, or ``refuse``.
+        reason: why it is refused.
+    """
+
+    overrides: list[str]
+    run_dir: str
+    name: str
+    seed: int
+    state: str
+    action: str
+    reason: str | None = None
+
+
+def plan(sources: Sources, overrides: list[list[str]], hydra: list[str]) -> list[Job]:
+    """The jobs of a sweep, each validated. Raises ConfigError for the first that is not valid.
+
+    Args:
+        overrides: of each job. hydra: what concerns Hydra alone.
+    """
+    jobs: dict[str, Job] = {}
+    for own in overrides:
+        job = _job(sources, own, hydra)
+        if job.run_dir in jobs:
+            raise ConfigError(
+                f"run_dir={job.run_dir}: two jobs would share it: "
+                f"{shown(jobs[job.run_dir].overrides)}, {shown(own)}"
+            )
+        jobs[job.run_dir] = job
+    return list(jobs.values())
+
+
+def directory(jobs: Sequence[Job]) -> str:
+    """Where the runs of a sweep stand together."""
+    return os.path.commonpath([os.path.dirname(os.path.abspath(job.run_dir)) for job in jobs])
+
+
+def overview(jobs: Sequence[Job]) -> str:
+    """A line of numbers and a table of the jobs: what they are, what is there, what is done."""
+    actions = Counter(job.action for job in jobs)
+    told = [
+        f"{actions[action]} {words}"
+        for action, words in (("run", "to run"), ("resume", "to resume"), ("skip", "to skip"))
+        if actions[action]
+    ]
+    if actions["refuse"]:
+        told.append(f"{actions['refuse']} refused")
+    settings = _distinguishing(jobs)
+    by_model = all(f"model={job.name}" in job.overrides for job in jobs)
+    rows = [
+        ["model" if by_model else "arm", "seed", "settings", "state", "action"],
+        *(
+            [job.name, str(job.seed), own, job.state, job.action]
+            for job, own in zip(jobs, settings, strict=True)
+        ),
+    ]
+    if not any(settings):
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    head = f"{shortened(directory(jobs))}: {counted(len(jobs))}, {', '.join(told)}"
+    return "\n".join([head, *(f"  {'  '.join(row)}" for row in aligned(rows))])
+
+
+def counted(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
+
+
+def _job(sources: Sources, own: list[str], hydra: list[str]) -> Job:
+    cfg = checked(sources, [*own, *hydra])
+    choices = cfg.hydra.runtime.choices
+    name = choices.get("arm") or (choices.model if choices.get("study") else "default")
+    with open_dict(cfg):
+        del cfg["hydra"]
+    run_dir = str(cfg.run_dir)
+    return Job(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
+
+
+def recorded_state(run_dir: Path) -> str:
+    """What a directory says of its run: ``new`` where there is none, ``UNREADABLE``, or one of its states."""
+    try:
+        state = str(artifacts.read_json(run_dir / artifacts.RUN)["state"])
+    except FileNotFoundError:
+        return "new"
+    except (OSError, ValueError, TypeError, KeyError):
+        return UNREADABLE
+    return KILLED if state == "running" and not _held(run_dir) else state
+
+
+def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
+    """State, action and reason of a job whose directory may hold something already."""
+    state = recorded_state(run_dir)
+    finished = state in artifacts.RESULT_STATES
+    if state == "running":
+        return state, "skip", None
+    if cfg.resume == "never":
+        return state, "run", None
+    if state == UNREADABLE:
+        return state, "refuse", damaged(run_dir / artifacts.RUN)
+    if not (finished or (run_dir / artifacts.RESUME_CHECKPOINT).exists()):
+        return state, "run", None
+    if reason := conflict(run_dir, resolved_yaml(cfg)):
+        return state, "refuse", reason
+    return state, "skip" if finished else "resume", None
+
+
+def _held(run_dir: Path) -> bool:
+    """Whether another process is writing this run."""
+    try:
+        with FileLock(run_dir / artifacts.LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _distinguishing(jobs: Sequence[Job]) -> list[str]:
+    """What tells the jobs of one arm and seed apart: the overrides that not all of them share."""
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    return [
+        " ".join(
+            entry
+            for entry in job.overrides
+            if entry not in {*shared, f"+arm={job.name}", f"model={job.name}", f"seed={job.seed}"}
+        )
+        for job in jobs
+    ]

@@ -134,7 +134,7 @@ def show_result(console: Console, run: Run) -> None:
         soft_wrap=True,
     )
     if record["state"] == "collapsed":
-        console.print("it ended on the flat plateau: the network predicts little more than a flat object")
+        console.print("it explains the measurement hardly better than a flat object does")
     if record.get("error"):
         console.print(record["error"], style=colour, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="dim")

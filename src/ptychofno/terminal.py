@@ -137,7 +137,7 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
         soft_wrap=True,
     )
     if record["state"] == "collapsed" and not brief:
-        console.print("it ended on the flat plateau: the network predicts little more than a flat object")
+        console.print("it explains the measurement hardly better than a flat object does")
     if record.get("error"):
         console.print(record["error"], style=colour, soft_wrap=True)
     if brief:

@@ -68,13 +68,12 @@ class History(L.Callback):
         rows = torch.stack([row for _, row in self._pending]).double().tolist()
         self._keep_steps(epoch, rows)
         losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        variance = metrics["pred_amp_square"] - metrics["pred_amp_mean"] ** 2
+        assert isinstance(module, PhysicsSupervised)
         entry = {
             "epoch": epoch,
             "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
             / sum(self._sizes),
-            "val_loss": metrics["val_loss"],
+            "val_loss": float(trainer.callback_metrics["val_loss"]),
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
             "grad_norm_max": max(norms),
@@ -83,7 +82,7 @@ class History(L.Callback):
                 after < before * (1 - CLIPPED) for before, after in zip(norms, clipped, strict=True)
             )
             / len(norms),
-            "pred_amp_std": max(variance, 0.0) ** 0.5,
+            "pred_amp_std": module.predicted_amplitude_std(),
             "seconds": self._seconds(),
         }
         for key in KEYS:

@@ -55,6 +55,7 @@ class PhysicsSupervised(L.LightningModule):
         self.total_epochs = total_epochs
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
+        self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
 
     def forward(self, amplitude: Tensor) -> Tensor:
         """Complex object patches (B, C, N, N). The physics stays in float32 under any precision."""
@@ -86,20 +87,22 @@ class PhysicsSupervised(L.LightningModule):
     def validation_step(self, amplitude: Tensor, batch_index: int) -> None:
         patch = self(amplitude)
         loss = self._loss(patch, amplitude)
-        self.log("val_loss", loss, batch_size=len(amplitude), on_step=False, on_epoch=True)
-        # Weighted by the probe's intensity: what lies in its dark rim is not measured.
-        weight = self.probe.abs().square()
-        modulus = patch.abs()
+        self.log("val_loss", loss, batch_size=len(amplitude), on_step=False, on_epoch=True, logger=False)
+        # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
+        # precision, because near the flat plateau the variance is a small difference.
+        weight = self.probe.abs().square().double()
+        modulus = patch.abs().double()
         count = weight.sum() * (patch.numel() / weight.numel())
-        self.log_dict(
-            {
-                "pred_amp_mean": (weight * modulus).sum() / count,
-                "pred_amp_square": (weight * modulus.square()).sum() / count,
-            },
-            batch_size=len(amplitude),
-            on_step=False,
-            on_epoch=True,
-        )
+        moments = [count, (weight * modulus).sum(), (weight * modulus.square()).sum()]
+        self._amplitude_moments = self._amplitude_moments + torch.stack(moments).cpu()
+
+    def on_validation_epoch_start(self) -> None:
+        self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
+
+    def predicted_amplitude_std(self) -> float:
+        """Standard deviation of |O| over the patches of the last validation, where the probe is."""
+        count, total, squares = self._amplitude_moments.tolist()
+        return max(squares / count - (total / count) ** 2, 0.0) ** 0.5
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.generator.parameters())

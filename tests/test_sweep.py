@@ -314,7 +314,7 @@ submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="needs the e
     "launcher",
     [
         pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=joblib, id="joblib"),
-        pytest.param(["hydra/launcher=submitit_local"], marks=submitit, id="submitit"),
+        pytest.param(["hydra/launcher=submitit_local"], marks=[submitit, pytest.mark.slow], id="submitit"),
     ],
 )
 def test_other_processes_give_the_same_results(
@@ -331,6 +331,7 @@ def test_other_processes_give_the_same_results(
 
 
 @joblib
+@pytest.mark.slow
 def test_a_failure_in_another_process_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     jobs = ["model=cnn", "data.batch_size=8,5000", "data.drop_last=true", *QUICK]
     sweep(*jobs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=5", code=1)
@@ -410,6 +411,7 @@ def test_ctrl_c_stops_the_sweep_and_the_next_start_goes_on(
     assert all(actions[seed] == ("interrupted", "resume") for seed in begun) and seen == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_end_of_a_stopped_sweep_is_that_of_an_unbroken_one(started: Any) -> None:
     jobs = ["model=cnn", "seed=1", *QUICK, "trainer.max_epochs=25"]
     process = started(*jobs, "run_dir=outputs/cut/${seed}")

@@ -76,6 +76,8 @@ def test_a_sweep_runs_every_combination_in_a_directory_of_its_own() -> None:
         (["-m", "--cfg", "job"], "--cfg shows the configuration of one run; leave out -m"),
         (["-m", "--info", "defaults"], "--info shows the configuration of one run; leave out -m"),
         (["hydra.searchpath=[file://x]", "clip=mine"], "hydra.searchpath=[file://x]: further YAML files"),
+        (["-m", "hydra.searchpath=[file://x]", "clip=mine,agc"], "hydra.searchpath=[file://x]: further YAML"),
+        (["-m", "--run", "seed=1,2"], "--run is for one run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -104,9 +106,13 @@ def test_a_mistake_that_the_task_finds(capsys: pytest.CaptureFixture[str]) -> No
 SECRET = "hunter2-31337"
 
 
+@pytest.mark.parametrize("argv", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
 @pytest.mark.parametrize("wrong", [ConfigError, ValueError])
 def test_what_comes_from_the_environment_is_not_told(
-    wrong: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    wrong: type[Exception],
+    argv: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SECRET", SECRET)
     monkeypatch.setenv("RATE", "0.125")
@@ -115,7 +121,7 @@ def test_what_comes_from_the_environment_is_not_told(
         raise wrong(f"data.cache_dir={Path(cfg.data.cache_dir)}: full; optimizer.lr={cfg.optimizer.lr}")
 
     overrides = ["data.cache_dir=${oc.env:SECRET}//below", "optimizer.lr=${oc.env:RATE}"]
-    exit_code(Recorder(task), *overrides)
+    exit_code(Recorder(task), *argv, *overrides)
     told = capsys.readouterr().err
     assert SECRET not in told and "0.125" not in told
     assert "data.cache_dir=${oc.env:SECRET}//below: full; optimizer.lr=${oc.env:RATE}" in told
@@ -184,6 +190,8 @@ def test_a_run_dir_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> No
     Path("file").touch()
     assert exit_code(Recorder(), "run_dir=file/below") == 2
     assert capsys.readouterr().err.startswith("run_dir=file/below: cannot be made")
+    assert exit_code(Recorder(), "-m", "seed=1,2", "run_dir=/proc/nothing/${seed}") == 1
+    assert capsys.readouterr().err.splitlines()[1].startswith("  /proc/nothing/1: cannot be made")
 
 
 def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ _UNUSED = re.compile(r"Could not override '([^']+)'\. No match")
 
 def check_typed(sources: Sources, overrides: list[str]) -> None:
     """Raise ConfigError for an override that can be refused without composing anything."""
-    check_recipes(overrides)
+    check_unswept(overrides)
     for text in overrides:
         try:
             (override,) = sources.parse([text])
@@ -34,16 +34,20 @@ def check_typed(sources: Sources, overrides: list[str]) -> None:
             raise unreadable(text) from None
         if not override.key_or_group:
             raise unreadable(text)
-        if override.key_or_group == "hydra.searchpath":
-            raise ConfigError(f"{text}: further YAML files are taken from --config-dir DIR")
         if override.is_sweep_override():
             raise ConfigError(f"{text}: several values need --multirun (-m); a list is written [a,b]")
         if not override.is_hydra_override():
             _check_group(sources, override)
 
 
-def check_recipes(overrides: list[str]) -> None:
-    """Raise ConfigError for two arms or two studies at once: the second would silently replace the first."""
+def check_unswept(overrides: list[str]) -> None:
+    """Raise ConfigError for what is wrong with all jobs of a sweep at once.
+
+    That is another search path, and two arms or two studies: the second would silently replace the first.
+    """
+    for text in overrides:
+        if text.lstrip("+").startswith("hydra.searchpath="):
+            raise ConfigError(f"{text}: further YAML files are taken from --config-dir DIR")
     for recipe, advice in (("arm", "several in turn by -m +arm={}"), ("study", "a study is a sweep already")):
         chosen = [text for text in overrides if text.startswith(f"+{recipe}=")]
         if len(chosen) > 1:

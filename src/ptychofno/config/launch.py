@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ptychofno.config.composition import checked, job_restored
-from ptychofno.config.diagnosis import REFUSALS, check_recipes, explain, unreadable
+from ptychofno.config.diagnosis import REFUSALS, check_unswept, explain, unreadable
 from ptychofno.config.environment import without_environment
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.job import Task
@@ -62,7 +62,7 @@ def launch(task: Task, argv: list[str]) -> None:
 
 
 def _sweep(job: _Job, sources: Sources, overrides: list[str], flags: list[str]) -> None:
-    check_recipes(overrides)
+    check_unswept(overrides)
     parsed = _parsed(sources, overrides)
     hydra_only = [str(o.input_line) for o in parsed if o.is_hydra_override()]
     try:

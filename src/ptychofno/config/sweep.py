@@ -81,6 +81,12 @@ def _launch(task: Task, sources: Sources, master: DictConfig, due: list[Job]) ->
                 print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
+        except OSError as error:
+            unmade = [one.run_dir for one in due if _within(one.run_dir, error.filename)]
+            ending = Ending("failed", f"cannot be made: {error.strerror}")
+            job.endings |= {run_dir: ending for run_dir in unmade if run_dir not in job.endings}
+            if not unmade:
+                print(f"{kind}: {error}", file=sys.stderr)
         except Exception as error:
             # A process that dies takes its launcher along.
             print(f"{kind}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
@@ -102,6 +108,11 @@ def threads_of(launcher: DictConfig) -> int | None:
         return launcher.get("cpus_per_task")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // (at_once if at_once > 0 else max(1, cores + 1 + at_once)))
+
+
+def _within(run_dir: str, directory: str | None) -> bool:
+    path = Path(run_dir).absolute()
+    return directory is not None and Path(directory).absolute() in (path, *path.parents)
 
 
 def _recorded(job: Job) -> Ending:

@@ -157,6 +157,10 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
         console.print(
             f"relative error of the diffraction amplitude, test patterns: {metrics['diffraction_error']:.4f}"
         )
+    if metrics.get("diffraction_error_stitched") is not None:
+        console.print(
+            f"the same, from the object stitched of the others: {metrics['diffraction_error_stitched']:.4f}"
+        )
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS):
         if (run.path / name).exists():
             console.print(str(run.path / name), soft_wrap=True)

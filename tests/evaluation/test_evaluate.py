@@ -113,6 +113,7 @@ def test_measured_data_have_errors_for_each_split_and_no_truth(measured, scan, m
     assert result.metrics["diffraction_error_train"] < 1e-5
     assert result.metrics["diffraction_error_validation"] == pytest.approx(1 / 2, abs=1e-5)
     assert result.metrics["diffraction_error"] == pytest.approx(3 / 4, abs=1e-5)
+    assert result.metrics["diffraction_error_stitched"] == pytest.approx(3 / 4, abs=1e-3)
     assert all(result.metrics[name] == [None, None] for name in quality.QUALITIES)
     assert result.metrics["phase_mae_rad"] is None
     assert result.metrics["phase_vacuous"] is None
@@ -120,6 +121,19 @@ def test_measured_data_have_errors_for_each_split_and_no_truth(measured, scan, m
     compared = quality.compare(result.prediction[result.region], scan.object.numpy()[result.region])
     assert compared["phase_mae_rad"] < 1e-4
     json.dumps(result.metrics, allow_nan=False)
+
+
+def test_patches_that_contradict_each_other_show_in_the_stitched_error_only(measured):
+    """Each pattern explained by itself is not yet an object: here the positions are wrong."""
+    right = evaluate(measured.oracle, measured.dataset, **SETTINGS).metrics
+    whole = measured.dataset.scan()
+    whole = make_split(whole.amplitude, np.random.default_rng(1).permutation(whole.positions_px))
+    measured.dataset.scan = lambda: whole
+    wrong = evaluate(measured.oracle, measured.dataset, **SETTINGS).metrics
+    assert wrong["diffraction_error_train"] == right["diffraction_error_train"] < 1e-5
+    oracle_error = right["diffraction_error"]  # the test patterns were recorded four times too strong
+    assert right["diffraction_error_stitched"] == pytest.approx(oracle_error, abs=1e-3)
+    assert abs(wrong["diffraction_error_stitched"] - oracle_error) > 0.01
 
 
 def test_measured_phases_come_out_without_offset_and_ramp(measured, make, scan):

@@ -22,7 +22,7 @@ from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
 from ptychofno.evaluation.stitch import Stitched, centre_crop, check_stitch
 from ptychofno.evaluation.stitch import stitch as overlap_average
-from ptychofno.physics import diffraction_amplitude
+from ptychofno.physics import diffraction_amplitude, extract_patches
 
 Array = NDArray[Any]
 
@@ -101,6 +101,9 @@ def evaluate(
         region, the mean over test objects, all null without a truth; ``diffraction_error``,
         sum |A_pred - X| / sum X over the held-out test patterns; and for measured data
         ``diffraction_error_validation`` and ``diffraction_error_train``, null otherwise.
+        A network sees the very pattern whose error these are, and may fit its noise, or a wrong
+        probe, patch by patch. ``diffraction_error_stitched`` (measured data) is the error of the
+        test patterns as the object that is stitched from all the others predicts them.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that
@@ -124,6 +127,9 @@ def evaluate(
         similarity: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
         similarity |= {"phase_mae_rad": None, "phase_vacuous": None}
         first = put_together(patches.flatten(0, 1), np.reshape(scan.positions_px, (-1, 2)), shape=None)
+        errors["diffraction_error_stitched"] = _error_from_the_others(
+            patches.flatten(0, 1), dataset, put_together, first.object.shape
+        )
         target = None
     else:
         stitched = []
@@ -136,6 +142,7 @@ def evaluate(
             "diffraction_error": float(misfit.sum() / total.sum()),
             "diffraction_error_validation": None,
             "diffraction_error_train": None,
+            "diffraction_error_stitched": None,
         }
         pairs = zip(stitched, truth, strict=True)
         similarity = _mean([_judge(one, true, phase_alignment) for one, true in pairs])
@@ -188,6 +195,22 @@ def _amplitude_errors(patches: Tensor, amplitude: Array, probe: Array) -> tuple[
         misfit.append(np.abs(predicted - measured).sum(axis=(1, 2, 3), dtype=np.float64))
         total.append(measured.sum(axis=(1, 2, 3), dtype=np.float64))
     return np.concatenate(misfit), np.concatenate(total)
+
+
+def _error_from_the_others(
+    patches: Tensor, dataset: Dataset, put_together: Callable[..., Stitched], shape: tuple[int, int]
+) -> float:
+    """Relative amplitude error of the test patterns, predicted by what the others were stitched to.
+
+    ``patches`` (n, N, N) of the whole scan, the test patterns last.
+    """
+    positions = np.reshape(dataset.scan().positions_px, (-1, 2))
+    others = len(patches) - len(dataset.test.amplitude)
+    stitched = put_together(patches[:others], positions[:others], shape=shape)
+    obj = torch.as_tensor(stitched.object, dtype=torch.complex64)
+    seen = extract_patches(obj, torch.from_numpy(positions[others:].copy()), patches.shape[-1])
+    misfit, total = _amplitude_errors(seen[:, None], dataset.test.amplitude, dataset.probe)
+    return float(misfit.sum() / total.sum())
 
 
 def _judge(stitched: Stitched, truth: Array, phase_alignment: str) -> dict[str, Any]:

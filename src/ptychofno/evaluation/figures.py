@@ -171,7 +171,12 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         _colour_bar(figure, shown, figure.add_axes(bar_box), _UNITS[kind])
         if column == 0:
             _scale_bar(axes, width)
-    names = {"": "test", "_validation": "validation", "_train": "training"}
+    names = {
+        "": "test",
+        "_validation": "validation",
+        "_train": "training",
+        "_stitched": "test, from the object stitched of the others",
+    }
     parts = [
         f"{name} {evaluation.metrics[f'diffraction_error{suffix}']:.4f}"
         for suffix, name in names.items()

@@ -17,7 +17,7 @@ from ptychofno import artifacts, data, models, physics
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset
-from ptychofno.training import PhysicsSupervised, ResidentData
+from ptychofno.training import PhysicsSupervised, ResidentData, save_tensors
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def save_model(path: Path, cfg: DictConfig, dataset: PtychoDataset, weights: dic
         "size": context["size"],
         "patches": context["patches"],
     }
-    artifacts.write_with(path, lambda temporary: torch.save(bundle, temporary))
+    save_tensors(path, bundle)
 
 
 def load_model(path: Path) -> nn.Module:

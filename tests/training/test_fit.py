@@ -263,6 +263,8 @@ def test_the_same_seed_gives_the_same_bits_whatever_ran_before(
     run(scan, tmp_path / "other", seed=2, clip=AdaptiveClip(0.01, 1e-3))
     torch.manual_seed(99)
     assert same(alone, run(scan, tmp_path / "after", seed=1))
+    files = [(tmp_path / name / artifacts.BEST_WEIGHTS).read_bytes() for name in ("alone", "after")]
+    assert files[0] == files[1]
     assert not same(alone, run(scan, tmp_path / "another seed", seed=2))
 
 

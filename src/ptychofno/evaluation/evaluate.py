@@ -101,8 +101,8 @@ def evaluate(
         region, the mean over test objects, all null without a truth; ``diffraction_error``,
         sum |A_pred - X| / sum X over the held-out test patterns; and for measured data
         ``diffraction_error_validation`` and ``diffraction_error_train``, null otherwise.
-        A network sees the very pattern whose error these are, and may fit its noise, or a wrong
-        probe, patch by patch. ``diffraction_error_stitched`` (measured data) is the error of the
+        In these three the network has seen the very pattern, and may have fitted its noise, or
+        a wrong probe, patch by patch. ``diffraction_error_stitched`` (measured data) is the error of the
         test patterns as the object that is stitched from all the others predicts them.
 
     Raises:

@@ -51,8 +51,8 @@ class Generator(nn.Module):
     def start_empty(self, output: nn.Conv2d) -> nn.Conv2d:
         """Let ``output``, the last layer, start around the empty object O = 1.
 
-        Around O = 0 a seed decides which phase grows at which pixel, and the vortices that some seeds
-        draw stay: on the small grid-lines data 1 of 4 seeds then stuck at amplitude SSIM 0.2.
+        Around O = 0 a seed decides which phase grows at which pixel, and some seeds never recover
+        from what they drew (experiments/default_recipe has one).
         """
         assert output.bias is not None
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """Band-limited spectral convolution in real arithmetic.
 
 Shapes: B batch, I input channels, O output channels, H rows, W columns, R row frequencies and
-K column frequencies kept, M = K R modes. A trailing or leading axis of 2 is (real, imaginary).
+K column frequencies kept. A trailing or leading axis of 2 is (real, imaginary).
 
 Only a band of the spectrum is used, so instead of a full FFT, zero filling and a complex einsum
 the truncated transform is taken as matrix products along each axis, and the channels are mixed

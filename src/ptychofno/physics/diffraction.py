@@ -45,9 +45,10 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float) -> Tensor:
     """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N).
 
     psi0 is the exit wave with the measured ``amplitude`` and the phase of the far field of
-    the bare probe, i.e. the first half-iteration of the ptychographic iterative engine
-    (Rodenburg and Faulkner 2004) from a flat object. ``epsilon`` is relative: a probe in
-    other units gives the same guess.
+    the bare probe: what the first modulus constraint of the ptychographic iterative engine
+    (Rodenburg and Faulkner 2004) makes of a flat object, here divided by the probe with a
+    Wiener regularisation, so that the guess is 0 where the probe is dark. ``epsilon`` is
+    relative: a probe in other units gives the same guess.
     """
     bare = far_field(probe)
     phase = torch.where(bare == 0, torch.ones_like(bare), torch.sgn(bare))

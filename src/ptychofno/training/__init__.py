@@ -2,6 +2,7 @@
 
 from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.checkpoints import save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
     NoClip,
@@ -49,5 +50,6 @@ __all__ = [
     "flat_baseline",
     "output_axes_of",
     "reproducible",
+    "save_tensors",
     "sgd",
 ]

@@ -15,6 +15,12 @@ from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised
 
 
+def save_tensors(path: Path, value: Any) -> None:
+    """``torch.save`` in one step; the same values give the same bytes, whatever the file is called."""
+    with artifacts.atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(value, file)
+
+
 class Checkpoints(L.Callback):
     """Keeps what a resumed run needs and the best weights, and heeds a stop request.
 
@@ -63,9 +69,7 @@ class Checkpoints(L.Callback):
             weights = module.generator.state_dict()
             self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
             if self.write:
-                artifacts.write_with(
-                    self.run_dir / artifacts.BEST_WEIGHTS, lambda path: torch.save(self.best_weights, path)
-                )
+                save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.stop.training = False

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ptychofno import artifacts
 from ptychofno.training.batches import ResidentBatches
-from ptychofno.training.checkpoints import Checkpoints
+from ptychofno.training.checkpoints import Checkpoints, save_tensors
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
@@ -152,7 +152,7 @@ def fit(
         name: value.detach().to("cpu", copy=True) for name, value in module.generator.state_dict().items()
     }
     if enable_checkpointing:
-        artifacts.write_with(run_dir / artifacts.LAST_WEIGHTS, lambda path: torch.save(last, path))
+        save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(
         diverged,
         history.epochs,

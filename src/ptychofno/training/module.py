@@ -33,7 +33,7 @@ class PhysicsSupervised(L.LightningModule):
         loss: of (predicted, measured) amplitudes, a mean.
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
-        total_epochs: length that the schedule is made for.
+        total_epochs: epochs that the schedule is made for.
     """
 
     probe: Tensor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,17 @@ from ptychofno import physics
 def one_thread() -> None:
     """Networks this small only wait for a second thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One working directory for the tests of a module, so that they share its cached dataset."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture
+def _in_workplace(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
 
 
 @pytest.fixture(scope="session")

@@ -42,15 +42,7 @@ STAGE_A = {
 QUICK = ["data=grid_lines_tiny", "trainer.max_epochs=1", "model.hidden_channels=4", "logger=none"]
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One working directory, so that the tests share its cached dataset."""
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(autouse=True)
-def _in_workplace(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
+pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def sweep(*argv: str, code: int = 0) -> None:
@@ -197,7 +189,14 @@ def test_a_new_arm_is_a_file() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    argv: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no other test has made outputs/
     with pytest.raises(SystemExit) as refused:
         cli.run(train, argv)
     printed = capsys.readouterr()

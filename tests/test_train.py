@@ -29,15 +29,7 @@ QUICK = ["data=grid_lines_tiny", "trainer.max_epochs=1", "logger=none"]
 SMALL = [*QUICK, "model.hidden_channels=4", "model.modes=4"]
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One working directory, so that the tests share its cached dataset."""
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(autouse=True)
-def _in_workplace(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
+pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:

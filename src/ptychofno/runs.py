@@ -23,8 +23,6 @@ from ptychofno.config.comparison import conflict, damaged
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.training.interruption import Interrupted
 
-log = logging.getLogger(__name__)
-
 _PACKAGES = ("ptychofno", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-image")
 
 
@@ -75,8 +73,8 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
             lock.release()
             lock = _hold(path)
         run = Run(path, _earlier_record(path))
-        if run.finished or run.resumable:
-            _refuse_other(path, config)
+        if (run.finished or run.resumable) and (reason := conflict(path, config)):
+            raise ConfigError(reason)
         with _log_file(path / artifacts.TRAIN_LOG):
             try:
                 yield run
@@ -162,12 +160,6 @@ def set_aside(path: Path) -> Path:
     path.rename(aside)
     path.mkdir()
     return aside
-
-
-def _refuse_other(path: Path, config: str) -> None:
-    """Raise unless the configuration in ``path`` agrees with ``config`` in all that changes a result."""
-    if reason := conflict(path, config):
-        raise ConfigError(reason)
 
 
 def _earlier_record(path: Path) -> dict[str, Any]:

@@ -40,18 +40,21 @@ def train(cfg: DictConfig) -> None:
             Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
         )
         with stop.listening(), held as run:
-            refuse_other_data(run, build.dataset_key(plan))
+            dataset_key = build.dataset_key(plan)
+            refuse_other_data(run, dataset_key)
             if run.finished:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
-                execute(cfg, plan, run, stop, console)
+                execute(cfg, plan, dataset_key, run, stop, console)
             show_result(console, run, brief=in_sweep())
     except Interrupted as interrupted:
         show_interruption(console, interrupted, plan.enable_checkpointing)
         raise SystemExit(interrupted.exit_code) from None
 
 
-def execute(cfg: DictConfig, plan: Config, run: Run, stop: StopRequest, console: Console) -> None:
+def execute(
+    cfg: DictConfig, plan: Config, dataset_key: str, run: Run, stop: StopRequest, console: Console
+) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import artifacts, build
     from ptychofno.config import chosen, resolved_yaml, write_hydra_record
@@ -71,7 +74,7 @@ def execute(cfg: DictConfig, plan: Config, run: Run, stop: StopRequest, console:
     begin(
         run,
         resume=run.resumable and plan.enable_checkpointing,
-        dataset_key=build.dataset_key(plan),
+        dataset_key=dataset_key,
         study=chosen("study"),
         arm=chosen("arm"),
         seed=plan.seed,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptychofno.physics import place_patches
 
 # Index tensors of placing take several times the memory of the patches themselves.
-_PATCHES_AT_ONCE = 256
+PATCHES_AT_ONCE = 256
 # Share of the interior's illumination below which a pixel is dark.
 _LIT = 0.01
 
@@ -31,7 +31,7 @@ def overlap_illumination(positions_px: Any, probe: Any, shape: tuple[int, int]) 
     weight = torch.from_numpy(np.square(np.abs(np.asarray(probe))).astype(np.float32))
     positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
     illumination = np.zeros(shape, dtype=np.float32)
-    for chunk in positions.split(_PATCHES_AT_ONCE):
+    for chunk in positions.split(PATCHES_AT_ONCE):
         illumination += place_patches(weight.expand(len(chunk), -1, -1), chunk, shape).numpy()
     return illumination
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptychofno.evaluation.illumination import overlap_illumination
+from ptychofno.evaluation.illumination import PATCHES_AT_ONCE, overlap_illumination
 from ptychofno.physics import place_patches
 
 STITCHES = ("overlap", "centre_crop")
@@ -24,8 +24,6 @@ _RELAXATION = 1.6
 _SETTLED_RAD = 1e-4
 # Of a patch's own weight; less agreement with the others is rounding of complex64.
 _NO_OVERLAP = 1e-5
-# Index tensors of placing take several times the memory of the patches themselves.
-_PATCHES_AT_ONCE = 256
 
 Real = NDArray[np.floating]
 Complex = NDArray[np.complexfloating]
@@ -168,8 +166,8 @@ def _tiles(patches: Tensor, positions: Tensor) -> tuple[list[tuple[int, int]], C
         return corners, patches.to(torch.complex64).numpy()
     size = patches.shape[-1] + 1
     tiles = np.empty((len(patches), size, size), dtype=np.complex64)
-    for start in range(0, len(patches), _PATCHES_AT_ONCE):
-        chunk = slice(start, start + _PATCHES_AT_ONCE)
+    for start in range(0, len(patches), PATCHES_AT_ONCE):
+        chunk = slice(start, start + PATCHES_AT_ONCE)
         # One canvas per patch, stacked: placing then keeps them apart.
         count = len(corners[chunk])
         rows = fraction[chunk, 0] + size * torch.arange(count)

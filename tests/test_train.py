@@ -36,11 +36,6 @@ def run(*overrides: str) -> None:
     cli.run(train, list(overrides))
 
 
-def only_run(pattern: str) -> Path:
-    (found,) = Path("outputs").glob(pattern)
-    return found
-
-
 def record(run_dir: Path) -> dict[str, Any]:
     return dict(artifacts.read_json(run_dir / artifacts.RUN))
 

@@ -35,6 +35,7 @@ from ptychofno.training import (
     ResidentBatches,
     ResidentData,
     StopRequest,
+    ValidationSimilarity,
     ValueClip,
     WarmupCosineSchedule,
     build_warmup_cosine_scheduler,
@@ -187,6 +188,26 @@ def test_a_run_learns_and_records_every_epoch(scan: dict[str, Tensor], tmp_path:
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     norms = [float(row["grad_norm"]) for row in rows if row["epoch"] == "2"]
     assert outcome.epochs["grad_norm_max"][1] == pytest.approx(max(norms))
+
+
+def test_a_follower_judges_all_validation_patterns_of_every_epoch(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    seen: list[Tensor] = []
+
+    def judge(patches: Tensor) -> float | None:
+        seen.append(patches)
+        return 0.25 if len(seen) == 1 else None
+
+    outcome = run(scan, tmp_path, epochs=2, callbacks=[ValidationSimilarity(judge)])
+    first, second = outcome.epochs["val_ssim"]
+    assert first == 0.25 and math.isnan(second)
+    assert [len(patches) for patches in seen] == 2 * [len(scan["amplitude"][::3])]
+    steps = math.ceil(len(scan["amplitude"]) / 16)
+    assert outcome.epochs["step"] == [steps, 2 * steps]
+    unfollowed = run(scan, tmp_path / "unfollowed", epochs=2)
+    assert unfollowed.epochs["val_ssim"] == [None, None]
+    assert unfollowed.epochs["val_loss"] == outcome.epochs["val_loss"]
 
 
 @pytest.mark.parametrize(

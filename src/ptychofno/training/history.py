@@ -17,8 +17,10 @@ from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
     "epoch",
+    "step",
     "train_loss",
     "val_loss",
+    "val_ssim",
     "learning_rate",
     "grad_norm_median",
     "grad_norm_max",
@@ -71,9 +73,11 @@ class History(L.Callback):
         assert isinstance(module, PhysicsSupervised)
         entry = {
             "epoch": epoch,
+            "step": trainer.global_step,
             "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
             / sum(self._sizes),
             "val_loss": float(trainer.callback_metrics["val_loss"]),
+            "val_ssim": _if_there(trainer.callback_metrics.get("val_ssim")),
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
             "grad_norm_max": max(norms),
@@ -90,7 +94,8 @@ class History(L.Callback):
         self._pending, self._sizes = [], []
         self.write()
         for logger in trainer.loggers:
-            logger.log_metrics({key: entry[key] for key in KEYS[1:]}, step=epoch)
+            known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
+            logger.log_metrics(known, step=epoch)
         if not torch.isfinite(torch.tensor(entry["val_loss"])):
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
@@ -137,3 +142,7 @@ class History(L.Callback):
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
+
+
+def _if_there(value: Tensor | None) -> float | None:
+    return None if value is None else float(value)

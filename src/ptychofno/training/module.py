@@ -84,7 +84,8 @@ class PhysicsSupervised(L.LightningModule):
         self.clip(parameters, self.output_axes)
         self.step_record["grad_norm_clipped"] = total_gradient_norm(parameters)
 
-    def validation_step(self, amplitude: Tensor, batch_index: int) -> None:
+    def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
+        """Complex patches (B, C, N, N), for callbacks that judge them."""
         patch = self(amplitude)
         loss = self._loss(patch, amplitude)
         self.log("val_loss", loss, batch_size=len(amplitude), on_step=False, on_epoch=True, logger=False)
@@ -95,6 +96,7 @@ class PhysicsSupervised(L.LightningModule):
         count = weight.sum() * (patch.numel() / weight.numel())
         moments = [count, (weight * modulus).sum(), (weight * modulus.square()).sum()]
         self._amplitude_moments = self._amplitude_moments + torch.stack(moments).cpu()
+        return patch
 
     def on_validation_epoch_start(self) -> None:
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64)

@@ -58,6 +58,8 @@ class Checkpoints(L.Callback):
         self._loader(trainer).consumed = batch_idx + 1
         # After the last step of an epoch its validation is due; the stop waits for the next epoch.
         if self.stop.received is not None and batch_idx + 1 < trainer.num_training_batches:
+            assert isinstance(module, PhysicsSupervised)
+            module.stop_if_diverged()
             self._save(trainer)
             self._heed()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 import time
 from pathlib import Path
@@ -66,11 +67,12 @@ class History(L.Callback):
         self._sizes.append(len(batch))
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, PhysicsSupervised)
+        module.stop_if_diverged()
         epoch = trainer.current_epoch + 1
         rows = torch.stack([row for _, row in self._pending]).double().tolist()
         self._keep_steps(epoch, rows)
         losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
-        assert isinstance(module, PhysicsSupervised)
         entry = {
             "epoch": epoch,
             "step": trainer.global_step,
@@ -108,7 +110,12 @@ class History(L.Callback):
             record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
             row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
             self._pending.append((trainer.global_step + 1, row))
-        self._keep_steps(trainer.current_epoch + 1, [row.double().tolist() for _, row in self._pending])
+        rows = [row.double().tolist() for _, row in self._pending]
+        finite = [math.isfinite(loss) and math.isfinite(norm) for loss, norm, _ in rows]
+        # What came after the first step that was not taken was not taken either.
+        end = finite.index(False) + 1 if False in finite else len(rows)
+        self._pending = self._pending[:end]
+        self._keep_steps(trainer.current_epoch + 1, rows[:end])
         self.write()
 
     def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:

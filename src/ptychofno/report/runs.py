@@ -80,6 +80,8 @@ class Run:
     overrides: frozenset[str] = frozenset()
     dataset_key: str | None = None
     code: str | None = None
+    """The identity of the sources that ran; runs of different sources are not ranked together."""
+    commit: str | None = None
     device: str = ""
     parameters: float = math.nan
     flat_baseline: float = math.nan
@@ -194,6 +196,7 @@ def read(path: Path) -> Run:
         overrides=frozenset(entry for entry in overrides if not _says_arm_or_seed(entry)),
         dataset_key=_text(record, "dataset_key"),
         code=_code(record),
+        commit=_text(record, "git_commit"),
         device=_text(record, "device") or "",
         parameters=number(record.get("parameters")),
         flat_baseline=baseline,
@@ -239,8 +242,8 @@ def _text(record: Mapping[str, Any], key: str) -> str | None:
 
 
 def _code(record: Mapping[str, Any]) -> str | None:
-    """The commit that ran, else the version of the installed package."""
-    commit, versions = _text(record, "git_commit"), record.get("versions")
+    """The sources that ran, else their commit, else the version of the installed package."""
+    commit, versions = _text(record, "code") or _text(record, "git_commit"), record.get("versions")
     version = _text(versions, "ptychofno") if isinstance(versions, dict) else None
     return commit or (f"version {version}" if version else None)
 

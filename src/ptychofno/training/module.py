@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import diffraction_amplitude
+from ptychofno.processes import Group
 from ptychofno.training.clipping import Clip, output_axes_of
 from ptychofno.training.schedules import Schedule
 
@@ -34,6 +35,9 @@ class PhysicsSupervised(L.LightningModule):
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
         total_epochs: epochs that the schedule is made for.
+
+    ``group`` holds the processes that train together. DDP takes the mean of their gradients; a step's
+    record is that of the whole batch in each of them.
     """
 
     probe: Tensor
@@ -53,6 +57,7 @@ class PhysicsSupervised(L.LightningModule):
         self.register_buffer("probe", probe, persistent=False)
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
+        self.group = Group()
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
@@ -64,6 +69,8 @@ class PhysicsSupervised(L.LightningModule):
 
     def training_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         loss = self._loss(self(amplitude), amplitude)
+        if self.group.size > 1:
+            loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
         return loss
 
@@ -76,8 +83,8 @@ class PhysicsSupervised(L.LightningModule):
         """Measure, stop when not finite, clip, measure: runs between backward and the optimizer's step."""
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         before = total_gradient_norm(parameters)
-        loss = self.step_record["loss"]
-        self.step_record["grad_norm"] = before
+        loss = self.group.mean(self.step_record["loss"])
+        self.step_record = {"loss": loss, "grad_norm": before}
         if not torch.isfinite(before + loss):
             what = "loss" if not torch.isfinite(loss) else "gradient norm"
             raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
@@ -87,7 +94,9 @@ class PhysicsSupervised(L.LightningModule):
     def validation_step(self, amplitude: Tensor, batch_index: int) -> None:
         patch = self(amplitude)
         loss = self._loss(patch, amplitude)
-        self.log("val_loss", loss, batch_size=len(amplitude), on_step=False, on_epoch=True, logger=False)
+        # Every process sees all of it; one number for all, as decisions hang on it.
+        several = self.group.size > 1
+        self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=several)
         # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
         # precision, because near the flat plateau the variance is a small difference.
         weight = self.probe.abs().square().double()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import torch
 
 from ptychofno.models import StablePtychoBlock
-from ptychofno.stats import NEAR_ZERO, epoch_left_plateau, statistics
+from ptychofno.stats import NEAR_ZERO, epoch_left_plateau, statistics, steps_to_ssim
 
-HISTORY = {"epoch": [1, 2, 3], "val_loss": [0.3, 0.2, 0.21]}
+HISTORY = {
+    "epoch": [1, 2, 3],
+    "step": [9, 18, 27],
+    "val_loss": [0.3, 0.2, 0.21],
+    "val_ssim": [0.3, 0.81, 0.79],
+}
 METRICS = {"ssim": [0.9, None], "mae": [0.1, 0.2], "psnr": [20.0, 30.0]}
 
 
@@ -27,12 +32,12 @@ def test_losses_norms_and_metrics() -> None:
     stats = of()
     assert (stats["best_val_loss"], stats["final_val_loss"], stats["nan"]) == (0.2, 0.21, False)
     assert stats["grad_norm"] == {"median": 50.0, "p99": 99.0, "max": 100.0}
-    assert stats["steps"] == 101 and stats["epoch_left_plateau"] == 2
+    assert stats["steps"] == 101 and stats["epoch_left_plateau"] == 2 and stats["steps_to_ssim"] == 18
     assert {name: stats[name] for name in METRICS} == METRICS
 
 
 def test_a_run_that_diverged_at_once() -> None:
-    stats = of(epochs={"epoch": [], "val_loss": []}, grad_norms=[], diverged=True, metrics={})
+    stats = of(epochs={key: [] for key in HISTORY}, grad_norms=[], diverged=True, metrics={})
     assert stats["nan"] and stats["best_val_loss"] is None and stats["grad_norm"]["max"] is None
     assert stats["epoch_left_plateau"] is None and stats["ssim"] == [None, None]
     norms = [1.0, 3.0, float("nan")]  # the step that was not taken
@@ -40,13 +45,19 @@ def test_a_run_that_diverged_at_once() -> None:
 
 
 def test_the_best_loss_is_finite() -> None:
-    stats = of(epochs={"epoch": [1, 2], "val_loss": [0.2, float("nan")]}, diverged=True)
+    stats = of(epochs={**HISTORY, "val_loss": [0.3, 0.2, float("nan")]}, diverged=True)
     assert stats["best_val_loss"] == 0.2
 
 
 def test_leaving_the_plateau() -> None:
     assert epoch_left_plateau([1, 2, 3], [0.9, 0.8, 0.79], 1.0) == 3
     assert epoch_left_plateau([1, 2], [0.9, float("nan")], 1.0) is None
+
+
+def test_steps_to_a_good_reconstruction() -> None:
+    assert steps_to_ssim([9, 18], [0.7999, 0.8]) == 18
+    assert steps_to_ssim([9, 18], [float("nan"), 0.7]) is None
+    assert steps_to_ssim([9, 18], [None, None]) is None
 
 
 def block_stats(block: torch.nn.Module) -> dict:

@@ -38,6 +38,7 @@ STAGE_A = {
     "stable_warmup_clip",
     "stable_sgd",
     "stable_adamw",
+    "plateau",
 }
 QUICK = ["data=grid_lines_tiny", "trainer.max_epochs=1", "model.hidden_channels=4", "logger=none"]
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+import ptychofno
 from ptychofno import artifacts, build
 from ptychofno.config import cli
 from ptychofno.config.errors import ConfigError
@@ -98,6 +99,11 @@ def test_what_a_run_leaves_behind() -> None:
     assert said["seed"] == 11 and said["epochs"] == 2 and said["parameters"] > 0
     assert (Path("outputs/datasets") / f"{said['dataset']}-{said['dataset_key']}" / "manifest.json").exists()
     assert said["command"].startswith("python -m ptychofno.train")
+    sources = Path(ptychofno.__file__).parent
+    tree = subprocess.run(
+        ["git", "-C", str(sources), "rev-parse", "HEAD:./"], capture_output=True, text=True
+    ).stdout.strip()
+    assert (said["code"] or "").rstrip("+") == tree  # both empty outside git
     assert 0 < said["flat_baseline"] < 1 and said["arm"] is None and said["study"] is None
     config = yaml.safe_load((there / artifacts.CONFIG).read_text())
     assert config["seed"] == 11 and config["data"]["N"] == 32

@@ -100,6 +100,19 @@ def compare(
     return pairs | {"phase_mae_rad": phase.get("mae"), "phase_vacuous": vacuous}
 
 
+def amplitude_similarity(prediction: Complex, target: Complex, mask: Mask) -> float | None:
+    """The amplitude's ``ssim`` of ``compare`` alone, which takes a tenth of its time.
+
+    Null for a target whose amplitude has no contrast. Raises ValueError as ``compare`` does.
+    """
+    prediction, target = _checked(prediction, target, PHASE_ALIGNMENTS[0], mask)
+    amplitude, target_amplitude = _scaled_amplitude(prediction, target, mask)
+    data_range = float(np.ptp(target_amplitude[mask]))
+    if data_range <= _CONSTANT_RANGE * float(target_amplitude[mask].mean()):
+        return None
+    return _similarity(np.where(mask, amplitude, target_amplitude), target_amplitude, data_range, mask)
+
+
 def align(
     prediction: Complex, target: Complex, *, phase_alignment: str = "plane", mask: Mask | None = None
 ) -> Aligned:
@@ -117,10 +130,7 @@ def align(
     """
     lit = np.ones(target.shape, dtype=np.bool_) if mask is None else mask
     prediction, target = _checked(prediction, target, phase_alignment, lit)
-    amplitude, target_amplitude = np.abs(prediction), np.abs(target)
-    mean = amplitude[lit].mean()
-    if mean > 0:
-        amplitude = amplitude * (target_amplitude[lit].mean() / mean)
+    amplitude, target_amplitude = _scaled_amplitude(prediction, target, lit)
 
     target = target * _uncut(np.angle(target[lit]))
     if phase_alignment == "plane":
@@ -240,6 +250,15 @@ def _checked(
         if count:
             raise ValueError(f"{name} is not finite in {count} of {value.size} pixels: nothing to compare")
     return prediction.astype(np.complex128), target.astype(np.complex128)
+
+
+def _scaled_amplitude(prediction: Complex, target: Complex, lit: Mask) -> tuple[Real, Real]:
+    """Both amplitudes, the prediction's with the mean of the target's."""
+    amplitude, target_amplitude = np.abs(prediction), np.abs(target)
+    mean = amplitude[lit].mean()
+    if mean > 0:
+        amplitude = amplitude * (target_amplitude[lit].mean() / mean)
+    return amplitude, target_amplitude
 
 
 def _uncut(phase_rad: Real) -> complex:

@@ -130,7 +130,7 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
         resumed=resumed,
         pid=os.getpid(),
         versions={"python": platform.python_version(), **_versions()},
-        git_commit=_git_commit(),
+        **_source_version(),
         dataset_key=dataset_key,
         **values,
     )
@@ -209,8 +209,11 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _git_commit() -> str | None:
-    """The commit of this source tree, ``+`` appended when it was changed since; None outside git."""
+def _source_version() -> dict[str, str | None]:
+    """``git_commit``, and ``code``: the identity of this package's sources, whatever else a commit holds.
+
+    ``+`` is appended to both when the sources were changed since; None outside git.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -221,6 +224,8 @@ def _git_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside another repository?
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", str(here)) else "")
+        changed = "+" if git("status", "--porcelain", "--", str(here)) else ""
+        commit, tree = git("rev-parse", "HEAD", "HEAD:./").splitlines()
     except (OSError, subprocess.SubprocessError):
-        return None
+        return {"git_commit": None, "code": None}
+    return {"git_commit": commit + changed, "code": tree + changed}

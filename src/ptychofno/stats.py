@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LEFT_PLATEAU_BELOW = 0.8
 """A run has left the flat plateau when its validation loss is below this share of the flat object's."""
 
+GOOD_SSIM = 0.8
+"""The amplitude SSIM from which the field calls a reconstruction good."""
+
 NEAR_ZERO = 1e-2
 """A gain stayed near zero while all its entries are below this: ten times the published initial value.
 
@@ -57,6 +60,7 @@ def statistics(
         "steps": len(taken),
         "flat_baseline": flat_baseline,
         "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
+        "steps_to_ssim": steps_to_ssim(epochs["step"], epochs["val_ssim"]),
         "grad_norm": _summary(taken),
         **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
         "layers": layers,
@@ -68,6 +72,19 @@ def epoch_left_plateau(epochs: Sequence[int], val_loss: Sequence[float], flat_ba
     """The first epoch whose validation loss is below 0.8 of the flat object's; None when there is none."""
     limit = LEFT_PLATEAU_BELOW * flat_baseline
     return next((epoch for epoch, loss in zip(epochs, val_loss, strict=True) if loss < limit), None)
+
+
+def steps_to_ssim(steps: Sequence[float], similarity: Sequence[float | None]) -> float | None:
+    """Optimizer steps after which the validation object first had an amplitude SSIM of 0.8.
+
+    To the end of an epoch, which is when it is looked at; None when it never had.
+    """
+    reached = (
+        step
+        for step, found in zip(steps, similarity, strict=True)
+        if found is not None and found >= GOOD_SSIM
+    )
+    return next(reached, None)
 
 
 def _gains(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:

@@ -98,12 +98,13 @@ def execute(
         draw_curves,
         draw_reconstruction,
         evaluate,
+        follow_similarity,
         save_reconstruction,
     )
     from ptychofno.runs import begin, finish
     from ptychofno.stats import statistics
     from ptychofno.terminal import ProgressBar, announce
-    from ptychofno.training import fit, flat_baseline, reproducible
+    from ptychofno.training import ValidationSimilarity, fit, flat_baseline, reproducible
 
     started = time.monotonic()
     begin(
@@ -136,6 +137,10 @@ def execute(
             flat_baseline=baseline,
         )
         announce(console, cfg, run, dataset, network)
+        followed = []
+        if dataset.validation_objects is not None:
+            judge = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
+            followed.append(ValidationSimilarity(judge))
         with build.told(), group.watching():
             group.lead(run_dir=str(run.path.absolute()))
             outcome = fit(
@@ -147,7 +152,7 @@ def execute(
                 stop=stop,
                 enable_checkpointing=plan.enable_checkpointing,
                 loggers=build.loggers(cfg, run.path),
-                callbacks=[ProgressBar(console)],
+                callbacks=[*followed, ProgressBar(console)],
             )
         state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline)
         draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)

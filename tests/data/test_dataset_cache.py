@@ -92,7 +92,7 @@ def test_second_load_reads_what_the_first_one_wrote(data, caplog):
 def test_arrays_are_read_only_memory_maps(data):
     dataset = load_dataset(data, PROBE)
     arrays = {name: value for name, value in values(dataset).items() if isinstance(value, np.ndarray)}
-    assert len(arrays) == 11
+    assert len(arrays) == 12
     for name, array in arrays.items():
         assert isinstance(array, np.memmap) and not array.flags.writeable, name
 

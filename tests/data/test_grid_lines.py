@@ -49,6 +49,18 @@ def exit_waves(dataset: PtychoDataset) -> torch.Tensor:
     return torch.stack(samples) * torch.from_numpy(dataset.probe).to(torch.complex128)
 
 
+def test_validation_patterns_are_of_the_validation_object():
+    dataset = simulate(nphotons=1e12)
+    split, truth = dataset.validation, dataset.validation_objects
+    assert truth is not None
+    waves = physics.extract_patches(
+        torch.from_numpy(truth[0]), torch.from_numpy(split.positions_px[:, 0]), 32
+    )
+    expected = physics.far_field(waves * torch.from_numpy(dataset.probe)).abs().numpy()
+    error = np.abs(split.amplitude[:, 0] - expected).sum() / expected.sum()
+    assert error < 1e-3
+
+
 def arrays(split: Split) -> tuple[np.ndarray, ...]:
     return split.amplitude, split.positions_px, split.object_index
 
@@ -135,7 +147,8 @@ def test_types_and_order_of_the_splits():
     np.testing.assert_array_equal(dataset.train.positions_px[:raster], dataset.train.positions_px[raster:])
     for split in (dataset.train, dataset.validation, dataset.test):
         assert [array.dtype for array in arrays(split)] == [np.float32, np.float64, np.int64]
-    assert dataset.test_objects is not None and dataset.test_objects.dtype == np.complex64
+    for truth in (dataset.validation_objects, dataset.test_objects):
+        assert truth is not None and truth.dtype == np.complex64 and truth.shape[0] == 1
     assert dataset.scan() is dataset.test
 
 

@@ -48,6 +48,7 @@ def write_run(
     size: int = 24,
     steps: int = 8,
     picture: bool = True,
+    similarity: list[float] | None = None,
     **record: Any,
 ) -> Path:
     path = root / (directory or f"{arm}-seed{seed}")
@@ -74,6 +75,8 @@ def write_run(
     (path / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides or [f"+arm={arm}", f"seed={seed}"]))
     history = {
         "epoch": list(range(1, entries + 1)),
+        "step": list(range(4, 4 * entries + 1, 4)),
+        "val_ssim": similarity or [None] * entries,
         "train_loss": losses,
         "val_loss": losses,
         "learning_rate": [1e-3] * entries,

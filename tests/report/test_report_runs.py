@@ -19,10 +19,13 @@ def arms_of(path: Path) -> dict[str, Arm]:
 
 
 def test_numbers_of_a_run(add_run: RunWriter) -> None:
-    run = read(add_run("stable", 3, losses=[0.17, 0.12, 0.02, 0.03], ssim=0.9))
+    run = read(
+        add_run("stable", 3, losses=[0.17, 0.12, 0.02, 0.03], ssim=0.9, similarity=[0.3, 0.7, 0.8, 0.85])
+    )
     assert (run.arm, run.seed, run.state, run.problems) == ("stable", 3, "completed", ())
     assert run.measures["best_val_loss"] == 0.02
     assert run.measures["left_plateau"] == 2, "the first below 0.8 of the flat object's"
+    assert run.measures["steps_to_ssim"] == 12, "the end of the first epoch of 0.8 or more"
     assert run.measures["training_seconds"] == pytest.approx(6.0)
     assert (run.measures["mae_amplitude"], run.measures["mae_phase"]) == (0.1, 0.2)
     assert run.grad_norms.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]

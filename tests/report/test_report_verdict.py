@@ -117,6 +117,16 @@ def test_what_does_not_compare_is_not_ranked(
     assert "not ranked" in top
 
 
+def test_another_commit_of_the_same_sources_is_ranked(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 2, code="c0de")
+    fill(add_run, "agc", 0, 2, code="c0de", git_commit="bbbb")
+    assert set(ranking(load([study_dir]))) == {"control", "agc"}
+    fill(add_run, "stable", 0, 2, code="0ther")
+    study = load([study_dir])
+    assert set(ranking(study)) == {"control", "agc"}
+    assert any(line.startswith("Different code versions") and "0ther" in line for line in study.warnings)
+
+
 def test_anyway_ranks_but_never_other_data(add_run: RunWriter, study_dir: Path) -> None:
     fill(add_run, "control", 0, 2)
     add_run("short", 1)

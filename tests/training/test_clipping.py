@@ -13,7 +13,7 @@ from ptychofno.training import (
     adaptive_gradient_clip_,
     output_axes_of,
 )
-from ptychofno.training.module import total_gradient_norm
+from ptychofno.training.clipping import total_gradient_norm
 
 LAYERS: dict[str, tuple[nn.Module, int]] = {
     "convolution": (nn.Conv2d(3, 5, 3), 0),
@@ -72,13 +72,14 @@ def test_every_weight_of_a_network_has_an_output_axis() -> None:
 def test_norm_value_and_none() -> None:
     parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))]
     olds = [with_gradient(p, 5.0) for p in parameters]
-    NoClip()(parameters, {})
-    assert all(torch.equal(p.grad, old) for p, old in zip(parameters, olds, strict=True))
     norm = total_gradient_norm(parameters)
+    assert NoClip()(parameters, {}, norm) == norm
+    assert all(torch.equal(p.grad, old) for p, old in zip(parameters, olds, strict=True))
     torch.testing.assert_close(norm, torch.cat([old.flatten() for old in olds]).norm())
-    NormClip(0.5)(parameters, {})
+    assert float(NormClip(0.5)(parameters, {}, norm)) == pytest.approx(0.5, rel=1e-4)
     assert float(total_gradient_norm(parameters)) == pytest.approx(0.5, rel=1e-4)
-    ValueClip(0.1)(parameters, {})
+    after = ValueClip(0.1)(parameters, {}, norm)
+    torch.testing.assert_close(after, torch.cat([p.grad.flatten() for p in parameters]).norm())
     for parameter, old in zip(parameters, olds, strict=True):
         torch.testing.assert_close(parameter.grad, (old * 0.5 / norm).clamp(-0.1, 0.1), rtol=1e-4, atol=1e-7)
 
@@ -87,5 +88,6 @@ def test_a_small_gradient_is_left_alone_by_all() -> None:
     parameter = nn.Parameter(torch.ones(4, 4))
     for clip in (NormClip(1.0), ValueClip(1.0), AdaptiveClip(0.01, 1e-3)):
         old = with_gradient(parameter, 1e-6)
-        clip([parameter], {})
+        norm = total_gradient_norm([parameter])
+        torch.testing.assert_close(clip([parameter], {}, norm), norm, rtol=1e-6, atol=0)
         torch.testing.assert_close(parameter.grad, old, rtol=1e-6, atol=0)

@@ -37,6 +37,7 @@ from ptychofno.training import (
     ResidentBatches,
     ResidentData,
     StopRequest,
+    ValidationSimilarity,
     ValueClip,
     WarmupCosineSchedule,
     build_warmup_cosine_scheduler,
@@ -191,6 +192,26 @@ def test_a_run_learns_and_records_every_epoch(scan: dict[str, Tensor], tmp_path:
     assert outcome.epochs["grad_norm_max"][1] == pytest.approx(max(norms))
 
 
+def test_a_follower_judges_all_validation_patterns_of_every_epoch(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    seen: list[Tensor] = []
+
+    def judge(patches: Tensor) -> float | None:
+        seen.append(patches)
+        return 0.25 if len(seen) == 1 else None
+
+    outcome = run(scan, tmp_path, epochs=2, callbacks=[ValidationSimilarity(judge)])
+    first, second = outcome.epochs["val_ssim"]
+    assert first == 0.25 and math.isnan(second)
+    assert [len(patches) for patches in seen] == 2 * [len(scan["amplitude"][::3])]
+    steps = math.ceil(len(scan["amplitude"]) / 16)
+    assert outcome.epochs["step"] == [steps, 2 * steps]
+    unfollowed = run(scan, tmp_path / "unfollowed", epochs=2)
+    assert unfollowed.epochs["val_ssim"] == [None, None]
+    assert unfollowed.epochs["val_loss"] == outcome.epochs["val_loss"]
+
+
 @pytest.mark.parametrize(
     ("clip", "always"),
     [(NoClip(), False), (NormClip(1e-3), True), (ValueClip(1e-6), True), (AdaptiveClip(1e-6, 1e-3), True)],
@@ -237,15 +258,36 @@ class Poison(L.Callback):
             parameters[0].grad.view(-1)[0] = float("nan")
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_step(scan: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "at the end of the epoch"])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(
+    late: bool, optimizer: str, scan: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PhysicsSupervised, "_reads_late", lambda *_: late)
     poison = Poison(at=10)
-    outcome = run(scan, tmp_path, callbacks=[poison])
+    make = {
+        "adam": partial(torch.optim.Adam, lr=1e-3, fused=True),
+        "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True),
+        "sgd": partial(sgd, lr=1e-3, momentum=0.9, weight_decay=0.0),
+    }[optimizer]
+    outcome = run(scan, tmp_path, callbacks=[poison], optimizer=make)
     assert outcome.diverged == "gradient norm is not finite in epoch 2"
     assert len(outcome.epochs["epoch"]) == 1 and outcome.best_epoch == 1
     assert len(outcome.grad_norms) == poison.at + 1  # also those of the broken epoch
     assert np.isfinite(outcome.grad_norms[:-1]).all() and math.isnan(outcome.grad_norms[-1])
     last = [value for name, value in outcome.last_weights.items() if not name.startswith("inputs.")]
     assert all(torch.equal(before, after) for before, after in zip(poison.weights, last, strict=True))
+
+
+def test_a_stop_in_a_diverged_epoch_is_a_divergence(
+    scan: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The resume checkpoint of the epoch's start stays: nothing of the lost steps is saved."""
+    monkeypatch.setattr(PhysicsSupervised, "_reads_late", lambda *_: True)
+    stop = StopRequest()
+    fused = partial(torch.optim.Adam, lr=1e-3, fused=True)
+    callbacks = [Poison(at=6), StopAfter(stop, 8)]
+    assert run(scan, tmp_path, stop=stop, callbacks=callbacks, optimizer=fused).diverged is not None
 
 
 def test_a_loss_that_is_not_finite_stops_in_the_first_step(scan: dict[str, Tensor], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from ptychofno.data.measured import check_measured, read_measured
 from ptychofno.data.npz import existing_file
 from ptychofno.data.probe import make_probe
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Part of every key. Raise it whenever the same settings would give other data than before."""
 
 Data = GridLinesData | MeasuredData

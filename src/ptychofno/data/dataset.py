@@ -45,6 +45,8 @@ class PtychoDataset:
     train: Split
     validation: Split
     test: Split
+    validation_objects: np.ndarray | None
+    """Ground truth of the validation split, complex64 (1, H, W); None for measured data."""
     test_objects: np.ndarray | None
     """Ground truth of the test split, complex64 (k, H, W); None for measured data."""
 

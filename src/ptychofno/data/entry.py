@@ -140,8 +140,9 @@ def _arrays_of(dataset: PtychoDataset) -> dict[str, np.ndarray]:
     for split in _SPLITS:
         for array in _SPLIT_ARRAYS:
             arrays[f"{split}_{array}.npy"] = getattr(getattr(dataset, split), array)
-    if dataset.test_objects is not None:
-        arrays["test_objects.npy"] = dataset.test_objects
+    for truth in ("validation_objects", "test_objects"):
+        if (objects := getattr(dataset, truth)) is not None:
+            arrays[f"{truth}.npy"] = objects
     return arrays
 
 
@@ -157,6 +158,7 @@ def _dataset_from(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any])
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
+        validation_objects=arrays.get("validation_objects.npy"),
         test_objects=arrays.get("test_objects.npy"),
     )
     _check_shapes(dataset)

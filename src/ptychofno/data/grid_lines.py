@@ -116,6 +116,7 @@ def simulate_grid_lines(data: GridLinesData, probe: np.ndarray, key: str) -> Pty
         train=train,
         validation=validation,
         test=test,
+        validation_objects=validation_scan.objects,
         test_objects=test_scan.objects,
     )
 

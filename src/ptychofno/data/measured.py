@@ -81,6 +81,7 @@ def read_measured(
         train=train,
         validation=validation,
         test=test,
+        validation_objects=None,
         test_objects=None,
     )
 

@@ -3,6 +3,7 @@
 from ptychofno.evaluation.evaluable import check_evaluable
 from ptychofno.evaluation.evaluate import Evaluation, evaluate, save_reconstruction
 from ptychofno.evaluation.figures import draw_curves, draw_reconstruction
+from ptychofno.evaluation.follow import follow_similarity
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
 from ptychofno.evaluation.stitch import Stitched, centre_crop, stitch
@@ -15,6 +16,7 @@ __all__ = [
     "draw_curves",
     "draw_reconstruction",
     "evaluate",
+    "follow_similarity",
     "lit_pixels",
     "predict_patches",
     "save_reconstruction",

@@ -17,7 +17,7 @@ from ptychofno import artifacts
 from ptychofno.config.comparison import flat, of_the_result
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import plain, value
-from ptychofno.stats import LEFT_PLATEAU_BELOW
+from ptychofno.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW
 
 Numbers = NDArray[np.float64]
 Read = TypeVar("Read")
@@ -25,7 +25,16 @@ Read = TypeVar("Read")
 UNKNOWN = "unknown"
 GIVEN_BACK = 0.25
 """A run fell later when, in the end, it had lost this share of what it had once gained on the flat object."""
-CURVES = ("train_loss", "val_loss", "learning_rate", "grad_norm_median", "grad_norm_max", "seconds")
+CURVES = (
+    "step",
+    "train_loss",
+    "val_loss",
+    "val_ssim",
+    "learning_rate",
+    "grad_norm_median",
+    "grad_norm_max",
+    "seconds",
+)
 _SET_ASIDE = re.compile(r"-previous-\d+$")
 
 
@@ -51,6 +60,7 @@ MEASURES = (
     Measure("frc50_phase", "FRC50 phase / px⁻¹", "{:.3f}"),
     Measure("training_seconds", "training time / s", "{:.1f}", smaller_is_better=True),
     Measure("left_plateau", "epoch off the plateau", "{:.0f}", smaller_is_better=True),
+    Measure("steps_to_ssim", f"steps to SSIM {GOOD_SSIM}", "{:.0f}", smaller_is_better=True),
 )
 
 
@@ -70,6 +80,8 @@ class Run:
     overrides: frozenset[str] = frozenset()
     dataset_key: str | None = None
     code: str | None = None
+    """The identity of the sources that ran; runs of different sources are not ranked together."""
+    commit: str | None = None
     device: str = ""
     parameters: float = math.nan
     flat_baseline: float = math.nan
@@ -184,6 +196,7 @@ def read(path: Path) -> Run:
         overrides=frozenset(entry for entry in overrides if not _says_arm_or_seed(entry)),
         dataset_key=_text(record, "dataset_key"),
         code=_code(record),
+        commit=_text(record, "git_commit"),
         device=_text(record, "device") or "",
         parameters=number(record.get("parameters")),
         flat_baseline=baseline,
@@ -210,10 +223,12 @@ def _measures(
     losses = curves["val_loss"]
     finite = losses[np.isfinite(losses)]
     off = epochs[losses < LEFT_PLATEAU_BELOW * baseline]
+    good = curves["step"][curves["val_ssim"] >= GOOD_SSIM]
     spent = curves["seconds"][np.isfinite(curves["seconds"])]
     found["best_val_loss"] = float(finite.min()) if finite.size else number(record.get("best_val_loss"))
     found["training_seconds"] = float(spent.sum()) if spent.size else math.nan
     found["left_plateau"] = float(off[0]) if off.size else math.nan
+    found["steps_to_ssim"] = float(good[0]) if good.size else math.nan
     return {measure.key: found[measure.key] for measure in MEASURES}
 
 
@@ -227,8 +242,8 @@ def _text(record: Mapping[str, Any], key: str) -> str | None:
 
 
 def _code(record: Mapping[str, Any]) -> str | None:
-    """The commit that ran, else the version of the installed package."""
-    commit, versions = _text(record, "git_commit"), record.get("versions")
+    """The sources that ran, else their commit, else the version of the installed package."""
+    commit, versions = _text(record, "code") or _text(record, "git_commit"), record.get("versions")
     version = _text(versions, "ptychofno") if isinstance(versions, dict) else None
     return commit or (f"version {version}" if version else None)
 

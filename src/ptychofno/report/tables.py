@@ -182,6 +182,7 @@ def _run_values(arm: Arm, run: Run, counted: bool) -> dict[str, Any]:
         "device": run.device,
         "dataset_key": run.dataset_key,
         "code": run.code,
+        "commit": run.commit,
         "error": run.error,
         "problems": "; ".join(run.problems),
     }

@@ -24,6 +24,7 @@ from ptychofno.training.schedules import (
     build_warmup_cosine_scheduler,
     sgd,
 )
+from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
     "AdaptiveClip",
@@ -42,6 +43,7 @@ __all__ = [
     "ResidentBatches",
     "ResidentData",
     "StopRequest",
+    "ValidationSimilarity",
     "ValueClip",
     "WarmupCosineSchedule",
     "adaptive_gradient_clip_",

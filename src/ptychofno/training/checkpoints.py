@@ -60,6 +60,8 @@ class Checkpoints(L.Callback):
         self._loader(trainer).consumed = batch_idx + 1
         # After the last step of an epoch its validation is due; the stop waits for the next epoch.
         if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked()):
+            assert isinstance(module, PhysicsSupervised)
+            module.stop_if_diverged()
             self._save(trainer)
             self._heed(signum)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 import time
 from pathlib import Path
@@ -17,8 +18,10 @@ from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
     "epoch",
+    "step",
     "train_loss",
     "val_loss",
+    "val_ssim",
     "learning_rate",
     "grad_norm_median",
     "grad_norm_max",
@@ -64,16 +67,19 @@ class History(L.Callback):
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, PhysicsSupervised)
+        module.stop_if_diverged()
         epoch = trainer.current_epoch + 1
         rows = torch.stack([row for _, row in self._pending]).double().tolist()
         self._keep_steps(epoch, rows)
         losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
-        assert isinstance(module, PhysicsSupervised)
         entry = {
             "epoch": epoch,
+            "step": trainer.global_step,
             "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
             / sum(self._sizes),
             "val_loss": float(trainer.callback_metrics["val_loss"]),
+            "val_ssim": _if_there(trainer.callback_metrics.get("val_ssim")),
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
             "grad_norm_max": max(norms),
@@ -90,7 +96,8 @@ class History(L.Callback):
         self._pending, self._sizes = [], []
         self.write()
         for logger in trainer.loggers:
-            logger.log_metrics({key: entry[key] for key in KEYS[1:]}, step=epoch)
+            known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
+            logger.log_metrics(known, step=epoch)
         if not torch.isfinite(torch.tensor(entry["val_loss"])):
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
@@ -103,7 +110,12 @@ class History(L.Callback):
             record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
             row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
             self._pending.append((trainer.global_step + 1, row))
-        self._keep_steps(trainer.current_epoch + 1, [row.double().tolist() for _, row in self._pending])
+        rows = [row.double().tolist() for _, row in self._pending]
+        finite = [math.isfinite(loss) and math.isfinite(norm) for loss, norm, _ in rows]
+        # What came after the first step that was not taken was not taken either.
+        end = finite.index(False) + 1 if False in finite else len(rows)
+        self._pending = self._pending[:end]
+        self._keep_steps(trainer.current_epoch + 1, rows[:end])
         self.write()
 
     def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
@@ -139,3 +151,7 @@ class History(L.Callback):
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
+
+
+def _if_there(value: Tensor | None) -> float | None:
+    return None if value is None else float(value)

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import diffraction_amplitude
 from ptychofno.processes import Group
-from ptychofno.training.clipping import Clip, output_axes_of
+from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.schedules import Schedule
 
 
@@ -60,6 +60,8 @@ class PhysicsSupervised(L.LightningModule):
         self.group = Group()
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
+        # Loss, gradient norm: of the first step that was not finite.
+        self.not_finite = torch.zeros(2, dtype=torch.bool)
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
 
     def forward(self, amplitude: Tensor) -> Tensor:
@@ -80,18 +82,36 @@ class PhysicsSupervised(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Measure, stop when not finite, clip, measure: runs between backward and the optimizer's step."""
+        """Measure, stop when not finite, clip: runs between backward and the optimizer's step."""
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
-        before = total_gradient_norm(parameters)
+        norm = total_gradient_norm(parameters)
         loss = self.group.mean(self.step_record["loss"])
-        self.step_record = {"loss": loss, "grad_norm": before}
-        if not torch.isfinite(before + loss):
-            what = "loss" if not torch.isfinite(loss) else "gradient norm"
-            raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
-        self.clip(parameters, self.output_axes)
-        self.step_record["grad_norm_clipped"] = total_gradient_norm(parameters)
+        self.step_record = {"loss": loss, "grad_norm": norm}
+        now = ~torch.isfinite(torch.stack((loss, norm)))
+        self.not_finite = torch.where(self.not_finite.any(), self.not_finite, now)
+        if self._reads_late(optimizer):
+            # A fused optimizer leaves the weights alone where this is 1, as under loss scaling.
+            optimizer.found_inf = self.not_finite.any().float()  # type: ignore[attr-defined]
+        else:
+            self.stop_if_diverged()
+        self.step_record["grad_norm_clipped"] = self.clip(parameters, self.output_axes, norm)
 
-    def validation_step(self, amplitude: Tensor, batch_index: int) -> None:
+    def stop_if_diverged(self) -> None:
+        """Raise Diverged when a step of this epoch was not finite; the weights are those before it."""
+        loss, gradient = self.not_finite.tolist()
+        if loss or gradient:
+            what = "loss" if loss else "gradient norm"
+            raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
+
+    def on_train_start(self) -> None:
+        self.not_finite = torch.zeros(2, dtype=torch.bool, device=self.device)
+
+    def _reads_late(self, optimizer: Optimizer) -> bool:
+        """Whether to look at the end of an epoch instead of making the device wait at every step."""
+        return self.device.type != "cpu" and bool(optimizer.param_groups[0].get("fused"))
+
+    def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
+        """Complex patches (B, C, N, N), for callbacks that judge them."""
         patch = self(amplitude)
         loss = self._loss(patch, amplitude)
         # Every process sees all of it; one number for all, as decisions hang on it.
@@ -103,10 +123,11 @@ class PhysicsSupervised(L.LightningModule):
         modulus = patch.abs().double()
         count = weight.sum() * (patch.numel() / weight.numel())
         moments = [count, (weight * modulus).sum(), (weight * modulus.square()).sum()]
-        self._amplitude_moments = self._amplitude_moments + torch.stack(moments).cpu()
+        self._amplitude_moments = self._amplitude_moments + torch.stack(moments)
+        return patch
 
     def on_validation_epoch_start(self) -> None:
-        self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
+        self._amplitude_moments = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def predicted_amplitude_std(self) -> float:
         """Standard deviation of |O| over the patches of the last validation, where the probe is."""
@@ -123,8 +144,3 @@ class PhysicsSupervised(L.LightningModule):
 
     def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         return self.loss(diffraction_amplitude(patch, self.probe), amplitude)
-
-
-def total_gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """Euclidean norm of all gradients together, a scalar on their device."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

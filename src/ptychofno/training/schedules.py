@@ -86,4 +86,6 @@ class PlateauSchedule:
 
 def sgd(parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> SGD:
     """Stochastic gradient descent, in Nesterov's form whenever there is momentum."""
-    return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+    return SGD(
+        parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=True
+    )

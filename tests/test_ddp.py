@@ -99,7 +99,8 @@ def test_two_processes_give_what_one_gives(
     )
     assert record(tmp_path / "two")["device"] == "2 x CPU, 1 thread"
     assert len(together.out.splitlines()) == len(alone.out.splitlines())  # one process prints
-    assert together.err == alone.err
+    # torch warns of a machine without a name in its own way
+    assert [line for line in together.err.splitlines() if "[c10d]" not in line] == alone.err.splitlines()
     assert not torch.distributed.is_initialized() and not survivors(tmp_path / "two")
 
 

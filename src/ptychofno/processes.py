@@ -104,6 +104,7 @@ class Group:
         self.size, self.local_size = (place.size, place.local_size) if place else (size, size)
         self._cuda, self._command = cuda, command
         self._followers: Followers | None = None
+        self._store: Any = None
         self._joined = self._led = False
 
     @contextmanager
@@ -130,14 +131,13 @@ class Group:
             return
         import torch.distributed as dist
 
-        store = dist.TCPStore("127.0.0.1", 0, self.size, is_master=True, wait_for_workers=False)
-        size, port = str(self.size), str(store.port)
+        self._store = dist.TCPStore("127.0.0.1", 0, self.size, is_master=True, wait_for_workers=False)
+        size, port = str(self.size), str(self._store.port)
         variables = [
             dict(zip((*_TORCHRUN, _LED), (rank, size, rank, size, "127.0.0.1", port, "1"), strict=True))
             for rank in map(str, range(1, self.size))
         ]
         self._followers = Followers(self._command, variables)
-        self._store = store
 
     def lead(self, **word: Any) -> None:
         """Process 0: let the others, which wait in ``follow``, begin with ``word``."""

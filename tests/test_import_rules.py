@@ -12,20 +12,32 @@ SOURCE = Path(__file__).parents[1] / "src" / "ptychofno"
 # Package or module of ours → what else of ours it may import.
 ALLOWED = {
     "artifacts": set(),
-    "config": {"artifacts"},
+    "followers": set(),
+    "processes": {"followers"},
+    "config": {"artifacts", "processes"},
     "physics": set(),
     "models": set(),
     "metrics": set(),
     "data": {"physics", "artifacts", "config"},
-    "training": {"physics", "artifacts"},
+    "training": {"physics", "artifacts", "processes"},
     "diff": {"artifacts", "config"},
     "evaluation": {"physics", "metrics", "artifacts"},
     "report": {"artifacts", "config", "metrics", "stats"},
     "runs": {"artifacts", "config", "training"},
-    "build": {"artifacts", "config", "data", "models", "physics", "training"},
+    "build": {"artifacts", "config", "data", "models", "physics", "processes", "training"},
     "stats": set(),
     "terminal": {"artifacts", "data", "runs", "training"},
-    "train": {"artifacts", "build", "config", "evaluation", "runs", "stats", "terminal", "training"},
+    "train": {
+        "artifacts",
+        "build",
+        "config",
+        "evaluation",
+        "processes",
+        "runs",
+        "stats",
+        "terminal",
+        "training",
+    },
 }
 SEES_OMEGACONF = {"config", "build", "train"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,11 @@ from torch import Tensor, nn
 
 from ptychofno import artifacts, data, models, physics
 from ptychofno.config.errors import ConfigError
+from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
+from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset
+from ptychofno.processes import Group, place_of
 from ptychofno.training import PhysicsSupervised, ResidentData, save_tensors
 
 
@@ -88,8 +93,8 @@ def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     )
 
 
-def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
-    """Training and validation patterns as resident tensors."""
+def batches(cfg: DictConfig, dataset: PtychoDataset, group: Group | None = None) -> ResidentData:
+    """Training and validation patterns as resident tensors, for one of a group of processes."""
     if cfg.data.drop_last and len(dataset.train.amplitude) < cfg.data.batch_size:
         raise ConfigError(
             f"data.batch_size={cfg.data.batch_size}: larger than the {len(dataset.train.amplitude)} training "
@@ -101,6 +106,7 @@ def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
         cfg.data.batch_size,
         cfg.data.drop_last,
         cfg.seed,
+        group,
     )
 
 
@@ -112,11 +118,54 @@ def device(cfg: DictConfig) -> torch.device:
     return torch.device("cuda" if present and wanted != "cpu" else "cpu")
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: torch.device, processes: int = 1) -> str:
     """What a person would call it."""
+    each = f"{processes} x " if processes > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+        return each + torch.cuda.get_device_name(device)
+    return f"{each}CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+
+
+def processes(cfg: DictConfig) -> Group:
+    """The processes of ``cfg.trainer``: this one, unless it is ddp.
+
+    Raises ConfigError when they cannot be had, in one process of a node; the others only exit with 2.
+    """
+    if cfg.trainer.get("strategy") != "ddp":
+        return Group()
+    place = place_of(os.environ)
+    try:
+        cuda = device(cfg).type == "cuda"
+        wanted = cfg.trainer.devices
+        present = torch.cuda.device_count() if cuda else None
+        if place is None and wanted is None and present is None:
+            raise ConfigError("trainer.devices: needs a value on a CPU: how many processes")
+        size, local_size = (place.size, place.local_size) if place else (wanted or present or 1,) * 2
+        if wanted not in (None, local_size):
+            raise ConfigError(f"trainer.devices={wanted}: {local_size} processes were started on this node")
+        if present is not None and local_size > present:
+            raise ConfigError(f"trainer.devices={local_size}: each process needs a GPU, there are {present}")
+        if place is None and size > 1 and in_sweep():
+            raise ConfigError(
+                f"trainer=ddp: the sweep's launcher has started 1 process of {size}; run it without -m"
+            )
+        check_divisible(cfg.data.batch_size, size)
+    except ConfigError:
+        if place is not None and place.local_rank > 0:
+            raise SystemExit(2) from None
+        raise
+    command = [sys.executable, "-m", "ptychofno.train", *sys.argv[1:]]
+    return Group(place, size, cuda=cuda, command=command)
+
+
+def threads(cfg: DictConfig, group: Group) -> int | None:
+    """CPU threads of this process: as set, else its share of the cores where several processes need them.
+
+    None leaves torch's default, or a number from the environment.
+    """
+    if cfg.trainer.num_threads is not None or group.size == 1 or "OMP_NUM_THREADS" in os.environ:
+        return cast("int | None", cfg.trainer.num_threads)
+    return max(1, torch.get_num_threads() // group.local_size)
 
 
 def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:

@@ -158,7 +158,7 @@ def set_aside(path: Path) -> Path:
     while (aside := path.with_name(f"{path.name}-previous-{number}")).exists():
         number += 1
     path.rename(aside)
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     return aside
 
 

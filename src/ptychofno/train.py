@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychofno.config import cli
+from ptychofno.processes import end_with_leader
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
     from ptychofno.config.schema import Config
+    from ptychofno.processes import Group
     from ptychofno.runs import Run
     from ptychofno.training import StopRequest
 
@@ -35,25 +37,58 @@ def train(cfg: DictConfig) -> None:
     console = make_console()
     stop = StopRequest()
     plan = settings(cfg)
+    group = build.processes(cfg)
+    if group.rank > 0:
+        return follow(cfg, plan, group, stop)
     try:
         held = open_run(
             Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
         )
-        with stop.listening(), held as run:
+        with stop.listening(), group.meeting(), held as run:
             dataset_key = build.dataset_key(plan)
             refuse_other_data(run, dataset_key)
             if run.finished:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
-                execute(cfg, plan, dataset_key, run, stop, console)
+                execute(cfg, plan, dataset_key, run, group, stop, console)
             show_result(console, run, brief=in_sweep())
     except Interrupted as interrupted:
         show_interruption(console, interrupted, plan.enable_checkpointing)
         raise SystemExit(interrupted.exit_code) from None
 
 
+def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> None:
+    """One of several processes but the first: the same data and network, training, and nothing else."""
+    from ptychofno import build
+    from ptychofno.training import Interrupted, fit, reproducible
+
+    try:
+        with stop.listening(), group.meeting(), reproducible(plan.seed, build.threads(cfg, group)):
+            run_dir = Path(group.follow()["run_dir"])
+            dataset = build.dataset(plan)
+            module = build.experiment(cfg, dataset, build.generator(cfg, dataset))
+            with build.told():
+                fit(
+                    module,
+                    build.batches(cfg, dataset, group),
+                    run_dir,
+                    accelerator=build.device(cfg).type,
+                    precision=plan.trainer.precision,
+                    stop=stop,
+                    enable_checkpointing=plan.enable_checkpointing,
+                )
+    except Interrupted as interrupted:
+        raise SystemExit(interrupted.exit_code) from None
+
+
 def execute(
-    cfg: DictConfig, plan: Config, dataset_key: str, run: Run, stop: StopRequest, console: Console
+    cfg: DictConfig,
+    plan: Config,
+    dataset_key: str,
+    run: Run,
+    group: Group,
+    stop: StopRequest,
+    console: Console,
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import artifacts, build
@@ -83,7 +118,8 @@ def execute(
     )
     artifacts.write_text(run.path / artifacts.CONFIG, resolved_yaml(cfg))
     write_hydra_record(run.path)
-    with reproducible(plan.seed, plan.trainer.num_threads):
+    group.start()
+    with reproducible(plan.seed, build.threads(cfg, group)):
         dataset = build.dataset(plan)
         with build.told():
             check_evaluable(dataset, stitch=plan.evaluation.stitch)
@@ -91,13 +127,13 @@ def execute(
 
         network = build.generator(cfg, dataset)
         module = build.experiment(cfg, dataset, network)
-        data = build.batches(cfg, dataset)
+        data = build.batches(cfg, dataset, group)
         device = build.device(cfg)
         baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe)
         run.update(
             dataset=dataset.name,
             parameters=sum(p.numel() for p in network.parameters()),
-            device=build.device_name(device),
+            device=build.device_name(device, group.size),
             flat_baseline=baseline,
         )
         announce(console, cfg, run, dataset, network)
@@ -105,7 +141,8 @@ def execute(
         if dataset.validation_objects is not None:
             judge = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
             followed.append(ValidationSimilarity(judge))
-        with build.told():
+        with build.told(), group.watching():
+            group.lead(run_dir=str(run.path.absolute()))
             outcome = fit(
                 module,
                 data,
@@ -180,6 +217,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a plain terminal must not end a run
+    end_with_leader()
     cli.run(train)
 
 

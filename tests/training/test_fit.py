@@ -18,6 +18,8 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ptychofno import artifacts, models, physics
@@ -420,6 +422,33 @@ def test_an_epoch_shows_each_pattern_once_in_a_new_order(drop_last: bool, sizes:
         orders.append(torch.cat(shown).tolist())
         assert len(set(orders[-1])) == sum(sizes)
     assert orders[0] == orders[2] != orders[1]
+
+
+@given(
+    samples=st.integers(1, 40),
+    batch_size=st.integers(1, 12),
+    processes=st.integers(1, 5),
+    drop_last=st.booleans(),
+)
+def test_processes_share_out_every_batch(
+    samples: int, batch_size: int, processes: int, drop_last: bool
+) -> None:
+    values = torch.arange(1.0, samples + 1).double()
+    whole = ResidentBatches(values, batch_size, seed=3, drop_last=drop_last)
+    parts = [
+        ResidentBatches(values, batch_size, seed=3, drop_last=drop_last, rank=rank, processes=processes)
+        for rank in range(processes)
+    ]
+    for index, (batch, *shares) in enumerate(zip(whole, *parts, strict=True)):
+        weights = [part.weight(index) for part in parts]
+        held = [share for share, weight in zip(shares, weights, strict=True) if weight]
+        assert torch.cat(held).tolist() == batch.tolist()
+        assert whole.size(index) == parts[0].size(index) == len(batch) and whole.weight(index) == 1
+        assert all(len(share) for share in shares)
+        if batch_size % processes == 0 and len(batch) == batch_size:
+            assert weights == [1.0] * processes
+        mean = sum(w * share.mean() for w, share in zip(weights, shares, strict=True)) / processes
+        assert float(mean) == pytest.approx(float(batch.mean()))
 
 
 def test_validation_keeps_its_order() -> None:

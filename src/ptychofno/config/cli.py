@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptychofno.config.errors import ConfigError
+from ptychofno.processes import is_copy
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,7 +29,8 @@ def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) ->
 
         launch(task, list(sys.argv[1:] if argv is None else argv))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        if not is_copy(os.environ):
+            print(error, file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -25,7 +25,7 @@ from ptychofno.config.diagnosis import REFUSALS, check_unswept, explain, unreada
 from ptychofno.config.environment import without_environment
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.job import Task
-from ptychofno.config.plan import plan
+from ptychofno.config.plan import check_launcher, plan
 from ptychofno.config.sources import CONFIG_NAME, CONFIG_PATH, Sources
 from ptychofno.config.store import register
 from ptychofno.config.sweep import sweep
@@ -81,7 +81,7 @@ def _sweep(job: _Job, sources: Sources, overrides: list[str], flags: list[str]) 
     if not discrete or not str(master.hydra.sweeper._target_).endswith("BasicSweeper"):
         # Only the chosen sweeper knows its jobs, and each follows from those before.
         fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-        checked(sources, [*fixed, *hydra_only])
+        check_launcher(checked(sources, [*fixed, *hydra_only]))
         with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
             # Where Hydra puts its summary of a sweep; every run records its own part of it.
             _call_hydra(job, [f"hydra.sweep.dir={scratch}", *overrides, *flags])

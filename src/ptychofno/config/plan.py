@@ -18,6 +18,7 @@ from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.records import resolved_yaml
 from ptychofno.config.sources import Sources, shortened
 from ptychofno.config.text import aligned
+from ptychofno.config.validation import check_divisible
 
 KILLED = "killed"
 """The state of a run that says it is running while no process holds it."""
@@ -100,12 +101,34 @@ def counted(runs: int) -> str:
 
 def _job(sources: Sources, own: list[str], hydra: list[str]) -> Job:
     cfg = checked(sources, [*own, *hydra])
+    check_launcher(cfg)
     choices = cfg.hydra.runtime.choices
     name = choices.get("arm") or (choices.model if choices.get("study") else "default")
     with open_dict(cfg):
         del cfg["hydra"]
     run_dir = str(cfg.run_dir)
     return Job(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
+
+
+def check_launcher(cfg: DictConfig) -> None:
+    """Raise ConfigError when the launcher of a sweep does not start the processes that a job asks for."""
+    if cfg.trainer.get("strategy") != "ddp":
+        return
+    launcher, devices = cfg.hydra.launcher, cfg.trainer.devices
+    tasks = launcher.get("tasks_per_node")
+    if tasks is None:
+        chosen = cfg.hydra.runtime.choices["hydra/launcher"]
+        raise ConfigError(
+            f"trainer=ddp: a sweep of the {chosen} launcher gives each run one process; start the runs one "
+            "by one without -m, or on a cluster add hydra/launcher=submitit_slurm "
+            f"hydra.launcher.tasks_per_node={devices or 'PROCESSES'}"
+        )
+    if devices not in (None, tasks):
+        raise ConfigError(
+            f"trainer.devices={devices}: a process is a task of the launcher; "
+            f"add hydra.launcher.tasks_per_node={devices}, now {tasks}"
+        )
+    check_divisible(cfg.data.batch_size, tasks * launcher.nodes)
 
 
 def recorded_state(run_dir: Path) -> str:

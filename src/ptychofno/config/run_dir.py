@@ -21,12 +21,15 @@ NOT_OF_THE_RESULT = {
     "enable_checkpointing",
     "data.cache_dir",
     "trainer.accelerator",
+    "trainer.devices",
     "trainer.num_threads",
+    "trainer.strategy",
     "logger.name",
 }
 # A directory is named by these already; the rest does not change a result.
 _UNNAMED = NOT_OF_THE_RESULT | {"arm", "seed", "study"}
 _UNNAMED_GROUPS = ("logger", "hydra")
+_UNNAMED_CHOICES = (("trainer", "default"), ("trainer", "ddp"))
 
 
 def default_run_dir(
@@ -89,6 +92,7 @@ def _suffix(overrides: Iterable[str], shared: Iterable[str], unnamed: Set[str]) 
         for key, value in _values(overrides).items()
         if key not in _UNNAMED | unnamed
         and re.split("[./]", key)[0] not in _UNNAMED_GROUPS
+        and (key, value) not in _UNNAMED_CHOICES
         and common.get(key) != value
     }
     exact = "\n".join(f"{key}={value}" for key, value in sorted(values.items()))

@@ -245,7 +245,7 @@ class DatasetProbe:
 class DataBase:
     name: str = setting("name of the preset; names the cache entry", pattern=DIRECTORY_NAME, in_key=False)
     cache_dir: str = setting("where datasets are cached", in_key=False)
-    batch_size: int = setting("patterns per optimizer step", ge=1, in_key=False)
+    batch_size: int = setting("patterns per optimizer step, of all processes together", ge=1, in_key=False)
     drop_last: bool = setting("drop the last partial batch instead of training on it", in_key=False)
     gridsize: int = setting("g*g neighbouring patches per sample", ge=1, le=4)
 
@@ -298,6 +298,14 @@ class Trainer:
     accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
     precision: str = setting("arithmetic of the network", choices=["32-true", "bf16-mixed"])
     num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1, le=1024)
+
+
+@dataclass
+class DdpTrainer(Trainer):
+    strategy: str = constant("ddp")
+    devices: int | None = setting(
+        "processes on each node; null takes those started from outside, or one per GPU", ge=1, le=1024
+    )
 
 
 @dataclass

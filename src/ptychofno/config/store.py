@@ -44,6 +44,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "npz": schema.NpzProbe,
         "dataset": schema.DatasetProbe,
     },
+    "trainer": {"default": schema.Trainer, "ddp": schema.DdpTrainer},
 }
 """A YAML file takes one of these by ``/schema/GROUP/NAME@_here_`` in its defaults list."""
 

@@ -44,6 +44,7 @@ _EXAMPLES = (
     ("-m +arm=control,stable,agc seed=1,2,3", "nine runs"),
     ("-m +study=stage_a seed=1,2,3", "every arm of Stage A; again: what is missing of it"),
     ("data=measured data.path=scan.npz", "a measured scan"),
+    ("+arm=control trainer=ddp trainer.devices=2", "one run on two GPUs"),
 )
 
 

@@ -45,6 +45,19 @@ def validate(cfg: DictConfig, file_of: Callable[[str], str | None]) -> None:
         raise ConfigError(f"{file}: {key}{problem}" if file else f"{key}{problem}")
     if cfg.probe.name == "dataset" and cfg.data.kind != "measured":
         raise ConfigError("probe=dataset: only data=measured brings a probe; expected one of aperture, npz")
+    if cfg.trainer.get("strategy") == "ddp" and cfg.trainer.devices is not None:
+        check_divisible(cfg.data.batch_size, cfg.trainer.devices)
+
+
+def check_divisible(batch_size: int, processes: int) -> None:
+    """Raise ConfigError when a batch cannot be shared out evenly."""
+    if batch_size % processes:
+        below = batch_size - batch_size % processes
+        near = " or ".join(str(size) for size in (below, below + processes) if size)
+        raise ConfigError(
+            f"data.batch_size={batch_size}: the batch of all {processes} processes together, "
+            f"expected a multiple of {processes}; the nearest is {near}"
+        )
 
 
 def group_of(key: str) -> str:

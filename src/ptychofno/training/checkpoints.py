@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ptychofno import artifacts
+from ptychofno.processes import Group
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised
@@ -30,10 +31,11 @@ class Checkpoints(L.Callback):
 
     Args:
         write: False keeps the best weights in memory only; such a run cannot be resumed.
+        group: of processes, which stop together when one is asked to. The first of them writes.
     """
 
-    def __init__(self, run_dir: Path, stop: StopRequest, write: bool) -> None:
-        self.run_dir, self.stop, self.write = run_dir, stop, write
+    def __init__(self, run_dir: Path, stop: StopRequest, write: bool, group: Group) -> None:
+        self.run_dir, self.stop, self.write, self.group = run_dir, stop, write, group
         self.started = False
         self.best_val_loss = float("inf")
         self.best_epoch = 0
@@ -50,18 +52,18 @@ class Checkpoints(L.Callback):
             # Lightning would count the previous epoch's batches as this one's when it resumes here.
             epoch_loop.reset()
             self._save(trainer)
-        self._heed()
+        self._heed(self._asked())
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._loader(trainer).consumed = batch_idx + 1
         # After the last step of an epoch its validation is due; the stop waits for the next epoch.
-        if self.stop.received is not None and batch_idx + 1 < trainer.num_training_batches:
+        if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked()):
             assert isinstance(module, PhysicsSupervised)
             module.stop_if_diverged()
             self._save(trainer)
-            self._heed()
+            self._heed(signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
@@ -70,12 +72,13 @@ class Checkpoints(L.Callback):
             self.best_val_loss, self.best_epoch = val_loss, trainer.current_epoch + 1
             weights = module.generator.state_dict()
             self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
-            if self.write:
+            if self.write and self.group.rank == 0:
                 save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.stop.training = False
-        self._heed()  # asked for during the last validation: the last epoch is repeated when resumed
+        # Asked for during the last validation: the last epoch is repeated when resumed.
+        self._heed(self._asked())
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self.stop.training = False
@@ -88,9 +91,13 @@ class Checkpoints(L.Callback):
         if self.best_epoch > 0:
             self.best_weights = torch.load(self.run_dir / artifacts.BEST_WEIGHTS, weights_only=True)
 
-    def _heed(self) -> None:
-        if self.stop.received is not None:
-            raise Interrupted(self.stop.received)
+    def _asked(self) -> int:
+        """The signal by which any process was asked to stop, or 0: the same in all of them."""
+        return self.group.largest(self.stop.received or 0)
+
+    def _heed(self, signum: int) -> None:
+        if signum:
+            raise Interrupted(signum)
 
     def _loader(self, trainer: L.Trainer) -> ResidentBatches:
         loader = trainer.train_dataloader
@@ -98,5 +105,8 @@ class Checkpoints(L.Callback):
         return loader
 
     def _save(self, trainer: L.Trainer) -> None:
-        if self.write:
-            artifacts.write_with(self.run_dir / artifacts.RESUME_CHECKPOINT, trainer.save_checkpoint)
+        path = self.run_dir / artifacts.RESUME_CHECKPOINT
+        if self.write and self.group.rank == 0:
+            artifacts.write_with(path, trainer.save_checkpoint)
+        elif self.write:
+            trainer.save_checkpoint(path)  # takes part; Lightning lets only the first process write

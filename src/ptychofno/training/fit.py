@@ -18,11 +18,13 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from ptychofno import artifacts
+from ptychofno.processes import Group
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import Checkpoints, save_tensors
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
+from ptychofno.training.parallel import own_threads, trainer_arguments
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,32 @@ class ResidentData(L.LightningDataModule):
         train, validation: measured amplitudes, float32 (n, C, N, N).
         batch_size: patterns per step. drop_last: drop the last partial training batch.
         seed: of the order of the training patterns.
+        group: of processes, which share out every training batch; each has all data on its device.
     """
 
     def __init__(
-        self, train: Tensor, validation: Tensor, batch_size: int, drop_last: bool, seed: int
+        self,
+        train: Tensor,
+        validation: Tensor,
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+        group: Group | None = None,
     ) -> None:
         super().__init__()
         self.train_amplitude, self.validation_amplitude = train, validation
         self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
+        self.group = group or Group()
 
     def train_dataloader(self) -> ResidentBatches:
-        amplitude = self.train_amplitude.to(self._device)
-        return ResidentBatches(amplitude, self.batch_size, seed=self.seed, drop_last=self.drop_last)
+        return ResidentBatches(
+            self.train_amplitude.to(self._device),
+            self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            rank=self.group.rank,
+            processes=self.group.size,
+        )
 
     def val_dataloader(self) -> ResidentBatches:
         amplitude = self.validation_amplitude.to(self._device)
@@ -108,18 +124,21 @@ def fit(
 ) -> Outcome:
     """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
 
+    All processes of ``data.group`` call it; the first of them writes.
+
     Raises Interrupted when a stop was requested; the resume checkpoint is then up to date. Raises
     CheckpointError when there is one that cannot be resumed from.
     """
-    history = History(run_dir)
-    checkpoints = Checkpoints(run_dir, stop, write=enable_checkpointing)
+    group = module.group = data.group
+    history = History(run_dir, write_files=group.rank == 0)
+    checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, group)
     resume = run_dir / artifacts.RESUME_CHECKPOINT
-    from_checkpoint = enable_checkpointing and resume.exists()
+    from_checkpoint = enable_checkpointing and group.broadcast(resume.exists())
     diverged = None
-    with quiet_lightning():
+    with quiet_lightning(), own_threads(group):
+        of_processes = trainer_arguments(group)
         trainer = L.Trainer(
             accelerator=accelerator,
-            devices=1,
             precision=precision,  # type: ignore[arg-type]
             max_epochs=module.total_epochs,
             callbacks=[history, checkpoints, *callbacks],
@@ -130,9 +149,9 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=run_dir,
-            plugins=[DirectCheckpointIO()],
             # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
             deterministic=None,
+            **{**of_processes, "plugins": [DirectCheckpointIO(), *of_processes["plugins"]]},
         )
         try:
             trainer.fit(
@@ -151,7 +170,7 @@ def fit(
     last = {
         name: value.detach().to("cpu", copy=True) for name, value in module.generator.state_dict().items()
     }
-    if enable_checkpointing:
+    if enable_checkpointing and group.rank == 0:
         save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(
         diverged,

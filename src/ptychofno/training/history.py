@@ -42,8 +42,8 @@ class History(L.Callback):
     ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
+    def __init__(self, run_dir: Path, write_files: bool = True) -> None:
+        self.run_dir, self.write_files = run_dir, write_files
         self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
         self.steps: list[list[float]] = []
         self._pending: list[tuple[int, Tensor]] = []
@@ -64,7 +64,7 @@ class History(L.Callback):
         record = module.step_record
         row = torch.stack((record["loss"], record["grad_norm"], record["grad_norm_clipped"]))
         self._pending.append((trainer.global_step, row))
-        self._sizes.append(len(batch))
+        self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
@@ -123,7 +123,9 @@ class History(L.Callback):
         self._pending = []
 
     def write(self) -> None:
-        """Write history.json and grad_norms.csv."""
+        """Write history.json and grad_norms.csv, where ``write_files`` says so."""
+        if not self.write_files:
+            return
         artifacts.write_json(self.run_dir / artifacts.HISTORY, self.epochs)
         path = self.run_dir / artifacts.GRAD_NORMS
         with artifacts.atomic_path(path) as temporary, temporary.open("w", newline="") as file:

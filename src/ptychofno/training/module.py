@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import diffraction_amplitude
+from ptychofno.processes import Group
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.schedules import Schedule
 
@@ -34,6 +35,9 @@ class PhysicsSupervised(L.LightningModule):
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
         total_epochs: epochs that the schedule is made for.
+
+    ``group`` holds the processes that train together. DDP takes the mean of their gradients; a step's
+    record is that of the whole batch in each of them.
     """
 
     probe: Tensor
@@ -53,6 +57,7 @@ class PhysicsSupervised(L.LightningModule):
         self.register_buffer("probe", probe, persistent=False)
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
+        self.group = Group()
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
         # Loss, gradient norm: of the first step that was not finite.
@@ -66,6 +71,8 @@ class PhysicsSupervised(L.LightningModule):
 
     def training_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         loss = self._loss(self(amplitude), amplitude)
+        if self.group.size > 1:
+            loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
         return loss
 
@@ -78,8 +85,9 @@ class PhysicsSupervised(L.LightningModule):
         """Measure, stop when not finite, clip: runs between backward and the optimizer's step."""
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         norm = total_gradient_norm(parameters)
-        self.step_record["grad_norm"] = norm
-        now = ~torch.isfinite(torch.stack((self.step_record["loss"], norm)))
+        loss = self.group.mean(self.step_record["loss"])
+        self.step_record = {"loss": loss, "grad_norm": norm}
+        now = ~torch.isfinite(torch.stack((loss, norm)))
         self.not_finite = torch.where(self.not_finite.any(), self.not_finite, now)
         if self._reads_late(optimizer):
             # A fused optimizer leaves the weights alone where this is 1, as under loss scaling.
@@ -106,7 +114,9 @@ class PhysicsSupervised(L.LightningModule):
         """Complex patches (B, C, N, N), for callbacks that judge them."""
         patch = self(amplitude)
         loss = self._loss(patch, amplitude)
-        self.log("val_loss", loss, batch_size=len(amplitude), on_step=False, on_epoch=True, logger=False)
+        # Every process sees all of it; one number for all, as decisions hang on it.
+        several = self.group.size > 1
+        self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=several)
         # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
         # precision, because near the flat plateau the variance is a small difference.
         weight = self.probe.abs().square().double()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ptychofno.models import StablePtychoBlock
-from ptychofno.stats import NEAR_ZERO, epoch_left_plateau, statistics, steps_to_ssim
+from ptychofno.stats import NEAR_ZERO, epoch_fell_back, epoch_left_plateau, statistics, steps_to_ssim
 
 HISTORY = {
     "epoch": [1, 2, 3],
@@ -84,3 +84,9 @@ def test_one_grown_block_is_enough_and_a_network_without_gains_has_no_answer() -
     weights = torch.nn.ModuleList([quiet, loud]).state_dict()
     assert of(weights=weights)["stayed_near_zero"] is False
     assert of()["stayed_near_zero"] is None and of()["layers"] == []
+
+
+def test_falling_back_on_the_plateau() -> None:
+    assert epoch_fell_back([1, 2, 3, 4], [0.95, 0.7, 0.85, 0.91], 1.0) == 4
+    assert epoch_fell_back([1, 2, 3], [0.95, 0.95, 0.95], 1.0) is None, "it never left"
+    assert epoch_fell_back([1, 2, 3], [0.95, 0.7, 0.9], 1.0) is None

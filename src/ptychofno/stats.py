@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LEFT_PLATEAU_BELOW = 0.8
 """A run has left the flat plateau when its validation loss is below this share of the flat object's."""
 
+FLAT_ABOVE = 0.9
+"""A run is on the flat plateau, at its end or again, above this share of the flat object's loss."""
+
 GOOD_SSIM = 0.8
 """The amplitude SSIM from which the field calls a reconstruction good."""
 
@@ -60,6 +63,7 @@ def statistics(
         "steps": len(taken),
         "flat_baseline": flat_baseline,
         "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
+        "epoch_fell_back": epoch_fell_back(epochs["epoch"], val_loss, flat_baseline),
         "steps_to_ssim": steps_to_ssim(epochs["step"], epochs["val_ssim"]),
         "grad_norm": _summary(taken),
         **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
@@ -72,6 +76,20 @@ def epoch_left_plateau(epochs: Sequence[int], val_loss: Sequence[float], flat_ba
     """The first epoch whose validation loss is below 0.8 of the flat object's; None when there is none."""
     limit = LEFT_PLATEAU_BELOW * flat_baseline
     return next((epoch for epoch, loss in zip(epochs, val_loss, strict=True) if loss < limit), None)
+
+
+def epoch_fell_back(epochs: Sequence[int], val_loss: Sequence[float], flat_baseline: float) -> int | None:
+    """The first epoch on the flat plateau again, after it had been left; None when there is none."""
+    left = epoch_left_plateau(epochs, val_loss, flat_baseline)
+    pairs = zip(epochs, val_loss, strict=True)
+    return next(
+        (
+            epoch
+            for epoch, loss in pairs
+            if left is not None and epoch > left and loss > FLAT_ABOVE * flat_baseline
+        ),
+        None,
+    )
 
 
 def steps_to_ssim(steps: Sequence[float], similarity: Sequence[float | None]) -> float | None:

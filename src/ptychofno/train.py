@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from ptychofno.runs import Run
     from ptychofno.training import StopRequest
 
-# A run counts as fallen onto the flat plateau when it ends above this share of the flat object's loss.
-COLLAPSED_ABOVE = 0.9
-
 
 def train(cfg: DictConfig) -> None:
     """One run; shows its result. Raises SystemExit(128 + signal) when it was interrupted."""
@@ -64,14 +61,15 @@ def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> No
 
     try:
         with stop.listening(), group.meeting(), reproducible(plan.seed, build.threads(cfg, group)):
-            run_dir = Path(group.follow()["run_dir"])
+            word = group.follow()
             dataset = build.dataset(plan)
             module = build.experiment(cfg, dataset, build.generator(cfg, dataset))
             with build.told():
                 fit(
                     module,
                     build.batches(cfg, dataset, group),
-                    run_dir,
+                    Path(word["run_dir"]),
+                    flat_baseline=word["flat_baseline"],
                     accelerator=build.device(cfg).type,
                     precision=plan.trainer.precision,
                     stop=stop,
@@ -102,7 +100,7 @@ def execute(
         save_reconstruction,
     )
     from ptychofno.runs import begin, finish
-    from ptychofno.stats import statistics
+    from ptychofno.stats import epoch_fell_back, epoch_left_plateau, statistics
     from ptychofno.terminal import ProgressBar, announce
     from ptychofno.training import ValidationSimilarity, fit, flat_baseline, reproducible
 
@@ -142,11 +140,12 @@ def execute(
             judge = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
             followed.append(ValidationSimilarity(judge))
         with build.told(), group.watching():
-            group.lead(run_dir=str(run.path.absolute()))
+            group.lead(run_dir=str(run.path.absolute()), flat_baseline=baseline)
             outcome = fit(
                 module,
                 data,
                 run.path,
+                flat_baseline=baseline,
                 accelerator=device.type,
                 precision=plan.trainer.precision,
                 stop=stop,
@@ -188,6 +187,7 @@ def execute(
         )
         artifacts.write_json(run.path / artifacts.STATS, stats)
 
+    course = outcome.epochs["epoch"], outcome.epochs["val_loss"], baseline
     training_seconds = sum(outcome.epochs["seconds"])
     evaluation_seconds = time.monotonic() - evaluating
     finish(
@@ -196,6 +196,8 @@ def execute(
         error=outcome.diverged,
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
+        left_plateau_epoch=epoch_left_plateau(*course),
+        fell_back_epoch=epoch_fell_back(*course),
         final_val_loss=outcome.epochs["val_loss"][-1] if outcome.epochs["val_loss"] else None,
         seconds={
             "data": data_seconds,
@@ -208,9 +210,11 @@ def execute(
 
 def state_of(diverged: str | None, val_loss: list[Any], baseline: float) -> str:
     """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``."""
+    from ptychofno.stats import FLAT_ABOVE
+
     if diverged is not None:
         return "diverged"
-    return "collapsed" if val_loss[-1] > COLLAPSED_ABOVE * baseline else "completed"
+    return "collapsed" if val_loss[-1] > FLAT_ABOVE * baseline else "completed"
 
 
 def main() -> None:

@@ -48,6 +48,7 @@ from ptychofno.training import (
 from ptychofno.training.history import KEYS
 from ptychofno.training.schedules import Schedule
 
+FLAT = 0.25
 MODEL: dict[str, Any] = {
     "_target_": "ptychofno.models.HybridUNOGenerator",
     "fno_blocks": 2,
@@ -89,6 +90,7 @@ def run(
             module,
             ResidentData(amplitude, scan["amplitude"][::3], batch_size=16, drop_last=False, seed=seed),
             run_dir,
+            flat_baseline=FLAT,
             accelerator="cpu",
             precision="32-true",
             stop=stop or StopRequest(),
@@ -224,6 +226,35 @@ def test_clipping_is_seen_before_and_after(
     assert (epochs["grad_norm_clipped_max"][0] < epochs["grad_norm_max"][0]) is always
     if isinstance(clip, NormClip):
         assert epochs["grad_norm_clipped_max"][0] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_what_tells_learning_from_the_plateau(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    """A network that gives the same patch for every pattern predicts patterns without contrast."""
+    learning = run(scan, tmp_path / "learning", epochs=8, optimizer=partial(torch.optim.Adam, lr=1e-2)).epochs
+    assert learning["explained"] == [1 - loss / FLAT for loss in learning["val_loss"]]
+    assert learning["pred_contrast"][-1] > 0.2
+    assert all(
+        ratio > 0 for kind in ("spectral", "local", "bias") for ratio in learning[f"update_ratio_{kind}"]
+    )
+    assert learning["update_ratio_gain"] == [None] * 8  # this block has none
+
+    class Flat(L.Callback):
+        def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+            with torch.no_grad():
+                module.get_submodule("generator.head").weight.zero_()
+
+    flat = run(scan, tmp_path / "flat", epochs=1, callbacks=[Flat()]).epochs
+    assert flat["pred_contrast"][0] < 1e-3
+
+
+def test_the_update_ratio_is_that_of_the_last_step(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    """Plain gradient descent changes every weight by the learning rate times its gradient."""
+    ratios = {}
+    for lr in (0.0, 1e-4):
+        optimizer = partial(torch.optim.SGD, lr=lr)
+        epochs = run(scan, tmp_path / str(lr), clip=NoClip(), epochs=1, optimizer=optimizer).epochs
+        ratios[lr] = epochs["update_ratio_local"][0]
+    assert ratios[0.0] == 0 and 0 < ratios[1e-4] < 1e-2
 
 
 def test_predicted_amplitude_std_is_that_of_the_patches(scan: dict[str, Tensor], tmp_path: Path) -> None:

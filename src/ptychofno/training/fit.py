@@ -115,6 +115,7 @@ def fit(
     data: ResidentData,
     run_dir: Path,
     *,
+    flat_baseline: float,
     accelerator: str,
     precision: str,
     stop: StopRequest,
@@ -126,11 +127,14 @@ def fit(
 
     All processes of ``data.group`` call it; the first of them writes.
 
+    Args:
+        flat_baseline: validation loss of the best flat object, see ``flat_baseline``.
+
     Raises Interrupted when a stop was requested; the resume checkpoint is then up to date. Raises
     CheckpointError when there is one that cannot be resumed from.
     """
     group = module.group = data.group
-    history = History(run_dir, write_files=group.rank == 0)
+    history = History(run_dir, flat_baseline, write_files=group.rank == 0)
     checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, group)
     resume = run_dir / artifacts.RESUME_CHECKPOINT
     from_checkpoint = enable_checkpointing and group.broadcast(resume.exists())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ptychofno import artifacts
+from ptychofno.training.instruments import KINDS, UpdateRatios, spikes
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
@@ -28,6 +29,10 @@ KEYS = (
     "grad_norm_clipped_max",
     "clipped_fraction",
     "pred_amp_std",
+    "explained",
+    "pred_contrast",
+    "grad_spikes",
+    *(f"update_ratio_{kind}" for kind in KINDS),
     "seconds",
 )
 STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
@@ -40,10 +45,14 @@ class History(L.Callback):
 
     ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
     ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
+
+    ``explained`` is the share of the flat object's loss that the network has taken away, 1 - loss /
+    ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see ``PhysicsSupervised``; ``grad_spikes``
+    and ``update_ratio_*``, of an epoch's last step, see ``instruments``.
     """
 
-    def __init__(self, run_dir: Path, write_files: bool = True) -> None:
-        self.run_dir, self.write_files = run_dir, write_files
+    def __init__(self, run_dir: Path, flat_baseline: float, write_files: bool = True) -> None:
+        self.run_dir, self.flat_baseline, self.write_files = run_dir, flat_baseline, write_files
         self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
         self.steps: list[list[float]] = []
         self._pending: list[tuple[int, Tensor]] = []
@@ -51,11 +60,21 @@ class History(L.Callback):
         self._seconds_before = 0.0
         self._started = 0.0
         self._learning_rate = 0.0
+        self._updates: UpdateRatios | None = None
+        self._ratios: dict[str, float] = {}
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._started, self._seconds_before = time.perf_counter(), 0.0
         self._pending, self._sizes = [], []
         self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 == trainer.num_training_batches:
+            assert isinstance(module, PhysicsSupervised)
+            self._updates = UpdateRatios(module.generator)
+            self._updates.before()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -65,6 +84,8 @@ class History(L.Callback):
         row = torch.stack((record["loss"], record["grad_norm"], record["grad_norm_clipped"]))
         self._pending.append((trainer.global_step, row))
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
+        if self._updates is not None:
+            self._ratios, self._updates = self._updates.after(), None
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
@@ -89,6 +110,10 @@ class History(L.Callback):
             )
             / len(norms),
             "pred_amp_std": module.predicted_amplitude_std(),
+            "explained": 1 - float(trainer.callback_metrics["val_loss"]) / self.flat_baseline,
+            "pred_contrast": module.predicted_contrast(),
+            "grad_spikes": spikes([row[3] for row in self.steps], len(self.steps) - len(rows)),
+            **{f"update_ratio_{kind}": self._ratios.get(kind) for kind in KINDS},
             "seconds": self._seconds(),
         }
         for key in KEYS:

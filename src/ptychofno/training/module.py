@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ptychofno.physics import diffraction_amplitude
 from ptychofno.processes import Group
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
+from ptychofno.training.instruments import Spread
 from ptychofno.training.schedules import Schedule
 
 
@@ -63,6 +64,7 @@ class PhysicsSupervised(L.LightningModule):
         # Loss, gradient norm: of the first step that was not finite.
         self.not_finite = torch.zeros(2, dtype=torch.bool)
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
+        self._spreads = Spread(), Spread()  # of predicted and measured validation patterns
 
     def forward(self, amplitude: Tensor) -> Tensor:
         """Complex object patches (B, C, N, N). The physics stays in float32 under any precision."""
@@ -113,7 +115,10 @@ class PhysicsSupervised(L.LightningModule):
     def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""
         patch = self(amplitude)
-        loss = self._loss(patch, amplitude)
+        predicted = diffraction_amplitude(patch, self.probe)
+        loss = self.loss(predicted, amplitude)
+        self._spreads[0].add(predicted)
+        self._spreads[1].add(amplitude)
         # Every process sees all of it; one number for all, as decisions hang on it.
         several = self.group.size > 1
         self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=several)
@@ -127,12 +132,21 @@ class PhysicsSupervised(L.LightningModule):
         return patch
 
     def on_validation_epoch_start(self) -> None:
+        self._spreads = Spread(), Spread()
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def predicted_amplitude_std(self) -> float:
         """Standard deviation of |O| over the patches of the last validation, where the probe is."""
         count, total, squares = self._amplitude_moments.tolist()
         return max(squares / count - (total / count) ** 2, 0.0) ** 0.5
+
+    def predicted_contrast(self) -> float:
+        """How much the patterns predicted in the last validation differ, relative to the measured ones.
+
+        0 on the flat plateau, where all are the probe's own; near 1 for the true objects.
+        """
+        predicted, measured = (spread.root_sum_square() for spread in self._spreads)
+        return predicted / measured if measured > 0 else float("nan")
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.generator.parameters())

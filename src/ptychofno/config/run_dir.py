@@ -22,6 +22,7 @@ NOT_OF_THE_RESULT = {
     "data.cache_dir",
     "trainer.accelerator",
     "trainer.num_threads",
+    "trainer.keep_every",
     "logger.name",
 }
 # A directory is named by these already; the rest does not change a result.

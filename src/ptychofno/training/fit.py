@@ -103,6 +103,7 @@ def fit(
     precision: str,
     stop: StopRequest,
     enable_checkpointing: bool,
+    keep_every: int | None = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
@@ -112,7 +113,7 @@ def fit(
     CheckpointError when there is one that cannot be resumed from.
     """
     history = History(run_dir)
-    checkpoints = Checkpoints(run_dir, stop, write=enable_checkpointing)
+    checkpoints = Checkpoints(run_dir, stop, write=enable_checkpointing, keep_every=keep_every)
     resume = run_dir / artifacts.RESUME_CHECKPOINT
     from_checkpoint = enable_checkpointing and resume.exists()
     diverged = None

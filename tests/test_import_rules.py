@@ -19,12 +19,24 @@ ALLOWED = {
     "data": {"physics", "artifacts", "config"},
     "training": {"physics", "artifacts"},
     "diff": {"artifacts", "config"},
+    "inspection": {"artifacts"},
     "evaluation": {"physics", "metrics", "artifacts"},
     "report": {"artifacts", "config", "metrics", "stats"},
     "runs": {"artifacts", "config", "training"},
     "build": {"artifacts", "config", "data", "models", "physics", "training"},
     "stats": set(),
     "terminal": {"artifacts", "data", "runs", "training"},
+    "activations": {
+        "artifacts",
+        "build",
+        "config",
+        "data",
+        "inspection",
+        "models",
+        "physics",
+        "terminal",
+        "training",
+    },
     "train": {"artifacts", "build", "config", "evaluation", "runs", "stats", "terminal", "training"},
 }
 SEES_OMEGACONF = {"config", "build", "train"}
@@ -68,7 +80,15 @@ def test_nothing_imports_experiments() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ptychofno", "ptychofno.train", "ptychofno.config", "ptychofno.artifacts", "ptychofno.diff"]
+    "module",
+    [
+        "ptychofno",
+        "ptychofno.train",
+        "ptychofno.config",
+        "ptychofno.artifacts",
+        "ptychofno.diff",
+        "ptychofno.activations",
+    ],
 )
 def test_imported_without_torch(module: str) -> None:
     """What a refused configuration loads."""

@@ -46,9 +46,7 @@ def validate(cfg: DictConfig, file_of: Callable[[str], str | None]) -> None:
     if cfg.probe.name == "dataset" and cfg.data.kind != "measured":
         raise ConfigError("probe=dataset: only data=measured brings a probe; expected one of aperture, npz")
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:
-        raise ConfigError(
-            f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true, which writes weights"
-        )
+        raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")
 
 
 def group_of(key: str) -> str:

@@ -66,7 +66,7 @@ class Checkpoints(L.Callback):
         assert isinstance(module, PhysicsSupervised)
         val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
         if self.write and self.keep_every is not None and epoch % self.keep_every == 0:
-            kept = self.run_dir / artifacts.EPOCH_WEIGHTS.format(epoch=epoch)
+            kept = self.run_dir / artifacts.epoch_weights(epoch)
             save_tensors(kept, module.generator.state_dict())
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, epoch

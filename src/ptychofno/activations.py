@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, one_of
-from ptychofno.config.naming import Composed, Recorded, read, subject
+from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.config.text import printable
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def output_name(name: str) -> str:
 
 def _names_network(word: str) -> bool:
     """Whether a word names a network, rather than changing a setting of all."""
-    if "=" not in word or Path(word).exists() or re.match(r"\+?arm=", word):
+    if not says_settings(word) or re.match(r"\+?arm=", word):
         return True
     listed = word.split()
     return len(listed) > 1 and all("=" in one for one in listed)

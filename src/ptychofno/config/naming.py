@@ -12,6 +12,9 @@ import yaml
 
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, did_you_mean
+from ptychofno.config.store import SCHEMAS
+
+_GROUPS = {group.split("/")[0] for group in SCHEMAS} | {"hydra"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Recorded:
 def subject(name: str) -> Composed | Recorded:
     """What ``name`` stands for; nothing is composed or read yet. Raises ConfigError when that is nothing."""
     path = Path(name)
-    if "=" in name and not path.exists():
+    if says_settings(name):
         try:
             return Composed(shlex.split(name))
         except ValueError as error:
@@ -49,6 +52,12 @@ def subject(name: str) -> Composed | Recorded:
             return Composed([f"+arm={path.stem}"], config_dir=str(path.resolve().parents[1]))
         return Recorded(path)
     raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, arms())}")
+
+
+def says_settings(name: str) -> bool:
+    """Whether ``name`` is ``key=value`` or several of these, not a path with an equals sign in it."""
+    key, equals, _ = name.partition("=")
+    return bool(equals) and not Path(name).exists() and ("/" not in key or key.split("/")[0] in _GROUPS)
 
 
 def arms() -> list[str]:

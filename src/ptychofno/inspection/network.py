@@ -43,8 +43,8 @@ def inspect_network(
     total = 0.0
     with watch.watching():
         for batch in batches:
-            # With a gradient of its own, a residual sum is known as one from the first layer on.
-            part = loss(batch.clone().requires_grad_()) * (len(batch) / len(amplitude))
+            # With a history of its own, its sum with an update is known as one from the first layer on.
+            part = loss(batch.detach().requires_grad_().clone()) * (len(batch) / len(amplitude))
             part.backward()
             total += float(part.detach())
     parameters = parameter_values(network, make_optimizer, clip)

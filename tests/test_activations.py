@@ -109,6 +109,15 @@ def test_epoch_0_is_where_training_started() -> None:
     assert gains == {"layerscale": pytest.approx(1e-3), "norm": 1.0}
 
 
+def test_a_configuration_in_a_file_is_an_untrained_network() -> None:
+    (start,) = inspected(str(RUN), "--checkpoint", "epoch=0", "--patterns", "2")
+    file = str(RUN / artifacts.CONFIG)
+    (same,) = inspected(file, "--patterns", "2", directory=activations.UNTRAINED_DIR)
+    assert same["layers"] == start["layers"]
+    (other,) = inspected(file, "model.fno_blocks=2", "--patterns", "2", directory=activations.UNTRAINED_DIR)
+    assert len(other["layers"]) < len(start["layers"])
+
+
 def test_keeping_weights_of_epochs() -> None:
     names = sorted(path.name for path in (RUN / artifacts.CHECKPOINTS_DIR).iterdir())
     assert names == ["best.pt", "epoch-0002.pt", "last.pt"]

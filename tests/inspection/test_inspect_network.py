@@ -88,6 +88,18 @@ def test_only_sums_with_the_input_are_residual() -> None:
     assert ratios["steps.2"] == pytest.approx(0.5 / rms, rel=1e-3)
 
 
+def test_a_sum_without_the_input_is_not_residual() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = Times(2.0), Times(3.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.one(x) + self.other(x)
+
+    assert layer(inspect(Steps(Both())), "steps.0")["update_to_input"] is None
+
+
 def test_a_block_that_starts_as_the_identity() -> None:
     found = inspect(Steps(StablePtychoBlock(2, 3, None)))
     block = layer(found, "steps.0")

@@ -45,9 +45,11 @@ class Layer:
     def values(self) -> dict[str, Any]:
         """Plain values; None where a quantity does not apply to this layer, NaN where it has no value.
 
-        ``gelu_zero_fraction``: share of GELU outputs below ``ZERO``. ``spectral_to_local``: root mean
-        square of the spectral branch over that of the local convolution. ``update_to_input``: root mean
-        square of output - input over that of the input. The others: ``MapStatistics.values``.
+        With sums over all patterns, channels and pixels:
+        ``gelu_zero_fraction``: share of GELU outputs y with |y| < ``ZERO``.
+        ``spectral_to_local``: sqrt(sum s^2 / sum l^2) of the spectral branch s and the local one l.
+        ``update_to_input``: sqrt(sum (y - x)^2 / sum x^2) of a module that returns y = x + something.
+        The others: ``MapStatistics.values``.
         """
         powers = self.powers
         branched = powers["spectral"] + powers["local"] > 0

@@ -21,12 +21,24 @@ ALLOWED = {
     "data": {"physics", "artifacts", "config"},
     "training": {"physics", "artifacts", "processes"},
     "diff": {"artifacts", "config"},
+    "inspection": {"artifacts"},
     "evaluation": {"physics", "metrics", "artifacts"},
     "report": {"artifacts", "config", "metrics", "stats"},
     "runs": {"artifacts", "config", "training"},
     "build": {"artifacts", "config", "data", "models", "physics", "processes", "training"},
     "stats": set(),
     "terminal": {"artifacts", "data", "runs", "training"},
+    "activations": {
+        "artifacts",
+        "build",
+        "config",
+        "data",
+        "inspection",
+        "models",
+        "physics",
+        "terminal",
+        "training",
+    },
     "train": {
         "artifacts",
         "build",
@@ -80,7 +92,15 @@ def test_nothing_imports_experiments() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ptychofno", "ptychofno.train", "ptychofno.config", "ptychofno.artifacts", "ptychofno.diff"]
+    "module",
+    [
+        "ptychofno",
+        "ptychofno.train",
+        "ptychofno.config",
+        "ptychofno.artifacts",
+        "ptychofno.diff",
+        "ptychofno.activations",
+    ],
 )
 def test_imported_without_torch(module: str) -> None:
     """What a refused configuration loads."""

@@ -57,6 +57,18 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def epoch_weights(epoch: int) -> str:
+    """The weights after ``epoch``, where a run keeps them."""
+    return f"{CHECKPOINTS_DIR}/epoch-{epoch:04d}.pt"
+
+
+def epoch_of(path: Path) -> int | None:
+    """The epoch whose weights a file in ``checkpoints`` holds by its name; None for any other file."""
+    number = path.name.removeprefix("epoch-").removesuffix(".pt")
+    epoch = int(number) if number.isdecimal() else None
+    return epoch if epoch is not None and path.name == Path(epoch_weights(epoch)).name else None
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` to ``path`` in one step."""
     with atomic_path(path) as temporary:

@@ -19,6 +19,7 @@ from ptychofno import artifacts, data, models, physics
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
+from ptychofno.config.text import printable
 from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset
 from ptychofno.processes import Group, place_of
@@ -205,11 +206,58 @@ def load_model(path: Path) -> nn.Module:
             rms_amplitude=1.0,
             back_project=physics.back_projection,
         )
-        network.load_state_dict(bundle["state_dict"])
+        weights = bundle["state_dict"]
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not a usable model: {reason[:300]}") from error
+    _fill(network, weights, path)
     return network
+
+
+def recorded_generator(cfg: DictConfig, dataset: PtychoDataset, weights: Path | None = None) -> nn.Module:
+    """The network of a recorded ``cfg.model``, from whoever it came: only classes of ours, no pickle.
+
+    Args:
+        weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
+
+    Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
+    """
+    with told():
+        network = models.build_generator(plain(cfg.model), **_model_context(dataset))
+    if weights is not None:
+        try:
+            values = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
+        bundled = isinstance(values, dict) and isinstance(values.get("state_dict"), dict)
+        _fill(network, values["state_dict"] if bundled else values, weights)
+    return network
+
+
+def _fill(network: nn.Module, weights: Any, path: Path) -> None:
+    """Load ``weights``; raise ConfigError naming those that do not fit."""
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ConfigError(f"{path}: not a usable model: expected weights by name")
+    expected = network.state_dict()
+    reshaped = [
+        f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    wrong = {
+        "missing": [name for name in expected if name not in weights],
+        "unexpected": [str(name) for name in weights if name not in expected],
+        "of another shape": reshaped,
+    }
+    said = [f"{what} {_listed(names)}" for what, names in wrong.items() if names]
+    if said:
+        raise ConfigError(f"{path}: not a usable model: weights {'; '.join(said)}")
+    network.load_state_dict(weights)
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return printable(", ".join(names[:most])) + more
 
 
 def _model_context(dataset: PtychoDataset) -> dict[str, Any]:

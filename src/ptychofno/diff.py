@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ptychofno import artifacts
 from ptychofno.config.comparison import differing, flat, of_the_result
-from ptychofno.config.errors import ConfigError, did_you_mean, shown
+from ptychofno.config.errors import ConfigError, shown
+from ptychofno.config.naming import Composed, read, subject
 from ptychofno.config.text import aligned, printable
 
 ABSENT = "–"
@@ -64,55 +62,14 @@ def load(name: str) -> dict[str, Any]:
     A run directory is read as data: nothing of it is resolved, composed or built, and its keys may be
     those of another version. Raises ConfigError for a name that stands for nothing.
     """
-    path = Path(name)
-    if "=" in name and not path.exists():
-        return _composed(shlex.split(name))
-    if name == "default":
-        return _composed([])
-    if "/" not in name and not name.endswith((".yaml", ".yml")) and name in _arms():
-        return _composed([f"+arm={name}"])
-    if path.is_dir():
-        return _read(path / artifacts.CONFIG)
-    if path.is_file():
-        if path.parent.name == "arm":
-            return _composed([f"+arm={path.stem}"], config_dir=str(path.resolve().parents[1]))
-        return _read(path)
-    raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, _arms())}")
+    found = subject(name)
+    return _composed(found) if isinstance(found, Composed) else flat(read(found.file))
 
 
-def _composed(overrides: list[str], config_dir: str | None = None) -> dict[str, Any]:
+def _composed(found: Composed) -> dict[str, Any]:
     from ptychofno.config import compose, resolved_yaml
 
-    return flat(yaml.safe_load(resolved_yaml(compose(overrides, config_dir=config_dir))))
-
-
-def _arms() -> list[str]:
-    from importlib.resources import files
-
-    return sorted(Path(str(file)).stem for file in (files("ptychofno.conf") / "arm").iterdir())
-
-
-class _Tree(yaml.SafeLoader):
-    """Plain values without aliases, which can tie loops or blow up without end."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it uses aliases (*name), write their values out")
-        return super().compose_node(parent, index)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if path.name == artifacts.CONFIG and path.is_symlink():
-        raise ConfigError(f"{path}: is a link; a run keeps its own {artifacts.CONFIG}")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Tree)
-    except FileNotFoundError:
-        raise ConfigError(f"{path.parent}: not a run directory, it has no {path.name}") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as settings: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected settings, one 'key: value' per line")
-    return flat(values)
+    return flat(yaml.safe_load(resolved_yaml(compose(found.overrides, config_dir=found.config_dir))))
 
 
 def _print_table(configs: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> None:

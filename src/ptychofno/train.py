@@ -150,6 +150,7 @@ def execute(
                 precision=plan.trainer.precision,
                 stop=stop,
                 enable_checkpointing=plan.enable_checkpointing,
+                keep_every=plan.trainer.keep_every,
                 loggers=build.loggers(cfg, run.path),
                 callbacks=[*followed, ProgressBar(console)],
             )

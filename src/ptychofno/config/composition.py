@@ -40,14 +40,14 @@ def checked(sources: Sources, overrides: list[str]) -> DictConfig:
             return None
         return sources.setter_of(key, overrides)
 
-    with _current(cfg):
+    with current(cfg):
         validate(cfg, file_of)
         cfg.run_dir = str(cfg.run_dir)
     return cfg
 
 
 @contextmanager
-def _current(cfg: DictConfig) -> Iterator[None]:
+def current(cfg: DictConfig) -> Iterator[None]:
     """Let the resolvers see ``cfg`` as the current job's."""
     with job_restored():
         HydraConfig.instance().set_config(cfg)

@@ -124,11 +124,12 @@ def _explain_value(sources: Sources, base: DictConfig, override: Override) -> st
             return f"{text}: no such group; did you mean {plus}{guess}={shown(value)}?"
         return f"{full_key}{unknown(base, full_key)}"
     except ValidationError as error:
-        return _explain_type(base, str(error.full_key or key), value, error)
+        return explain_type(base, str(error.full_key or key), value, error)
     return None
 
 
-def _explain_type(cfg: DictConfig, key: str, value: Any, error: ValidationError) -> str:
+def explain_type(cfg: DictConfig, key: str, value: Any, error: ValidationError) -> str:
+    """``key=value: `` and what the schema expects there instead."""
     if error.value is not None:
         value = error.value
     parent, _, name = key.partition("[")[0].rpartition(".")
@@ -209,7 +210,7 @@ def _explain_merge(sources: Sources, overrides: list[str], config: str, cause: O
     if unknown_key:
         return f"{key}{unknown(base, key)}"
     if isinstance(cause, ValidationError) and key:
-        return _explain_type(base, key, None, cause)
+        return explain_type(base, key, None, cause)
     for name, value in content.items():
         if name in SCHEMAS and not isinstance(value, dict):
             return f"{name}={shown(value)}: expected settings; a choice goes in the defaults list"

@@ -23,6 +23,7 @@ NOT_OF_THE_RESULT = {
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_threads",
+    "trainer.keep_every",
     "trainer.strategy",
     "logger.name",
 }

@@ -298,6 +298,9 @@ class Trainer:
     accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
     precision: str = setting("arithmetic of the network", choices=["32-true", "bf16-mixed"])
     num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1, le=1024)
+    keep_every: int | None = setting(
+        "keep the weights of every k-th epoch, k being this; null for none", ge=1
+    )
 
 
 @dataclass

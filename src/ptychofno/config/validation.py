@@ -47,6 +47,8 @@ def validate(cfg: DictConfig, file_of: Callable[[str], str | None]) -> None:
         raise ConfigError("probe=dataset: only data=measured brings a probe; expected one of aperture, npz")
     if cfg.trainer.get("strategy") == "ddp" and cfg.trainer.devices is not None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices)
+    if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:
+        raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")
 
 
 def check_divisible(batch_size: int, processes: int) -> None:

@@ -32,10 +32,14 @@ class Checkpoints(L.Callback):
     Args:
         write: False keeps the best weights in memory only; such a run cannot be resumed.
         group: of processes, which stop together when one is asked to. The first of them writes.
+        keep_every: also keep the weights of epochs that are a multiple of this; None keeps none.
     """
 
-    def __init__(self, run_dir: Path, stop: StopRequest, write: bool, group: Group) -> None:
+    def __init__(
+        self, run_dir: Path, stop: StopRequest, write: bool, group: Group, keep_every: int | None = None
+    ) -> None:
         self.run_dir, self.stop, self.write, self.group = run_dir, stop, write, group
+        self.keep_every = keep_every
         self.started = False
         self.best_val_loss = float("inf")
         self.best_epoch = 0
@@ -67,12 +71,16 @@ class Checkpoints(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
-        val_loss = float(trainer.callback_metrics["val_loss"])
+        val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
+        writes = self.write and self.group.rank == 0
+        if writes and self.keep_every is not None and epoch % self.keep_every == 0:
+            kept = self.run_dir / artifacts.epoch_weights(epoch)
+            save_tensors(kept, module.generator.state_dict())
         if val_loss < self.best_val_loss:
-            self.best_val_loss, self.best_epoch = val_loss, trainer.current_epoch + 1
+            self.best_val_loss, self.best_epoch = val_loss, epoch
             weights = module.generator.state_dict()
             self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
-            if self.write and self.group.rank == 0:
+            if writes:
                 save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -120,6 +120,7 @@ def fit(
     precision: str,
     stop: StopRequest,
     enable_checkpointing: bool,
+    keep_every: int | None = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
@@ -135,7 +136,7 @@ def fit(
     """
     group = module.group = data.group
     history = History(run_dir, flat_baseline, write_files=group.rank == 0)
-    checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, group)
+    checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, group, keep_every)
     resume = run_dir / artifacts.RESUME_CHECKPOINT
     from_checkpoint = enable_checkpointing and group.broadcast(resume.exists())
     diverged = None

@@ -1,0 +1,319 @@
+"""Per-layer statistics of trained and untrained networks: ``python -m ptychofno.activations RUN_DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptychofno import artifacts
+from ptychofno.config.errors import ConfigError, one_of
+from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
+from ptychofno.config.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ptychofno.data import PtychoDataset
+
+PATTERNS = 32
+OUTPUT = "activations.json"
+UNTRAINED_DIR = Path("outputs/activations")
+
+_WHICH = ("best", "last", "judged")
+# Typed of a run's data, these leave the data as they are.
+_NOT_OF_THE_DATA = {"data.cache_dir", "data.batch_size", "data.drop_last"}
+_TAKEN = {
+    artifacts.RUN,
+    artifacts.HISTORY,
+    artifacts.METRICS,
+    artifacts.STATS,
+    artifacts.CURVES_FIGURE,
+    artifacts.RECONSTRUCTION_FIGURE,
+}
+_USAGE = """\
+Each NETWORK is one of
+  a run directory   outputs/stage_a/control-seed1; the network that was judged, or see --checkpoint
+  an arm            control; untrained, as it starts with its seed
+  overrides         +arm=stable, or in quotes "+arm=stable seed=3"; "default" is the run without any
+  a YAML file       an arm's file, or a configuration such as the config.yaml of a run; untrained
+SETTING=VALUE changes all of them: of a run the data (data.path=moved.npz, data=grid_lines), of an
+untrained network anything (model.block.layerscale_init=0.1)."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ptychofno.activations",
+        description="Show what every layer of a network does to patterns of its dataset, and what training"
+        " would do to its parameters. Writes JSON and a figure over depth.",
+        epilog=_USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("words", metavar="NETWORK | SETTING=VALUE", nargs="+", help="one or more networks, see below")
+    add(
+        "--checkpoint",
+        metavar="WHICH",
+        help="of run directories: best, last, epoch=7 (kept by trainer.keep_every), epoch=0 (before training)"
+        " or judged (the default); several by commas: best,last or epoch=5,10",
+    )
+    add("--patterns", metavar="N", type=int, help=f"training patterns to run on (default: {PATTERNS})")
+    add("--all", action="store_true", help="in the terminal, also the layers within a stage")
+    add("--output-dir", metavar="DIR", type=Path, help="where to write (default: the first run directory)")
+    add("--output-name", metavar="NAME", default=OUTPUT, help=f"file name of the JSON (default: {OUTPUT})")
+    args = parser.parse_intermixed_args(argv)
+    try:
+        activations(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def activations(args: argparse.Namespace) -> None:
+    """Find the networks, look into them, show and write. Raises ConfigError for a mistake of the user."""
+    if args.patterns is not None and args.patterns < 1:
+        raise ConfigError(f"--patterns={args.patterns}: expected an integer >= 1")
+    jobs = jobs_of(args.words, args.checkpoint)
+    where = args.output_dir or next((job.run_dir for job in jobs if job.run_dir), UNTRAINED_DIR)
+    file = where / output_name(args.output_name)
+
+    # Imported here: what is refused must not wait for torch.
+    from ptychofno.inspection.figure import draw_activations
+    from ptychofno.inspection.terminal import show
+    from ptychofno.terminal import make_console
+
+    networks = observe(jobs, args.patterns)
+    console = make_console()
+    if not console.is_terminal:
+        console.width = 160
+    show(console, networks, parts=args.all)
+    try:
+        artifacts.write_json(file, {"networks": networks})
+        draw_activations(file.with_suffix(".png"), networks)
+    except OSError as error:
+        raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
+    for written in (file, file.with_suffix(".png")):
+        console.print(str(written), soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to look into.
+
+    Attributes:
+        title: what to call it.
+        cfg: its checked configuration.
+        recorded: whether that is from a file; its classes are then looked up among ours only.
+        run_dir: the run that trained it; None for an untrained one.
+        weights: their file; None for a network as it starts.
+        dataset_key: of the data that it has to be run on; None for any.
+        cache_dir: where its run found the data; None when it is said elsewhere.
+    """
+
+    title: str
+    cfg: Any
+    recorded: bool = False
+    run_dir: Path | None = None
+    weights: Path | None = None
+    dataset_key: str | None = None
+    cache_dir: str | None = None
+
+
+def jobs_of(words: Sequence[str], checkpoint: str | None) -> list[Job]:
+    """The networks that are named, each changed by all settings that are typed. Does without torch.
+
+    Raises ConfigError for what is not there and for settings that are not valid.
+    """
+    changes = [word for word in words if not _names_network(word)]
+    names = [word for word in words if _names_network(word)] or ["default"]
+    subjects = {name: subject(name) for name in names}
+    which = checkpoints(checkpoint or "judged")
+    if checkpoint is not None and not any(isinstance(s, Recorded) and s.run_dir for s in subjects.values()):
+        raise ConfigError(f"--checkpoint={checkpoint}: is for run directories, and none is named")
+    jobs: list[Job] = []
+    for name, found in subjects.items():
+        title = printable(" ".join([name, *changes]))
+        if isinstance(found, Composed):
+            from ptychofno.config import compose
+
+            cfg = compose([*found.overrides, *changes], config_dir=found.config_dir)
+            jobs.append(Job(f"{title} (untrained)", cfg))
+        elif found.run_dir is not None:
+            jobs += _jobs_of_run(title, found, found.run_dir, changes, which)
+        else:
+            from ptychofno.config.recorded import recomposed
+
+            cfg = recomposed(read(found.file), changes, found.file)
+            jobs.append(Job(f"{title} (untrained)", cfg, recorded=True))
+    return jobs
+
+
+def _jobs_of_run(
+    title: str, found: Recorded, run_dir: Path, changes: Sequence[str], which: Sequence[str]
+) -> Iterator[Job]:
+    from ptychofno.config.recorded import recomposed
+
+    for change in changes:
+        if re.match(r"\+*(model|study|seed)\b", change):
+            raise ConfigError(
+                f"{change}: the network of {run_dir} is trained, only its data, loss and optimizer can be"
+                " changed; name its arm for an untrained one"
+            )
+    values, record = read(found.file), _record(run_dir)
+    cfg = recomposed(values, changes, found.file)
+    typed = {change.partition("=")[0].lstrip("+") for change in changes}
+    elsewhere = any(re.match(r"(data|probe)\b", key) for key in typed - _NOT_OF_THE_DATA)
+    present = _weights(run_dir, record)
+    for one in which:
+        if one not in present:
+            raise ConfigError(
+                f"{run_dir}: has no checkpoint {one}; expected one of {', '.join(present)}"
+                " (trainer.keep_every=1 keeps those of all epochs)"
+            )
+        yield Job(
+            f"{title} ({one.replace('=', ' ')})",
+            cfg,
+            recorded=True,
+            run_dir=run_dir,
+            weights=present[one],
+            dataset_key=None if elsewhere else record.get("dataset_key"),
+            cache_dir=None if "data.cache_dir" in typed else str(values["data"].get("cache_dir")),
+        )
+
+
+def checkpoints(text: str) -> list[str]:
+    """``best,epoch=5,10`` as ``best``, ``epoch=5``, ``epoch=10``."""
+    found: list[str] = []
+    for part in text.split(","):
+        number = re.fullmatch(r"(epoch=)?0*(\d{1,7})", part.strip(), re.ASCII)
+        if number and (number[1] or (found and found[-1].startswith("epoch="))):
+            found.append(f"epoch={number[2]}")
+        elif part.strip() in _WHICH:
+            found.append(part.strip())
+        else:
+            raise ConfigError(f"--checkpoint={part}: {one_of(part, [*_WHICH, 'epoch=7'])}")
+    return found
+
+
+def output_name(name: str) -> str:
+    """A name that ends in ``.json`` and is no other file of a run."""
+    name = name if name.endswith(".json") else f"{name}.json"
+    if Path(name).name != name or name == ".json":
+        raise ConfigError(f"--output-name={name}: expected a file name; --output-dir says where")
+    if {name, Path(name).with_suffix(".png").name} & _TAKEN:
+        raise ConfigError(f"--output-name={name}: a run has a file of that name; choose another")
+    return name
+
+
+def _names_network(word: str) -> bool:
+    """Whether a word names a network, rather than changing a setting of all."""
+    if not says_settings(word) or re.match(r"\+?arm=", word):
+        return True
+    listed = word.split()
+    return len(listed) > 1 and all("=" in one for one in listed)
+
+
+def _record(run_dir: Path) -> dict[str, Any]:
+    """What a run says of itself; nothing where that cannot be read."""
+    try:
+        record = artifacts.read_json(run_dir / artifacts.RUN)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _weights(run_dir: Path, record: Mapping[str, Any]) -> dict[str, Path | None]:
+    """The checkpoints of a run and their files; None for the start of training."""
+    files = {
+        "judged": run_dir / artifacts.MODEL,
+        "best": run_dir / artifacts.BEST_WEIGHTS,
+        "last": run_dir / artifacts.LAST_WEIGHTS,
+    }
+    for path in sorted((run_dir / artifacts.CHECKPOINTS_DIR).glob("*.pt")):
+        if (epoch := artifacts.epoch_of(path)) is not None:
+            files[f"epoch={epoch}"] = path
+    if record.get("state") in ("completed", "collapsed"):
+        files.setdefault(f"epoch={record.get('epochs')}", files["last"])
+        files.setdefault(f"epoch={record.get('best_epoch')}", files["best"])
+    return {"epoch=0": None, **{name: path for name, path in files.items() if path.is_file()}}
+
+
+def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
+    """Plain values on every network, in the order of ``jobs``; networks of one dataset see the same patterns.
+
+    Everything is computed in 32 bits. The gradient is that of the run's loss over the patterns, the step
+    the first one of its optimizer at its full learning rate, after its clipping.
+    """
+    datasets: dict[str, PtychoDataset] = {}
+    return [_observe(job, patterns, datasets) for job in jobs]
+
+
+def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
+    import torch
+
+    from ptychofno import build
+    from ptychofno.config import settings
+    from ptychofno.inspection import inspect_network
+    from ptychofno.models import SpectralConv2d
+    from ptychofno.physics import diffraction_amplitude
+    from ptychofno.training import reproducible
+    from ptychofno.training.clipping import total_gradient_norm
+
+    plan = settings(job.cfg)
+    key = build.dataset_key(plan)
+    if job.dataset_key not in (None, key):
+        raise ConfigError(
+            f"{job.run_dir}: was trained on dataset {printable(str(job.dataset_key))}, its settings now give"
+            f" {key}; say with data=… on which data to run it"
+        )
+    # A directory that a run names is read where it has the data, never written.
+    if job.cache_dir is not None and (Path(job.cache_dir) / f"{plan.data.name}-{key}").is_dir():
+        plan.data.cache_dir = job.cache_dir
+    device = build.device(job.cfg)
+    with reproducible(plan.seed, plan.trainer.num_threads):
+        dataset = datasets.setdefault(key, build.dataset(plan))
+        make = partial(build.recorded_generator, weights=job.weights) if job.recorded else build.generator
+        network = make(job.cfg, dataset)
+        module = build.experiment(job.cfg, dataset, network).to(device)
+        chosen = _chosen(len(dataset.train), patterns)
+        found = inspect_network(
+            network,
+            torch.from_numpy(dataset.train.amplitude[chosen]).to(device),
+            lambda amplitude: module.loss(diffraction_amplitude(module(amplitude), module.probe), amplitude),
+            make_optimizer=module.make_optimizer,
+            clip=lambda moving: module.clip(moving, module.output_axes, total_gradient_norm(moving)),
+            spectral=(SpectralConv2d,),
+            batch_size=plan.data.batch_size,
+        )
+    return {
+        "title": job.title,
+        "run_dir": None if job.run_dir is None else str(job.run_dir),
+        "weights": None if job.weights is None else str(job.weights),
+        "model": type(network).__name__,
+        "dataset": dataset.name,
+        "dataset_key": key,
+        "patterns": len(chosen),
+        **found,
+    }
+
+
+def _chosen(present: int, wanted: int | None) -> NDArray[np.int64]:
+    """Indices of training patterns, drawn alike for every network of a dataset."""
+    import numpy as np
+
+    if wanted is not None and wanted > present:
+        raise ConfigError(f"--patterns={wanted}: the dataset has {present} training patterns")
+    count = min(wanted or PATTERNS, present)
+    return np.sort(np.random.default_rng(0).choice(present, count, replace=False))
+
+
+if __name__ == "__main__":
+    main()

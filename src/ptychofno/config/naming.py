@@ -1,0 +1,92 @@
+"""What a name on the command line stands for: an arm, overrides, a run directory or a YAML file."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptychofno import artifacts
+from ptychofno.config.errors import ConfigError, did_you_mean
+from ptychofno.config.store import SCHEMAS
+
+_GROUPS = {group.split("/")[0] for group in SCHEMAS} | {"hydra"}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What is to be composed of our YAML files; ``config_dir`` as for ``compose``."""
+
+    overrides: list[str]
+    config_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Settings in a file: data from whoever wrote it. ``run_dir`` is None for a file that is no run's."""
+
+    file: Path
+    run_dir: Path | None = None
+
+
+def subject(name: str) -> Composed | Recorded:
+    """What ``name`` stands for; nothing is composed or read yet. Raises ConfigError when that is nothing."""
+    path = Path(name)
+    if says_settings(name):
+        try:
+            return Composed(shlex.split(name))
+        except ValueError as error:
+            raise ConfigError(f"{name}: cannot be read: {error}") from None
+    if name == "default":
+        return Composed([])
+    if "/" not in name and not name.endswith((".yaml", ".yml")) and name in arms():
+        return Composed([f"+arm={name}"])
+    if path.is_dir():
+        return Recorded(path / artifacts.CONFIG, path)
+    if path.is_file():
+        if path.parent.name == "arm":
+            return Composed([f"+arm={path.stem}"], config_dir=str(path.resolve().parents[1]))
+        return Recorded(path)
+    raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, arms())}")
+
+
+def says_settings(name: str) -> bool:
+    """Whether ``name`` is ``key=value`` or several of these, not a path with an equals sign in it."""
+    key, equals, _ = name.partition("=")
+    return bool(equals) and not Path(name).exists() and ("/" not in key or key.split("/")[0] in _GROUPS)
+
+
+def arms() -> list[str]:
+    """The arms that ``conf/`` has."""
+    return sorted(Path(str(file)).stem for file in (files("ptychofno.conf") / "arm").iterdir())
+
+
+class _Tree(yaml.SafeLoader):
+    """Plain values without aliases, which can tie loops or blow up without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it uses aliases (*name), write their values out")
+        return super().compose_node(parent, index)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The nested plain values of a YAML file, nothing of them resolved.
+
+    Raises ConfigError for a file that holds none, and for a run's ``config.yaml`` that is a link.
+    """
+    if path.name == artifacts.CONFIG and path.is_symlink():
+        raise ConfigError(f"{path}: is a link; a run keeps its own {artifacts.CONFIG}")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Tree)
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent}: not a run directory, it has no {path.name}") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable as settings: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected settings, one 'key: value' per line")
+    return values

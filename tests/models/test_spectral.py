@@ -106,16 +106,46 @@ def test_a_seed_draws_what_it_drew_for_a_complex_weight() -> None:
     assert int((known == 0).sum()) == 4 * 4  # zero and Nyquist of both axes, 2 × 2 channels
 
 
+@pytest.mark.parametrize(
+    ("band", "method"),
+    [
+        (kept_modes(12, 8), "whole"),
+        (Band(3, 2).on((5, 9)), "whole"),
+        (kept_modes(12, 16), "axes"),
+        (Band(5, 2).on((17, 11)), "axes"),
+        (kept_modes(20, 68), "fft"),
+        (Band(67, 35).on((67, 68)), "fft"),
+        (Band(31, 20).on((69, 67)), "fft"),
+    ],
+)
+def test_each_way_of_taking_the_transform_is_the_textbook_layer(band: Band, method: str) -> None:
+    torch.manual_seed(0)
+    assert band.grid is not None and band.spectrum().method == method
+    layer = SpectralConv2d(2, 3, band).double()
+    x = torch.randn(2, 2, *band.grid, dtype=torch.float64, requires_grad=True)
+    ours, theirs = layer(x), textbook(x, complex_of(layer.weight, band))
+    torch.testing.assert_close(ours, theirs)
+    seed_gradient = torch.randn_like(ours)
+    wanted = (x, layer.weight)
+    for mine, other in zip(
+        torch.autograd.grad(ours, wanted, seed_gradient),
+        torch.autograd.grad(theirs, wanted, seed_gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
 @settings(deadline=None, max_examples=20)
 @given(band=bands, seed=st.integers(0, 99))
 def test_synthesis_is_the_adjoint_of_analysis(band: Band, seed: int) -> None:
     torch.manual_seed(seed)
     assert band.grid is not None
-    matrices = transforms(band.grid, band.rows, band.columns, torch.float64, torch.device("cpu"))
+    matrices = transforms(*band.spectrum(), torch.float64, torch.device("cpu"))
     x = torch.randn(2, 3, *band.grid, dtype=torch.float64)
     modes = torch.randn(band.columns, band.rows, 2, 2, 3, dtype=torch.float64)
     torch.testing.assert_close(
-        (analyse(x, *matrices) * modes).sum(), (x * synthesise(modes, *matrices)).sum()
+        (analyse(x, band.spectrum(), *matrices) * modes).sum(),
+        (x * synthesise(modes, band.spectrum(), *matrices)).sum(),
     )
 
 
@@ -139,11 +169,13 @@ def test_second_derivatives_and_gradients_per_sample(spec: Band | int) -> None:
     torch.testing.assert_close(together, torch.stack(alone))
 
 
-@pytest.mark.parametrize("spec", [kept_modes(12, 8), 3])
-def test_the_layer_is_one_graph(spec: Band | int) -> None:
+@pytest.mark.parametrize(
+    ("spec", "size"), [(kept_modes(12, 8), 8), (kept_modes(2, 16), 16), (kept_modes(20, 68), 68), (3, 16)]
+)
+def test_the_layer_is_one_graph(spec: Band | int, size: int) -> None:
     """fullgraph: nothing that breaks the graph, forward or backward."""
-    layer, x = SpectralConv2d(2, 3, spec), torch.randn(2, 2, 8, 8, requires_grad=True)
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    layer, x = SpectralConv2d(2, 3, spec), torch.randn(2, 2, size, size, requires_grad=True)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=False, backend="aot_eager")
     wanted = (x, layer.weight)
     for one, other in zip(
         torch.autograd.grad(compiled(x).square().sum(), wanted),
@@ -158,7 +190,7 @@ def test_transforms_are_shared_stay_exact_and_out_of_checkpoints() -> None:
     for mine, theirs in zip(one.buffers(), other.buffers(), strict=True):
         assert mine is theirs
     assert list(one.state_dict()) == ["weight"]
-    exact = transforms((8, 8), 6, 3, torch.float64, torch.device("cpu"))
+    exact = transforms(*kept_modes(3, 8).spectrum(), torch.float64, torch.device("cpu"))
     assert all(torch.equal(*pair) for pair in zip(one.double().buffers(), exact, strict=True))
     assert all(buffer.dtype == torch.float32 for buffer in other.buffers())
     again = copy.deepcopy(one)
@@ -166,9 +198,10 @@ def test_transforms_are_shared_stay_exact_and_out_of_checkpoints() -> None:
     assert torch.equal(again(x), one(x))
 
 
-def test_half_precision_and_autocast() -> None:
+@pytest.mark.parametrize(("modes", "size"), [(3, 8), (3, 16), (20, 68)])
+def test_half_precision_and_autocast(modes: int, size: int) -> None:
     torch.manual_seed(0)
-    layer, x = SpectralConv2d(4, 4, kept_modes(3, 8)), torch.randn(2, 4, 8, 8)
+    layer, x = SpectralConv2d(4, 4, kept_modes(modes, size)), torch.randn(2, 4, size, size)
     exact = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         automatic = layer(x)

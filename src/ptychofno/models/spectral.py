@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ptychofno.models.transforms import analyse, synthesise, transforms
+from ptychofno.models.transforms import Spectrum, analyse, synthesise, transforms
 
 
 class Run(NamedTuple):
@@ -45,6 +45,10 @@ class Band:
     def on(self, grid: tuple[int, int]) -> Band:
         """What an (H, W) grid holds of this band."""
         return Band(min(self.rows, grid[0]), min(self.columns, grid[1] // 2 + 1), grid)
+
+    def spectrum(self) -> Spectrum:
+        assert self.grid is not None
+        return Spectrum(*self.grid, self.rows, self.columns)
 
     def runs(self) -> list[Run]:
         """The K R coefficients as runs that are real, or complex.
@@ -205,6 +209,8 @@ class SpectralConv2d(nn.Module):
     """
 
     output_axes = {"weight": 2}
+    transform_0: Tensor
+    transform_1: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, modes: int | tuple[int, int] | Band) -> None:
         super().__init__()
@@ -235,17 +241,19 @@ class SpectralConv2d(nn.Module):
             return self._convolve(x)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        grid = (x.shape[2], x.shape[3])
+        grid = (int(x.shape[2]), int(x.shape[3]))
         if self.band.grid is None:
             band = self.band.on(grid)
-            matrices = transforms(grid, band.rows, band.columns, x.dtype, x.device)
-            band = replace(band, grid=None)
-            weight = self.weight if band == self.band else self._weight_of(band)
+            matrices = transforms(*band.spectrum(), x.dtype, x.device)
+            mixed = replace(band, grid=None)
         elif grid == self.band.grid:
-            band, weight, matrices = self.band, self.weight, (self.across, self.down)
+            band = mixed = self.band
+            matrices = (self.transform_0, self.transform_1)
         else:
             raise ValueError(f"input has {grid[0]} × {grid[1]} pixels, this layer is for the {self.band}")
-        return synthesise(mix(analyse(x, *matrices), weight.to(x.dtype), band), *matrices)
+        weight = self.weight if mixed == self.band else self._weight_of(mixed)
+        modes = mix(analyse(x, band.spectrum(), *matrices), weight.to(x.dtype), mixed)
+        return synthesise(modes, band.spectrum(), *matrices)
 
     def _weight_of(self, band: Band) -> Tensor:
         """The weights of a narrower band."""
@@ -256,12 +264,10 @@ class SpectralConv2d(nn.Module):
         return pack(spectrum, band)
 
     def _hold_transforms(self) -> None:
-        """Buffers that follow device and dtype, are not part of a checkpoint, and cost one layer's memory."""
-        assert self.band.grid is not None
-        like = self.weight
-        matrices = transforms(self.band.grid, self.band.rows, self.band.columns, like.dtype, like.device)
-        for name, matrix in zip(("across", "down"), matrices, strict=True):
-            self.register_buffer(name, matrix, persistent=False)
+        """Buffers follow the device, and are not part of a checkpoint."""
+        matrices = transforms(*self.band.spectrum(), self.weight.dtype, self.weight.device)
+        for index, matrix in enumerate(matrices):
+            self.register_buffer(f"transform_{index}", matrix, persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpectralConv2d:
         """Take matrices of the new dtype and device instead of converting rounded ones."""

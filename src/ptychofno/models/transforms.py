@@ -63,7 +63,19 @@ def row_frequencies(R: int) -> list[int]:
 def transforms(
     H: int, W: int, R: int, K: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The real matrices of an orthonormal analysis, shared by all who ask for the same.
+    """``matrices_of`` a spectrum, shared by all who ask for the same."""
+    return _shared(Spectrum(H, W, R, K), dtype, device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a matrix first needed in evaluation must serve training, too
+def _shared(spectrum: Spectrum, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    first, second = matrices_of(spectrum)
+    return first.to(device, dtype), second.to(device, dtype)
+
+
+def matrices_of(spectrum: Spectrum) -> tuple[Tensor, Tensor]:
+    """The real float64 matrices of an orthonormal analysis.
 
     Returns:
         whole: a matrix (2 K R, H W), and an empty one, as torch.compile wants a fixed number;
@@ -71,16 +83,11 @@ def transforms(
         rows, from a real and from an imaginary input to (real, imaginary);
         fft: the factors (K, 1, 1, 1, 1) of the column frequencies, and an empty one.
     """
-    return _transforms(Spectrum(H, W, R, K), dtype, device)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a matrix first needed in evaluation must serve training, too
-def _transforms(spectrum: Spectrum, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     H, W, R, K = spectrum
     factors = _multiplicity(W, K).sqrt()
+    nothing = torch.empty(0, dtype=torch.float64, device="cpu")
     if spectrum.method == "fft":
-        return factors.view(K, 1, 1, 1, 1).to(device, dtype), torch.empty(0, device=device, dtype=dtype)
+        return factors.view(K, 1, 1, 1, 1), nothing
     phase = _phases(range(K), W)
     across = torch.cat((phase.cos(), -phase.sin())) * factors.repeat(2, 1) / math.sqrt(W)
     phase = _phases(row_frequencies(R), H)
@@ -89,9 +96,8 @@ def _transforms(spectrum: Spectrum, dtype: torch.dtype, device: torch.device) ->
     down = torch.stack((torch.stack((cos, -sin), dim=1), torch.stack((sin, cos), dim=1)))
     if spectrum.method == "whole":
         whole = torch.einsum("pkw,prch->krchw", across.view(2, K, W), down)
-        whole = whole.reshape(2 * K * R, H * W).to(device, dtype)
-        return whole, torch.empty(0, device=device, dtype=dtype)
-    return across.to(device, dtype), down.reshape(2, 2 * R, H).to(device, dtype)
+        return whole.reshape(2 * K * R, H * W), nothing
+    return across, down.reshape(2, 2 * R, H)
 
 
 def _phases(frequencies: Iterable[int], length: int) -> Tensor:

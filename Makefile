@@ -2,17 +2,20 @@
 # make test    the test suite
 # make slow    the tests that take minutes
 # make lint    ruff and mypy
+# make bench   speed of the spectral layer against others, in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
+BENCH_PIP := .venv-bench/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
 # A machine without a GPU needs only the CPU build of torch, a tenth of the download.
 CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
 TORCH_OPTIONS ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "$(CPU_TORCH)")
 
-.PHONY: run test slow lint clean
+.PHONY: run test slow lint bench clean
 
 run: $(READY)
 	$(BIN)/python -m ptychofno.train
@@ -28,6 +31,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# neuraloperator brings packages that nothing else here needs.
+bench: .venv-bench/.ready
+	.venv-bench/bin/python experiments/bench/bench.py
+
+.venv-bench/.ready: pyproject.toml constraints.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	$(BENCH_PIP) --quiet $(TORCH_OPTIONS) torch || $(BENCH_PIP) --quiet torch
+	$(BENCH_PIP) --quiet --editable '.[bench]'
+	touch $@
+
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --quiet $(TORCH_OPTIONS) torch || $(PIP) --quiet torch
@@ -35,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -58,6 +58,18 @@ def test_contract_and_a_gradient_for_every_parameter(model: str, inputs: str, pa
     assert not without
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_no_number_among_the_parameters_is_without_effect(model: str) -> None:
+    """A spectral weight that irfft2 ignores has no gradient, whatever the input; none may be stored."""
+    network = build(model).double()
+    out = network(torch.rand(3, 1, SIZE, SIZE, dtype=torch.float64))
+    out.backward(torch.randn_like(out))
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        size = parameter.grad.abs()
+        assert (size > 1e-9 * size.max()).all(), name
+
+
 @pytest.mark.parametrize("patches", [1, 4])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_network_starts_around_the_empty_object(model: str, patches: int) -> None:
@@ -109,7 +121,7 @@ def test_four_blocks_of_the_published_network() -> None:
     )
     widths = [block.spectral.in_channels for block in network.encoder]
     assert widths == [32, 64, 128, 256]
-    assert network.bottleneck.spectral.columns == 5  # 6 modes asked for, 8 pixels hold 5 columns
+    assert network.bottleneck.spectral.band.columns == 5  # 6 modes asked for, 8 pixels hold 5 columns
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The real band-limited transform against the textbook complex one."""
 
+import copy
 import math
 
 import pytest
@@ -8,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ptychofno.models import SpectralConv2d, kept_modes
+from ptychofno.models import Band, SpectralConv2d, kept_modes, pack, unpack
+from ptychofno.models.transforms import analyse, synthesise, transforms
 
 
-def textbook(x: Tensor, weight: Tensor, R: int, K: int) -> Tensor:
+def textbook(x: Tensor, weight: Tensor) -> Tensor:
     """rfft2, both corners times a complex weight (K, R, I, O), zeros elsewhere, irfft2."""
+    K, R = weight.shape[:2]
     spectrum = torch.fft.rfft2(x)
     out = torch.zeros(len(x), weight.shape[-1], *spectrum.shape[-2:], dtype=spectrum.dtype)
     positive, negative = (R + 1) // 2, R // 2
@@ -26,19 +29,27 @@ def textbook(x: Tensor, weight: Tensor, R: int, K: int) -> Tensor:
     return torch.fft.irfft2(out, s=x.shape[-2:])
 
 
-def complex_weight(layer: SpectralConv2d) -> Tensor:
-    weight = layer.weight.view(layer.columns, layer.rows, layer.in_channels, 2, layer.out_channels)
-    return torch.complex(weight[:, :, :, 0], weight[:, :, :, 1])
+def complex_of(planes: Tensor, band: Band) -> Tensor:
+    return torch.complex(*unpack(planes, band).unbind(2))
 
 
-@settings(deadline=None, max_examples=60)
-@given(H=st.integers(1, 17), W=st.integers(1, 17), modes=st.integers(1, 10), seed=st.integers(0, 99))
-def test_values_and_gradients_agree_with_the_textbook(H: int, W: int, modes: int, seed: int) -> None:
+def planes_of(weight: Tensor, band: Band) -> Tensor:
+    return pack(torch.view_as_real(weight).movedim(-1, 2), band)
+
+
+grids = st.integers(1, 17)
+bands = st.builds(lambda H, W, R, K: Band(R, K).on((H, W)), grids, grids, grids, grids)
+
+
+@settings(deadline=None, max_examples=80)
+@given(band=bands, known=st.booleans(), seed=st.integers(0, 99))
+def test_values_and_gradients_agree_with_the_textbook(band: Band, known: bool, seed: int) -> None:
+    """On any grid, odd or even, with any band up to all that the grid holds."""
     torch.manual_seed(seed)
-    R, K = min(2 * modes, H), min(modes, W // 2 + 1)
-    layer = SpectralConv2d(3, 2, (R, K)).double()
-    x = torch.randn(2, 3, H, W, dtype=torch.float64, requires_grad=True)
-    ours, theirs = layer(x), textbook(x, complex_weight(layer), R, K)
+    layer = SpectralConv2d(3, 2, band if known else (band.rows, band.columns)).double()
+    assert band.grid is not None
+    x = torch.randn(2, 3, *band.grid, dtype=torch.float64, requires_grad=True)
+    ours, theirs = layer(x), textbook(x, complex_of(layer.weight, layer.band))
     torch.testing.assert_close(ours, theirs)
     seed_gradient = torch.randn_like(ours)
     wanted = (x, layer.weight)
@@ -50,15 +61,173 @@ def test_values_and_gradients_agree_with_the_textbook(H: int, W: int, modes: int
         torch.testing.assert_close(mine, other)
 
 
+@settings(deadline=None, max_examples=30)
+@given(band=bands, seed=st.integers(0, 99))
+def test_weights_convert_both_ways(band: Band, seed: int) -> None:
+    """Planes to complex and back is exact; complex to planes keeps every weight of the textbook layer."""
+    torch.manual_seed(seed)
+    weight = torch.randn(band.columns, band.rows, 2, 3, dtype=torch.complex128)
+    planes = planes_of(weight, band)
+    torch.testing.assert_close(planes_of(complex_of(planes, band), band), planes, rtol=0, atol=0)
+    assert band.grid is not None
+    x = torch.randn(1, 2, *band.grid, dtype=torch.float64)
+    torch.testing.assert_close(textbook(x, complex_of(planes, band)), textbook(x, weight))
+
+
+@settings(deadline=None, max_examples=30)
+@given(band=bands, seed=st.integers(0, 99))
+def test_no_weight_is_without_effect_and_none_is_missing(band: Band, seed: int) -> None:
+    """The stored parts are exactly those in which the textbook layer has a gradient."""
+    torch.manual_seed(seed)
+    weight = torch.randn(band.columns, band.rows, 1, 1, dtype=torch.complex128, requires_grad=True)
+    assert band.grid is not None
+    x = torch.randn(4, 1, *band.grid, dtype=torch.float64)
+    out = textbook(x, weight)
+    (gradient,) = torch.autograd.grad(out, weight, torch.randn_like(out))
+    alive = torch.view_as_real(gradient).abs() > 1e-10 * gradient.abs().max()
+    stored = torch.view_as_real(complex_of(torch.ones_like(planes_of(weight, band)), band)) != 0
+    assert torch.equal(alive, stored)
+    layer = SpectralConv2d(1, 1, band).double()
+    out = layer(x)
+    (gradient,) = torch.autograd.grad(out, layer.weight, torch.randn_like(out))
+    assert (gradient.abs() > 1e-10 * gradient.abs().max()).all()
+
+
+def test_a_seed_draws_what_it_drew_for_a_complex_weight() -> None:
+    """Leaving out what has no effect must not change the other weights, nor those of the next layer."""
+    draws = []
+    for spec in (kept_modes(3, 4), (4, 3)):
+        torch.manual_seed(0)
+        layer = SpectralConv2d(2, 2, spec)
+        draws.append((unpack(layer.weight, layer.band), torch.rand(1)))
+    (known, after), (unknown, after_too) = draws
+    assert torch.equal(after, after_too)
+    assert torch.equal(known[known != 0], unknown[known != 0])
+    assert int((known == 0).sum()) == 4 * 4  # zero and Nyquist of both axes, 2 × 2 channels
+
+
+@pytest.mark.parametrize(
+    ("band", "method"),
+    [
+        (kept_modes(12, 8), "whole"),
+        (Band(3, 2).on((5, 9)), "whole"),
+        (kept_modes(12, 16), "axes"),
+        (Band(5, 2).on((17, 11)), "axes"),
+        (kept_modes(20, 68), "fft"),
+        (Band(67, 35).on((67, 68)), "fft"),
+        (Band(31, 20).on((69, 67)), "fft"),
+    ],
+)
+def test_each_way_of_taking_the_transform_is_the_textbook_layer(band: Band, method: str) -> None:
+    torch.manual_seed(0)
+    assert band.grid is not None and band.spectrum().method == method
+    layer = SpectralConv2d(2, 3, band).double()
+    x = torch.randn(2, 2, *band.grid, dtype=torch.float64, requires_grad=True)
+    ours, theirs = layer(x), textbook(x, complex_of(layer.weight, band))
+    torch.testing.assert_close(ours, theirs)
+    seed_gradient = torch.randn_like(ours)
+    wanted = (x, layer.weight)
+    for mine, other in zip(
+        torch.autograd.grad(ours, wanted, seed_gradient),
+        torch.autograd.grad(theirs, wanted, seed_gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+@settings(deadline=None, max_examples=20)
+@given(band=bands, seed=st.integers(0, 99))
+def test_synthesis_is_the_adjoint_of_analysis(band: Band, seed: int) -> None:
+    torch.manual_seed(seed)
+    assert band.grid is not None
+    matrices = transforms(*band.spectrum(), torch.float64, torch.device("cpu"))
+    x = torch.randn(2, 3, *band.grid, dtype=torch.float64)
+    modes = torch.randn(band.columns, band.rows, 2, 2, 3, dtype=torch.float64)
+    torch.testing.assert_close(
+        (analyse(x, band.spectrum(), *matrices) * modes).sum(),
+        (x * synthesise(modes, band.spectrum(), *matrices)).sum(),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("spec", [kept_modes(3, 6), 2])
+def test_second_derivatives_and_gradients_per_sample(spec: Band | int) -> None:
+    layer = SpectralConv2d(2, 3, spec).double()
+    x = torch.randn(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    weight = layer.weight.detach().clone().requires_grad_()
+
+    def call(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (x,))
+
+    torch.autograd.gradgradcheck(call, (x, weight))
+
+    def loss(weight: Tensor, sample: Tensor) -> Tensor:
+        return call(sample[None], weight).square().sum()
+
+    together = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x.detach())
+    alone = [torch.autograd.grad(loss(weight, sample), weight)[0] for sample in x.detach()]
+    torch.testing.assert_close(together, torch.stack(alone))
+
+
+@pytest.mark.parametrize(
+    ("spec", "size"), [(kept_modes(12, 8), 8), (kept_modes(2, 16), 16), (kept_modes(20, 68), 68), (3, 16)]
+)
+def test_the_layer_is_one_graph(spec: Band | int, size: int) -> None:
+    """fullgraph: nothing that breaks the graph, forward or backward."""
+    layer, x = SpectralConv2d(2, 3, spec), torch.randn(2, 2, size, size, requires_grad=True)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=False, backend="aot_eager")
+    wanted = (x, layer.weight)
+    for one, other in zip(
+        torch.autograd.grad(compiled(x).square().sum(), wanted),
+        torch.autograd.grad(layer(x).square().sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_transforms_are_shared_stay_exact_and_out_of_checkpoints() -> None:
+    one, other = (SpectralConv2d(channels, channels, kept_modes(3, 8)) for channels in (2, 4))
+    for mine, theirs in zip(one.buffers(), other.buffers(), strict=True):
+        assert mine is theirs
+    assert list(one.state_dict()) == ["weight"]
+    exact = transforms(*kept_modes(3, 8).spectrum(), torch.float64, torch.device("cpu"))
+    assert all(torch.equal(*pair) for pair in zip(one.double().buffers(), exact, strict=True))
+    assert all(buffer.dtype == torch.float32 for buffer in other.buffers())
+    again = copy.deepcopy(one)
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    assert torch.equal(again(x), one(x))
+
+
+@pytest.mark.parametrize(("modes", "size"), [(3, 8), (3, 16), (20, 68)])
+def test_half_precision_and_autocast(modes: int, size: int) -> None:
+    torch.manual_seed(0)
+    layer, x = SpectralConv2d(4, 4, kept_modes(modes, size)), torch.randn(2, 4, size, size)
+    exact = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic = layer(x)
+    automatic.float().square().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+    half = layer.to(torch.bfloat16)(x.bfloat16())
+    for rounded in (automatic, half):
+        assert rounded.dtype == torch.bfloat16
+        torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.05)
+
+
+def test_a_layer_refuses_the_grid_of_another() -> None:
+    with pytest.raises(ValueError, match="16 × 16 pixels"):
+        SpectralConv2d(1, 1, kept_modes(3, 8))(torch.randn(1, 1, 16, 16))
+
+
 @pytest.mark.parametrize("size", [5, 6, 8])
 def test_a_grid_that_holds_fewer_modes_uses_those_it_has(size: int) -> None:
     torch.manual_seed(0)
     layer = SpectralConv2d(2, 2, 6).double()
-    R, K = kept_modes(6, size)
-    weight = complex_weight(layer)[:K]
-    held = torch.cat((weight[:, : (R + 1) // 2], weight[:, layer.rows - R // 2 :]), dim=1)
+    band = kept_modes(6, size)
+    weight = complex_of(layer.weight, layer.band)[: band.columns]
+    R = band.rows
+    held = torch.cat((weight[:, : (R + 1) // 2], weight[:, layer.band.rows - R // 2 :]), dim=1)
     x = torch.randn(1, 2, size, size, dtype=torch.float64)
-    torch.testing.assert_close(layer(x), textbook(x, held, R, K))
+    torch.testing.assert_close(layer(x), textbook(x, held))
 
 
 @pytest.mark.parametrize("frequency", [(1, 2), (-1, 2), (-3, 1)])
@@ -66,7 +235,7 @@ def test_positive_and_negative_row_frequencies_pass(frequency: tuple[int, int]) 
     """Keeping only the non-negative rows loses half of the band."""
     layer = SpectralConv2d(1, 1, 4)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([1.0, 0.0]).view(1, 1, 2, 1).expand_as(layer.weight))  # the number 1
+        layer.weight.copy_(planes_of(torch.ones(4, 8, 1, 1, dtype=torch.complex64), layer.band))
     axis = torch.arange(16.0)
     wave = torch.cos(2 * math.pi * (frequency[0] * axis[:, None] + frequency[1] * axis) / 16)[None, None]
     torch.testing.assert_close(layer(wave), wave, atol=1e-5, rtol=0)
@@ -76,15 +245,6 @@ def test_frequencies_beyond_the_band_are_removed() -> None:
     layer = SpectralConv2d(1, 1, 3)
     wave = torch.cos(2 * math.pi * 5 * torch.arange(16.0) / 16).expand(1, 1, 16, 16)
     assert layer(wave).abs().max() < 1e-5
-
-
-def test_every_weight_learns() -> None:
-    """A grid smaller than the modes must not leave weights without a gradient."""
-    layer = SpectralConv2d(2, 2, kept_modes(12, 8))
-    x = torch.randn(4, 2, 8, 8)
-    layer(x).square().sum().backward()
-    assert layer.weight.grad is not None
-    assert (layer.weight.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
 
 
 def test_a_layer_first_used_in_inference_can_train() -> None:

@@ -19,7 +19,7 @@ LAYERS: dict[str, tuple[nn.Module, int]] = {
     "convolution": (nn.Conv2d(3, 5, 3), 0),
     "transposed convolution": (nn.ConvTranspose2d(3, 5, 2), 1),
     "linear": (nn.Linear(3, 5), 0),
-    "spectral": (SpectralConv2d(3, 5, 2), 3),
+    "spectral": (SpectralConv2d(3, 5, 2), 2),
 }
 
 

@@ -9,11 +9,12 @@ from ptychofno.models.generators import (
 )
 from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
 from ptychofno.models.registry import build_generator, known_class
-from ptychofno.models.spectral import SpectralConv2d, kept_modes
+from ptychofno.models.spectral import Band, SpectralConv2d, kept_modes, pack, unpack
 
 __all__ = [
     "AmplitudeInput",
     "BackprojectionInput",
+    "Band",
     "CNNGenerator",
     "CascadedFNOGenerator",
     "ConvBlock",
@@ -26,4 +27,6 @@ __all__ = [
     "build_generator",
     "kept_modes",
     "known_class",
+    "pack",
+    "unpack",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ptychofno.models.spectral import SpectralConv2d
+from ptychofno.models.spectral import Band, SpectralConv2d
 
 
 class SpatialLifter(nn.Module):
@@ -29,10 +29,10 @@ class PtychoBlock(nn.Module):
 
     Args:
         channels: of input and output.
-        modes: Fourier modes per axis, or (rows, columns); see ``SpectralConv2d``.
+        modes: Fourier modes per axis, or (rows, columns), or the band of a grid; see ``SpectralConv2d``.
     """
 
-    def __init__(self, channels: int, modes: int | tuple[int, int]) -> None:
+    def __init__(self, channels: int, modes: int | tuple[int, int] | Band) -> None:
         super().__init__()
         self.spectral = SpectralConv2d(channels, channels, modes)
         self.local = nn.Conv2d(channels, channels, 3, padding=1)
@@ -56,7 +56,7 @@ class StablePtychoBlock(PtychoBlock):
     """
 
     def __init__(
-        self, channels: int, modes: int | tuple[int, int], layerscale_init: float | None = 1e-3
+        self, channels: int, modes: int | tuple[int, int] | Band, layerscale_init: float | None = 1e-3
     ) -> None:
         super().__init__(channels, modes)
         self.norm = nn.InstanceNorm2d(channels, eps=1e-5, affine=True)

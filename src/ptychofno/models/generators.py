@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ptychofno.models.blocks import ConvBlock, PtychoBlock, SpatialLifter, StablePtychoBlock
-from ptychofno.models.spectral import kept_modes
+from ptychofno.models.spectral import Band, kept_modes
 
-BlockClass = Callable[[int, "int | tuple[int, int]"], nn.Module]
+BlockClass = Callable[[int, "int | tuple[int, int] | Band"], nn.Module]
 
 
 class Generator(nn.Module):

@@ -1,29 +1,194 @@
 """Band-limited spectral convolution in real arithmetic.
 
 Shapes: B batch, I input channels, O output channels, H rows, W columns, R row frequencies and
-K column frequencies kept. A trailing or leading axis of 2 is (real, imaginary).
+K column frequencies kept. An axis of 2 is (real, imaginary).
 
 Only a band of the spectrum is used, so instead of a full FFT, zero filling and a complex einsum
 the truncated transform is taken as matrix products along each axis, and the channels are mixed
 mode by mode as one batched matrix product. Weights and transforms are real tensors: optimizers,
-clipping, half precision and compilers treat them as any other.
+clipping, half precision and compilers treat them as any other. experiments/bench measures it.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ptychofno.models.transforms import Spectrum, analyse, synthesise, transforms
 
-def kept_modes(modes: int, size: int) -> tuple[int, int]:
-    """(R, K): row and column frequencies that a grid of ``size`` holds of ``modes`` per axis.
 
-    Rows carry both signs, -modes … modes - 1; columns are the half spectrum 0 … modes - 1.
+class Run(NamedTuple):
+    """Coefficients that follow each other, and the real planes of their weights."""
+
+    modes: slice
+    planes: slice
+    real: bool
+
+
+@dataclass(frozen=True)
+class Band:
+    """The R × K lowest frequencies, where known of an (H, W) ``grid``.
+
+    Rows carry both signs, -(R // 2) … (R - 1) // 2; columns are the half spectrum 0 … K - 1.
+    A spectrum of the band has the axes (K, R, 2, …), rows in the order of ``fftfreq``.
     """
-    return min(2 * modes, size), min(modes, size // 2 + 1)
+
+    rows: int
+    columns: int
+    grid: tuple[int, int] | None = None
+
+    def on(self, grid: tuple[int, int]) -> Band:
+        """What an (H, W) grid holds of this band."""
+        return Band(min(self.rows, grid[0]), min(self.columns, grid[1] // 2 + 1), grid)
+
+    def spectrum(self) -> Spectrum:
+        assert self.grid is not None
+        return Spectrum(*self.grid, self.rows, self.columns)
+
+    def runs(self) -> list[Run]:
+        """The K R coefficients as runs that are real, or complex.
+
+        A real grid has a real coefficient where a frequency is its own negative: zero and Nyquist.
+        """
+        H, W = self.grid or (0, 0)
+        rows = [0, H // 2] if self.rows == H and H % 2 == 0 else [0]
+        columns = [0, W // 2] if 2 * self.columns - 2 == W and W > 0 else [0]
+        runs: list[Run] = []
+        mode = plane = 0
+        for real in (column * self.rows + row for column in columns for row in rows):
+            runs.append(Run(slice(mode, real), slice(plane, plane + 2 * (real - mode)), False))
+            plane = runs[-1].planes.stop + 1
+            mode = real + 1
+            runs.append(Run(slice(real, mode), slice(plane - 1, plane), True))
+        end = self.columns * self.rows
+        runs.append(Run(slice(mode, end), slice(plane, plane + 2 * (end - mode)), False))
+        return [run for run in runs if run.modes.start < run.modes.stop]
+
+
+def kept_modes(modes: int, size: int) -> Band:
+    """The frequencies that a grid of ``size`` × ``size`` holds of ``modes`` per axis."""
+    return Band(2 * modes, modes).on((size, size))
+
+
+def pack(spectrum: Tensor, band: Band) -> Tensor:
+    """Weights (K, R, 2, I, O) to the real planes (P, I, O) that a layer stores, mode by mode.
+
+    A plane is the real or the imaginary part of one mode's weights. Real coefficients have one only:
+    ``irfft2`` ignores what the other would do. The two signs of a row in column 0 act on the same pair of
+    conjugate coefficients, yet each has an effect: the textbook layer learns both, and so does this one.
+    """
+    modes = spectrum.flatten(0, 1)
+    return torch.cat(
+        [modes[run.modes, 0] if run.real else modes[run.modes].flatten(0, 1) for run in band.runs()]
+    )
+
+
+def unpack(planes: Tensor, band: Band) -> Tensor:
+    """The inverse of ``pack``: (K, R, 2, I, O), zero where a part has no effect."""
+    modes = []
+    for run in band.runs():
+        part = planes[run.planes]
+        modes.append(
+            torch.stack((part, torch.zeros_like(part)), dim=1) if run.real else part.unflatten(0, (-1, 2))
+        )
+    return torch.cat(modes).unflatten(0, (band.columns, band.rows))
+
+
+def mix(modes: Tensor, planes: Tensor, band: Band) -> Tensor:
+    """Each mode (B, I) times its complex matrix (I, O): (K, R, 2, B, I) to (K, R, 2, B, O)."""
+    return _Mixing.apply(modes, planes, band)
+
+
+class _Mixing(torch.autograd.Function):
+    """(a + ib)(c + id) as the real product [[a, -b], [b, a]] [[c], [d]], one for a run of modes.
+
+    The weights are read, and their gradient is written, where they lie; only the modes, small beside
+    them, are copied. Autograd's own backward would copy the gradient of the weights once more.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(modes: Tensor, planes: Tensor, band: Band) -> Tensor:
+        K, R, _, B, I = modes.shape
+        O = planes.shape[2]
+        modes = modes.reshape(K * R, 2, B, I)
+        mixed = modes.new_empty(K * R, 2, B, O)
+        for run in band.runs():
+            inputs, weights, outputs = modes[run.modes], planes[run.planes], mixed[run.modes]
+            if run.real:
+                outputs[:, 0] = inputs[:, 0] @ weights
+                outputs[:, 1] = 0
+            else:
+                _product_(outputs.view(-1, 2 * B, O), _doubled(inputs), weights.view(-1, 2 * I, O))
+        return mixed.view(K, R, 2, B, O)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Band], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.band = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        modes, planes = ctx.saved_tensors
+        for_modes = _for_modes(gradient[0], planes, ctx.band) if ctx.needs_input_grad[0] else None
+        for_planes = _for_planes(gradient[0], modes, ctx.band) if ctx.needs_input_grad[1] else None
+        return for_modes, for_planes, None
+
+
+def _for_modes(gradient: Tensor, planes: Tensor, band: Band) -> Tensor:
+    """The gradient of ``mix`` in its modes."""
+    K, R, _, B, O = gradient.shape
+    I = planes.shape[1]
+    gradient = gradient.reshape(K * R, 2, B, O)
+    out = gradient.new_empty(K * R, 2, B, I)
+    for run in band.runs():
+        above, weights, below = gradient[run.modes], planes[run.planes], out[run.modes]
+        if run.real:
+            below[:, 0] = above[:, 0] @ weights.transpose(1, 2)
+            below[:, 1] = 0
+        else:
+            weights = weights.view(-1, 2 * I, O).transpose(1, 2)
+            quarters = torch.bmm(above.view(-1, 2 * B, O), weights).view(-1, 2, B, 2, I)
+            below.copy_(quarters[:, :, :, 0])
+            below[:, 0] += quarters[:, 1, :, 1]
+            below[:, 1] -= quarters[:, 0, :, 1]
+    return out.view(K, R, 2, B, I)
+
+
+def _for_planes(gradient: Tensor, modes: Tensor, band: Band) -> Tensor:
+    """The gradient of ``mix`` in its weights."""
+    K, R, _, B, I = modes.shape
+    O = gradient.shape[4]
+    gradient, modes = gradient.reshape(K * R, 2, B, O), modes.reshape(K * R, 2, B, I)
+    out = gradient.new_empty(band.runs()[-1].planes.stop, I, O)
+    for run in band.runs():
+        above, inputs, weights = gradient[run.modes], modes[run.modes], out[run.planes]
+        if run.real:
+            _product_(weights, inputs[:, 0].transpose(1, 2), above[:, 0])
+        else:
+            _product_(weights.view(-1, 2 * I, O), _doubled(inputs).transpose(1, 2), above.view(-1, 2 * B, O))
+    return out
+
+
+def _product_(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """The batched product, written where it belongs."""
+    out.baddbmm_(left, right, beta=0)
+
+
+def _doubled(modes: Tensor) -> Tensor:
+    """Complex (M, 2, B, I) to the real matrices [[a, -b], [b, a]], (M, 2 B, 2 I)."""
+    M, _, B, I = modes.shape
+    doubled = modes.new_empty(M, 2, B, 2, I)
+    doubled[:, :, :, 0] = modes
+    doubled[:, 0, :, 1] = -modes[:, 1]
+    doubled[:, 1, :, 1] = modes[:, 0]
+    return doubled.view(M, 2 * B, 2 * I)
 
 
 class SpectralConv2d(nn.Module):
@@ -34,96 +199,79 @@ class SpectralConv2d(nn.Module):
 
     Args:
         in_channels, out_channels: I and O.
-        modes: modes per axis (then R = 2 modes, K = modes), or (R, K) itself. More modes see
-            finer structure and cost weights in proportion to R K. A grid that holds fewer
-            uses those it has.
+        modes: modes per axis (then R = 2 modes, K = modes), or (R, K), for any grid; or the ``Band``
+            of a given grid, which then holds no weight without effect and serves that grid only.
+            More modes see finer structure and cost weights in proportion to R K. A grid that holds
+            fewer uses those it has.
 
-    ``weight`` is real (K R, I, 2, O); rows are in the order of ``fftfreq``. Its output channel is the
-    last axis, as ``output_axes`` says for unit-wise gradient clipping.
+    ``weight`` is real (planes, I, O), see ``pack``. Its output channel is the last axis, as
+    ``output_axes`` says for unit-wise gradient clipping.
     """
 
-    output_axes = {"weight": 3}
+    output_axes = {"weight": 2}
+    transform_0: Tensor
+    transform_1: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, modes: int | tuple[int, int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, modes: int | tuple[int, int] | Band) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.rows, self.columns = (2 * modes, modes) if isinstance(modes, int) else modes
+        if isinstance(modes, int):
+            modes = (2 * modes, modes)
+        self.band = modes if isinstance(modes, Band) else Band(*modes)
         # E|w|^2 = 1 / I keeps the power of each mode.
         scale = 1.0 / math.sqrt(2 * in_channels)
-        self.weight = nn.Parameter(
-            scale * torch.randn(self.columns * self.rows, in_channels, 2, out_channels)
-        )
+        drawn = scale * torch.randn(self.band.columns, self.band.rows, in_channels, 2, out_channels)
+        self.weight = nn.Parameter(pack(drawn.transpose(2, 3), self.band))
+        if self.band.grid is not None:
+            self._hold_transforms()
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, rows={self.rows}, columns={self.columns}"
+        return f"{self.in_channels}, {self.out_channels}, {self.band}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Real (B, I, H, W) to real (B, O, H, W)."""
-        B, I, H, W = x.shape
-        R, K = min(self.rows, H), min(self.columns, W // 2 + 1)
-        across, down, up, back = transforms(H, W, R, K, x.dtype, x.device)
+        """Real (B, I, H, W) to real (B, O, H, W), in the precision of autocast where that is on.
 
-        z = (x.reshape(B * I * H, W) @ across).view(B, I, H, K, 2)
-        z = z.permute(0, 1, 3, 4, 2).reshape(B * I * K, 2 * H) @ down
-        z = z.view(B, I, K, R, 2).permute(2, 3, 4, 0, 1).reshape(K * R, 2 * B, I)
+        Raises:
+            ValueError: the layer is for the band of another grid.
+        """
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))
+        with torch.autocast(device, enabled=False):
+            return self._convolve(x)
 
-        weight = self._weight_of(R, K).reshape(K * R, I, 2 * self.out_channels)
-        z = torch.bmm(z, weight.to(z.dtype)).view(K * R, 2, B, 2, self.out_channels)
-        real = z[:, 0, :, 0] - z[:, 1, :, 1]
-        imaginary = z[:, 0, :, 1] + z[:, 1, :, 0]
+    def _convolve(self, x: Tensor) -> Tensor:
+        grid = (int(x.shape[2]), int(x.shape[3]))
+        if self.band.grid is None:
+            band = self.band.on(grid)
+            matrices = transforms(*band.spectrum(), x.dtype, x.device)
+            mixed = replace(band, grid=None)
+        elif grid == self.band.grid:
+            band = mixed = self.band
+            matrices = (self.transform_0, self.transform_1)
+        else:
+            raise ValueError(f"input has {grid[0]} × {grid[1]} pixels, this layer is for the {self.band}")
+        weight = self.weight if mixed == self.band else self._weight_of(mixed)
+        modes = mix(analyse(x, band.spectrum(), *matrices), weight.to(x.dtype), mixed)
+        return synthesise(modes, band.spectrum(), *matrices)
 
-        z = torch.stack((real, imaginary), dim=1).view(K, R, 2, B, self.out_channels)
-        z = z.permute(3, 4, 0, 1, 2).reshape(B * self.out_channels * K, R * 2) @ up
-        z = z.view(B, self.out_channels, K, 2, H).permute(0, 1, 4, 2, 3)
-        return (z.reshape(-1, K * 2) @ back).view(B, self.out_channels, H, W)
+    def _weight_of(self, band: Band) -> Tensor:
+        """The weights of a narrower band."""
+        spectrum = unpack(self.weight, self.band)[: band.columns]
+        if band.rows < self.band.rows:
+            positive, negative = (band.rows + 1) // 2, band.rows // 2
+            spectrum = torch.cat((spectrum[:, :positive], spectrum[:, self.band.rows - negative :]), dim=1)
+        return pack(spectrum, band)
 
-    def _weight_of(self, R: int, K: int) -> Tensor:
-        """The weights of the R × K frequencies that the grid holds."""
-        if (self.rows, self.columns) == (R, K):
-            return self.weight
-        weight = self.weight.view(self.columns, self.rows, self.in_channels, 2, self.out_channels)[:K]
-        if self.rows > R:
-            positive = (R + 1) // 2
-            weight = torch.cat((weight[:, :positive], weight[:, self.rows - R // 2 :]), dim=1)
-        return weight
+    def _hold_transforms(self) -> None:
+        """Buffers follow the device, and are not part of a checkpoint."""
+        matrices = transforms(*self.band.spectrum(), self.weight.dtype, self.weight.device)
+        for index, matrix in enumerate(matrices):
+            self.register_buffer(f"transform_{index}", matrix, persistent=False)
 
-
-def row_frequencies(R: int) -> list[int]:
-    """Signed frequencies in the order of ``fftfreq``: 0 … , then the negative ones."""
-    return [*range((R + 1) // 2), *range(-(R // 2), 0)]
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a matrix first needed in evaluation must serve training, too
-def transforms(
-    H: int, W: int, R: int, K: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The truncated orthonormal transforms of an H × W grid as four real matrices.
-
-    Returns:
-        across (W, 2 K): analysis of the columns; down (2 H, 2 R): complex analysis of the rows;
-        up (2 R, 2 H): complex synthesis of the rows; back (2 K, W): real synthesis of the columns,
-        in which every column frequency but zero and Nyquist stands for its conjugate too.
-    """
-    column = 2 * math.pi / W * torch.outer(_steps(W), torch.arange(K, dtype=torch.float64))
-    across = torch.stack((column.cos(), -column.sin()), dim=-1).reshape(W, 2 * K) / math.sqrt(W)
-    twice = torch.full((K,), 2.0, dtype=torch.float64)
-    twice[0] = 1.0
-    if W % 2 == 0 and K == W // 2 + 1:
-        twice[-1] = 1.0
-    back = (torch.stack((column.cos() * twice, -column.sin() * twice), dim=-1) / math.sqrt(W)).reshape(
-        W, 2 * K
-    )
-
-    row = 2 * math.pi / H * torch.outer(_steps(H), torch.tensor(row_frequencies(R), dtype=torch.float64))
-    cos, sin = row.cos() / math.sqrt(H), row.sin() / math.sqrt(H)
-    # (a + ib)(cos - i sin): the real part takes a cos + b sin, the imaginary part b cos - a sin.
-    from_real = torch.stack((cos, -sin), dim=-1)
-    from_imaginary = torch.stack((sin, cos), dim=-1)
-    down = torch.stack((from_real, from_imaginary)).reshape(2 * H, 2 * R)
-    up = down.T  # orthonormal: synthesis is the adjoint
-    return tuple(matrix.contiguous().to(device, dtype) for matrix in (across, down, up, back.T))  # type: ignore[return-value]
-
-
-def _steps(length: int) -> Tensor:
-    return torch.arange(length, dtype=torch.float64)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpectralConv2d:
+        """Take matrices of the new dtype and device instead of converting rounded ones."""
+        super()._apply(fn, recurse)
+        if self.band.grid is not None:
+            self._hold_transforms()
+        return self

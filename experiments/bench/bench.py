@@ -1,0 +1,325 @@
+"""How fast is the spectral layer? One run, contenders interleaved, medians and ratios.
+
+    make bench                                   # everything, under 10 minutes
+    python experiments/bench/bench.py --quick    # under a minute
+
+Writes results.json, table.md and figure.png into --out. Ratios are medians of the ratios within one
+repetition, so that a machine that is busy with something else slows both sides of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib
+import torch
+from contenders import CONTENDERS, give_the_same_weights, hybrid
+from torch import Tensor, nn
+
+from ptychofno.models import Band, kept_modes
+from ptychofno.models.transforms import Spectrum, analyse, matrices_of, synthesise
+from ptychofno.physics import diffraction_amplitude
+
+Call = Callable[[], object]
+MODES = 12
+LEVELS = ((64, 32), (32, 64), (16, 128), (8, 256))
+PEAK = "matrix product"
+PEAK_SIZE = 1024
+
+
+@dataclass
+class Case:
+    """One comparison: what was timed, and the seconds of each contender in every repetition."""
+
+    section: str
+    device: str
+    name: str
+    size: int
+    batch: int
+    what: str
+    flops: float
+    wall: dict[str, list[float]]
+    cpu: dict[str, list[float]]
+
+    def ratio(self, other: str, clock: str = "wall") -> float:
+        """How many times longer ``other`` takes than ours."""
+        times = getattr(self, clock)
+        return statistics.median(b / a for a, b in zip(times["ours"], times[other], strict=True))
+
+    def peak_fraction(self) -> float:
+        """Our rate of multiplications and additions, over that of a large matrix product."""
+        ours, peak = (statistics.median(self.wall[name]) for name in ("ours", PEAK))
+        return (self.flops / ours) / (2 * PEAK_SIZE**3 / peak)
+
+
+def interleave(
+    calls: dict[str, Call], device: str, seconds: float
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Time A, B, C, A, B, C, … for about ``seconds``, at least five times each."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + seconds
+    while len(wall["ours"]) < 5 or time.perf_counter() < end:
+        for name, call in calls.items():
+            wait()
+            start, start_cpu = time.perf_counter(), time.process_time()
+            call()
+            wait()
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - start_cpu)
+    return wall, cpu
+
+
+def flops_of_layer(channels: int, batch: int, band: Band) -> tuple[float, float]:
+    """Multiplications and additions of the four transforms and of one mixing of fwd + bwd."""
+    spectrum = band.spectrum()
+    H, W, R, K = spectrum
+    products = {"whole": 2.0 * K * R, "axes": spectrum.products_per_pixel, "fft": 0.0}[spectrum.method]
+    return 2 * products * H * W * batch * channels, 8.0 * batch * channels**2 * K * R
+
+
+def layer_case(
+    section: str, device: str, size: int, channels: int, batch: int, what: str, args: argparse.Namespace
+) -> Case:
+    band = kept_modes(MODES, size)
+    layers = {name: make(channels, band).to(device) for name, make in args.contenders.items()}
+    give_the_same_weights(layers, band)
+    x = torch.randn(batch, channels, size, size, device=device, requires_grad=what != "forward")
+    upstream = torch.randn_like(x)
+    for name, layer in layers.items():
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), layers["ours"](x), atol=1e-3, rtol=1e-3, msg=name)
+
+    def call(layer: nn.Module) -> Call:
+        def forward() -> None:
+            with torch.no_grad():
+                layer(x)
+
+        def both() -> None:
+            layer.zero_grad(set_to_none=True)
+            x.grad = None
+            layer(x).backward(upstream)
+
+        return forward if what == "forward" else both
+
+    transform, mixing = flops_of_layer(channels, batch, band)
+    flops = 2 * transform + mixing if what == "forward" else 4 * transform + 3 * mixing
+    calls = {name: call(layer) for name, layer in layers.items()} | {PEAK: peak_call(device)}
+    times = interleave(calls, device, args.seconds)
+    return Case(section, device, f"{channels} channels", size, batch, what, flops, *times)
+
+
+def peak_call(device: str) -> Call:
+    left, right = torch.randn(2, PEAK_SIZE, PEAK_SIZE, device=device)
+    return lambda: left @ right
+
+
+def network_case(device: str, size: int, batch: int, what: str, args: argparse.Namespace) -> Case:
+    measured = torch.rand(batch, 1, size, size, device=device)
+    probe = torch.ones(size, size, dtype=torch.complex64, device=device)
+
+    def call(network: nn.Module) -> Call:
+        optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+
+        def forward() -> None:
+            with torch.no_grad():
+                network(measured)
+
+        def both() -> Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            patch = torch.view_as_complex(network(measured).contiguous()).movedim(-1, 1)
+            loss = (diffraction_amplitude(patch, probe) - measured).abs().mean()
+            loss.backward()
+            return loss
+
+        def step() -> None:
+            both()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+
+        return {"forward": forward, "forward + backward": both, "training step": step}[what]
+
+    calls: dict[str, Call] = {}
+    for name, layer in args.contenders.items():
+        torch.manual_seed(0)
+        calls[name] = call(hybrid(layer, size).to(device))
+    calls[PEAK] = peak_call(device)
+    times = interleave(calls, device, args.seconds)
+    return Case("network", device, "hybrid", size, batch, what, float("nan"), *times)
+
+
+def crossover_case(device: str, size: int, modes: int, args: argparse.Namespace) -> Case:
+    """Analysis and synthesis of one grid, taken each way; what the sizes choose is called ours."""
+    chosen = kept_modes(modes, size).spectrum()
+    x = torch.randn(max(1, 2**19 // size**2), 8, size, size, device=device)
+    calls: dict[str, Call] = {}
+    for method in ("whole", "axes", "fft"):
+        if method == "whole" and size > 16:
+            continue
+        spectrum = type("Forced", (Spectrum,), {"method": method})(*chosen)
+        matrices = tuple(matrix.to(device, torch.float32) for matrix in matrices_of(spectrum))
+
+        def call(spectrum: Spectrum = spectrum, matrices: tuple[Tensor, ...] = matrices) -> Tensor:
+            return synthesise(analyse(x, spectrum, *matrices), spectrum, *matrices)
+
+        calls["ours" if method == chosen.method else method] = call
+    with torch.no_grad():
+        times = interleave(calls, device, args.seconds / 5)
+    name = f"{modes} modes, {chosen.products_per_pixel:.0f} products per pixel: {chosen.method}"
+    return Case("crossover", device, name, size, len(x), "analysis + synthesis", float("nan"), *times)
+
+
+def cases(args: argparse.Namespace) -> Iterator[Case]:
+    for device in args.devices:
+        if "levels" in args.sections:
+            for size, channels in LEVELS:
+                for what in ("forward", "forward + backward"):
+                    yield layer_case("levels", device, size, channels, 16, what, args)
+        if "sizes" in args.sections:
+            for size in (64, 128, 256):
+                for batch in (1, 16) if args.quick else (1, 4, 16, 64, 256):
+                    # The full complex spectra of the textbook layer take a dozen times its input.
+                    if batch * 32 * size**2 <= args.largest:
+                        for what in ("forward", "forward + backward"):
+                            yield layer_case("sizes", device, size, 32, batch, what, args)
+        if "network" in args.sections:
+            for size in (64,) if args.quick else (64, 128, 256):
+                for batch in (16,) if args.quick else (1, 16, 64, 256):
+                    if batch * 32 * size**2 <= args.largest:
+                        for what in ("forward", "forward + backward", "training step"):
+                            if not args.quick or what == "training step":
+                                yield network_case(device, size, batch, what, args)
+        if "crossover" in args.sections and not args.quick:
+            for size in (8, 10, 12, 16, 32, 64, 128, 256):
+                for modes in (4, 8, 12, 16, 24, 32, 48, 64):
+                    if modes <= size // 2 + 4:
+                        yield crossover_case(device, size, modes, args)
+
+
+def sum_of_levels(done: list[Case], what: str, other: str, clock: str) -> float:
+    """How many times longer ``other`` takes for the four levels of ``hybrid`` together."""
+    levels = [case for case in done if case.section == "levels" and case.what == what]
+    both = [sum(statistics.median(getattr(c, clock)[name]) for c in levels) for name in (other, "ours")]
+    return both[0] / both[1]
+
+
+def table(done: list[Case], others: list[str]) -> str:
+    head = ["section", "device", "case", "N", "batch", "what", "ours ms", *(f"{o} / ours" for o in others)]
+    head += [f"{o} / ours, CPU time" for o in others] + ["of peak"]
+    rows = []
+    for case in done:
+        if case.section == "crossover":
+            continue
+        row = [case.section, case.device, case.name, str(case.size), str(case.batch), case.what]
+        row.append(f"{1e3 * statistics.median(case.wall['ours']):.2f}")
+        row += [f"{case.ratio(other, clock):.2f}" for clock in ("wall", "cpu") for other in others]
+        row.append("" if case.flops != case.flops else f"{case.peak_fraction():.2f}")
+        rows.append(row)
+    for device in sorted({case.device for case in done if case.section == "levels"}):
+        here = [case for case in done if case.device == device]
+        for what in ("forward", "forward + backward"):
+            sums = [f"{sum_of_levels(here, what, o, c):.2f}" for c in ("wall", "cpu") for o in others]
+            rows.append(["levels", device, "sum of the four", "", "16", what, "", *sums, ""])
+    crossover = [case for case in done if case.section == "crossover"]
+    text = markdown(head, rows)
+    if crossover:
+        ways = ["whole", "axes", "fft"]
+        times = [[*(f"{c.ratio(way):.2f}" if way in c.wall else "" for way in ways)] for c in crossover]
+        rows = [[c.device, str(c.size), c.name, *t] for c, t in zip(crossover, times, strict=True)]
+        text += "\n\n" + markdown(["device", "N", "case: chosen", *(f"{w} / chosen" for w in ways)], rows)
+    return text + "\n"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def figure(done: list[Case], others: list[str], path: Path) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = [c for c in done if c.section != "crossover" and c.what != "forward"]
+    fig, axes = plt.subplots(figsize=(8, 1 + 0.28 * len(shown)), layout="constrained")
+    for index, other in enumerate(others):
+        offset = (index - (len(others) - 1) / 2) * 0.8 / len(others)
+        places = [place + offset for place in range(len(shown))]
+        axes.barh(places, [case.ratio(other) for case in shown], 0.8 / len(others), label=other)
+    labels = [f"{c.device} {c.name}, N {c.size}, batch {c.batch}, {c.what}" for c in shown]
+    axes.set_yticks(range(len(shown)), labels, fontsize=7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set_xlabel("time relative to ours")
+    axes.legend()
+    fig.savefig(path, dpi=120)
+
+
+def machine(args: argparse.Namespace) -> dict[str, object]:
+    return {
+        "torch": torch.__version__,
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if "cuda" in args.devices else None,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    sections = ["levels", "sizes", "network", "crossover"]
+    parser.add_argument("--sections", nargs="+", choices=sections, default=sections)
+    parser.add_argument("--quick", action="store_true", help="few cases, under a minute")
+    parser.add_argument("--seconds", type=float, help="per case (4, quick 2)")
+    parser.add_argument("--threads", type=int, help="of the CPU")
+    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="all there are")
+    parser.add_argument("--without", nargs="+", choices=["rfft2", "neuraloperator"], default=[])
+    parser.add_argument(
+        "--largest", type=float, default=2**25, help="skip inputs of more numbers than this (33,554,432)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["highest", "high", "medium"],
+        default="highest",
+        help="torch.set_float32_matmul_precision",
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    args = parser.parse_args()
+    args.seconds = args.seconds or (2 if args.quick else 4)
+    args.devices = args.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    args.contenders = {name: make for name, make in CONTENDERS.items() if name not in args.without}
+    others = [name for name in args.contenders if name != "ours"]
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.set_float32_matmul_precision(args.precision)
+    torch.manual_seed(0)
+    done = []
+    for case in cases(args):
+        done.append(case)
+        ratios = ", ".join(f"{other} {case.ratio(other):.2f}" for other in case.wall if other != "ours")
+        print(f"{case.section} {case.device} {case.name} N={case.size} B={case.batch} {case.what}: {ratios}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(args), "cases": [asdict(case) for case in done]}
+    (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    (args.out / "table.md").write_text(table(done, others))
+    figure(done, others, args.out / "figure.png")
+    print(table(done, others))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The same layer three times: ours, the textbook rfft2 layer, neuraloperator's SpectralConv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ptychofno.models import Band, HybridUNOGenerator, PtychoBlock, SpectralConv2d, unpack
+from ptychofno.models.inputs import AmplitudeInput
+from ptychofno.physics import back_projection
+
+Layer = Callable[[int, Band], nn.Module]
+
+
+class Rfft2Conv(nn.Module):
+    """Li et al. 2021 as usually written: full rfft2, two corners by complex einsum, zeros, irfft2."""
+
+    def __init__(self, channels: int, band: Band) -> None:
+        super().__init__()
+        self.positive, self.negative, self.columns = (band.rows + 1) // 2, band.rows // 2, band.columns
+        scale = 1 / math.sqrt(2 * channels)
+        self.above, self.below = (
+            nn.Parameter(scale * torch.randn(channels, channels, rows, band.columns, dtype=torch.cfloat))
+            for rows in (self.positive, self.negative)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(x)
+        out = torch.zeros(
+            len(x), self.above.shape[1], *spectrum.shape[-2:], dtype=spectrum.dtype, device=x.device
+        )
+        for rows, weight in (
+            (slice(None, self.positive), self.above),
+            (slice(-self.negative, None), self.below),
+        ):
+            part = spectrum[:, :, rows, : self.columns]
+            out[:, :, rows, : self.columns] = torch.einsum("bixy,ioxy->boxy", part, weight)
+        return torch.fft.irfft2(out, s=x.shape[-2:])
+
+
+def ours(channels: int, band: Band) -> nn.Module:
+    return SpectralConv2d(channels, channels, band)
+
+
+def neuraloperator(channels: int, band: Band) -> nn.Module:
+    from neuralop.layers.spectral_convolution import SpectralConv
+
+    # It keeps n // 2 + 1 columns of the n asked for.
+    return SpectralConv(channels, channels, (band.rows, 2 * (band.columns - 1)), bias=False)
+
+
+CONTENDERS: dict[str, Layer] = {"ours": ours, "rfft2": Rfft2Conv, "neuraloperator": neuraloperator}
+
+
+def give_the_same_weights(layers: dict[str, nn.Module], band: Band) -> None:
+    """Let every contender compute the function of ours."""
+    mine = layers["ours"]
+    assert isinstance(mine, SpectralConv2d)
+    with torch.no_grad():
+        weight = torch.complex(*unpack(mine.weight, band).unbind(2)).permute(2, 3, 1, 0)  # (I, O, R, K)
+        textbook = layers.get("rfft2")
+        if isinstance(textbook, Rfft2Conv):
+            textbook.above.copy_(weight[:, :, : textbook.positive])
+            textbook.below.copy_(weight[:, :, textbook.positive :])
+        if "neuraloperator" in layers:
+            (parameter,) = layers["neuraloperator"].parameters()
+            parameter.copy_(torch.fft.fftshift(weight, dim=2))
+
+
+def hybrid(layer: Layer, size: int) -> nn.Module:
+    """The published network at width 32, its Fourier layers replaced."""
+
+    class Block(PtychoBlock):
+        def __init__(self, channels: int, modes: Band) -> None:
+            super().__init__(channels, modes)
+            self.spectral = layer(channels, modes)  # type: ignore[assignment]
+
+    inputs = AmplitudeInput(torch.ones(size, size), 1.0, back_projection)
+    return HybridUNOGenerator(inputs, 1, size, block_cls=Block)

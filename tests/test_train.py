@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ import yaml
 
 import ptychofno
 from ptychofno import artifacts, build
-from ptychofno.config import cli
+from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
+from ptychofno.processes import Group
 from ptychofno.runs import open_run
 from ptychofno.train import state_of, train
 from ptychofno.training import Interrupted
@@ -61,6 +63,7 @@ CHOICES = [
     ["data.batch_size=7", "data.drop_last=true"],
     ["evaluation.stitch=centre_crop"],
     ["trainer.precision=bf16-mixed"],
+    ["trainer.matmul_precision=medium"],
 ]
 
 
@@ -71,6 +74,26 @@ def test_every_choice_trains(choice: list[str], tmp_path: Path) -> None:
     metrics = artifacts.read_json(tmp_path / "run" / artifacts.METRICS)
     assert 0 <= metrics["ssim"][0] <= 1
     assert metrics["phase_vacuous"] is ("data.set_phi=false" in choice)
+
+
+def test_the_precision_of_products_is_that_of_a_run_only(tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision()
+    cfg = compose([*QUICK, "trainer.matmul_precision=medium"])
+    with build.reproducibly(cfg, Group()):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    losses, names = [], []
+    for compile in ("false", "true"):
+        run_dir = tmp_path / compile
+        run(*QUICK, "model.hidden_channels=4", f"trainer.compile={compile}", f"run_dir={run_dir}")
+        losses.append(artifacts.read_json(run_dir / artifacts.HISTORY)["val_loss"])
+        names.append(set(torch.load(run_dir / artifacts.MODEL, weights_only=True)["state_dict"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and names[0] == names[1]
 
 
 def test_what_a_run_leaves_behind() -> None:

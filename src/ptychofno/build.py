@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from ptychofno.config.text import printable
 from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset
 from ptychofno.processes import Group, place_of
-from ptychofno.training import PhysicsSupervised, ResidentData, save_tensors
+from ptychofno.training import PhysicsSupervised, ResidentData, reproducible, save_tensors
 
 
 @contextmanager
@@ -71,6 +71,8 @@ def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
 
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
     """The training module: network, physics, loss, optimizer, schedule and clip."""
+    if cfg.trainer.compile:
+        network.compile()
     make_optimizer, schedule, clip = (_part(cfg, name) for name in ("optimizer", "scheduler", "clip"))
     with _of_a_user("optimizer", plain(cfg.optimizer)):
         schedule(make_optimizer([nn.Parameter(torch.zeros(1))]), cfg.trainer.max_epochs)
@@ -167,6 +169,11 @@ def threads(cfg: DictConfig, group: Group) -> int | None:
     if cfg.trainer.num_threads is not None or group.size == 1 or "OMP_NUM_THREADS" in os.environ:
         return cast("int | None", cfg.trainer.num_threads)
     return max(1, torch.get_num_threads() // group.local_size)
+
+
+def reproducibly(cfg: DictConfig, group: Group) -> AbstractContextManager[None]:
+    """The numerical environment of a run: its seed, threads and precision of products."""
+    return reproducible(cfg.seed, threads(cfg, group), cfg.trainer.matmul_precision)
 
 
 def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:

@@ -57,10 +57,10 @@ def train(cfg: DictConfig) -> None:
 def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> None:
     """One of several processes but the first: the same data and network, training, and nothing else."""
     from ptychofno import build
-    from ptychofno.training import Interrupted, fit, reproducible
+    from ptychofno.training import Interrupted, fit
 
     try:
-        with stop.listening(), group.meeting(), reproducible(plan.seed, build.threads(cfg, group)):
+        with stop.listening(), group.meeting(), build.reproducibly(cfg, group):
             word = group.follow()
             dataset = build.dataset(plan)
             module = build.experiment(cfg, dataset, build.generator(cfg, dataset))
@@ -102,7 +102,7 @@ def execute(
     from ptychofno.runs import begin, finish
     from ptychofno.stats import epoch_fell_back, epoch_left_plateau, statistics
     from ptychofno.terminal import ProgressBar, announce
-    from ptychofno.training import ValidationSimilarity, fit, flat_baseline, reproducible
+    from ptychofno.training import ValidationSimilarity, fit, flat_baseline
 
     started = time.monotonic()
     begin(
@@ -117,7 +117,7 @@ def execute(
     artifacts.write_text(run.path / artifacts.CONFIG, resolved_yaml(cfg))
     write_hydra_record(run.path)
     group.start()
-    with reproducible(plan.seed, build.threads(cfg, group)):
+    with build.reproducibly(cfg, group):
         dataset = build.dataset(plan)
         with build.told():
             check_evaluable(dataset, stitch=plan.evaluation.stitch)

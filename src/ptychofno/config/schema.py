@@ -297,6 +297,10 @@ class Trainer:
     max_epochs: int = setting("epochs to train", ge=1, le=1_000_000)
     accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
     precision: str = setting("arithmetic of the network", choices=["32-true", "bf16-mixed"])
+    matmul_precision: str = setting(
+        "of matrix products: torch.set_float32_matmul_precision", choices=["highest", "high", "medium"]
+    )
+    compile: bool = setting("compile the network with torch.compile, which takes a minute")
     num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1, le=1024)
     keep_every: int | None = setting(
         "keep the weights of every k-th epoch, k being this; null for none", ge=1

@@ -11,15 +11,17 @@ import torch
 
 
 @contextmanager
-def reproducible(seed: int, num_threads: int | None) -> Iterator[None]:
+def reproducible(seed: int, num_threads: int | None, matmul_precision: str = "highest") -> Iterator[None]:
     """Seed every generator and ask torch for deterministic kernels; restore all of it at the end.
 
     Args:
+        matmul_precision: see ``torch.set_float32_matmul_precision``.
         num_threads: of torch on the CPU; the last bits of a sum depend on it. None leaves it.
     """
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     threads = torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -34,6 +36,7 @@ def reproducible(seed: int, num_threads: int | None) -> Iterator[None]:
         torch.backends.cudnn.benchmark = False
         # A debugging aid that costs time: nothing here reads what it has not written.
         memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.set_float32_matmul_precision(matmul_precision)
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         yield
@@ -44,6 +47,7 @@ def reproducible(seed: int, num_threads: int | None) -> Iterator[None]:
         if cuda_states:
             torch.cuda.set_rng_state_all(cuda_states)
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

@@ -75,9 +75,9 @@ def draw_curves(study: Study, path: Path) -> None:
             loss = run.curves["val_loss"] / run.flat_baseline
             panel.plot(run.epochs, loss, color=BLUE, linewidth=1.0, alpha=0.8)
             panel.plot(run.epochs, run.curves["val_ssim"], color=RED, linewidth=1.0, alpha=0.8)
-        ssim = arm.summary("ssim_amplitude").median
+        ssim = np.median([run.measures["ssim_amplitude"] for run in arm.results])
         crashed = f", {arm.crashed} of {len(arm.results)} crashed" if arm.crashed else ""
-        panel.set_title(f"{arm.name}\nSSIM {ssim:.3f}{crashed}", fontsize=9, color=INK)
+        panel.set_title(f"{arm.name}\nmedian SSIM {ssim:.3f}{crashed}", fontsize=9, color=INK)
         panel.axhline(1, color=INK, linewidth=0.6, linestyle=":")
         panel.set_ylim(0, 1.15)
         panel.tick_params(labelsize=8)
@@ -91,7 +91,7 @@ def draw_curves(study: Study, path: Path) -> None:
         "Blue: validation loss relative to the flat object's; red: amplitude SSIM of the validation object;"
         f" a line per seed{dashed}"
     )
-    figure.suptitle("\n".join(wrap(title, 36 * columns)), fontsize=9, color=INK)
+    figure.suptitle("\n".join(wrap(title, 32 * columns)), fontsize=9, color=INK)
     _save(figure, path)
 
 

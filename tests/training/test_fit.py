@@ -130,14 +130,33 @@ def test_every_epoch_trains_at_the_closed_forms_learning_rate(
     assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * closed_form(e) for e in range(8)])
 
 
+class Freeze(L.Callback):
+    """Takes all gradients away, so that nothing improves."""
+
+    def on_after_backward(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+
 def test_plateau_lowers_the_learning_rate_when_nothing_improves(
     scan: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    frozen = partial(torch.optim.SGD, lr=1e-30)
-    outcome = run(scan, tmp_path, schedule=PlateauSchedule(0.5, 1, 2e-31), optimizer=frozen, epochs=8)
+    outcome = run(scan, tmp_path, schedule=PlateauSchedule(0.5, 1, 2e-4), callbacks=[Freeze()], epochs=8)
     # The first epoch sets the mark; then two bad epochs in a row each halve, down to the floor.
     factors = [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
-    assert outcome.epochs["learning_rate"] == pytest.approx([1e-30 * f for f in factors])
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * f for f in factors])
+
+
+@pytest.mark.parametrize("steps", [6, 8])  # 6 steps an epoch: at the start, within
+def test_plateau_counts_the_epoch_in_which_a_run_was_resumed(
+    steps: int, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    schedule, stop = PlateauSchedule(0.5, 0, 0.0), StopRequest()
+    with pytest.raises(Interrupted):
+        run(scan, tmp_path, schedule=schedule, stop=stop, callbacks=[Freeze(), StopAfter(stop, steps)])
+    outcome = run(scan, tmp_path, schedule=schedule, callbacks=[Freeze()])
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3, 1e-3, 5e-4])
 
 
 @pytest.mark.parametrize(("total", "warmup", "ratio"), [(20, 5, 0.05), (7, 1, 0.0), (50, 10, 0.5)])

@@ -67,6 +67,8 @@ class Checkpoints(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
+        # Lightning would leave a plateau schedule out after the epoch in which a run was resumed.
+        trainer.fit_loop.restarting = False
         val_loss = float(trainer.callback_metrics["val_loss"])
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, trainer.current_epoch + 1

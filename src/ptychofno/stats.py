@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LEFT_PLATEAU_BELOW = 0.8
 """A run has left the flat plateau when its validation loss is below this share of the flat object's."""
 
+COLLAPSED_ABOVE = 0.9
+"""A run counts as fallen onto the flat plateau when it ends above this share of the flat object's loss."""
+
 GOOD_SSIM = 0.8
 """The amplitude SSIM from which the field calls a reconstruction good."""
 
@@ -58,6 +61,7 @@ def statistics(
         "final_val_loss": val_loss[-1] if val_loss else None,
         "nan": diverged,
         "steps": len(taken),
+        "interventions": max((count or 0 for count in epochs["interventions"]), default=0),
         "flat_baseline": flat_baseline,
         "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
         "steps_to_ssim": steps_to_ssim(epochs["step"], epochs["val_ssim"]),

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from ptychofno.runs import Run
     from ptychofno.training import StopRequest
 
-# A run counts as fallen onto the flat plateau when it ends above this share of the flat object's loss.
-COLLAPSED_ABOVE = 0.9
-
 
 def train(cfg: DictConfig) -> None:
     """One run; shows its result. Raises SystemExit(128 + signal) when it was interrupted."""
@@ -64,18 +61,20 @@ def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> No
 
     try:
         with stop.listening(), group.meeting(), reproducible(plan.seed, build.threads(cfg, group)):
-            run_dir = Path(group.follow()["run_dir"])
+            word = group.follow()
             dataset = build.dataset(plan)
             module = build.experiment(cfg, dataset, build.generator(cfg, dataset))
             with build.told():
                 fit(
                     module,
                     build.batches(cfg, dataset, group),
-                    run_dir,
+                    Path(word["run_dir"]),
                     accelerator=build.device(cfg).type,
                     precision=plan.trainer.precision,
                     stop=stop,
                     enable_checkpointing=plan.enable_checkpointing,
+                    flat_baseline=word["flat_baseline"],
+                    guard=build.guard(cfg),
                 )
     except Interrupted as interrupted:
         raise SystemExit(interrupted.exit_code) from None
@@ -127,6 +126,7 @@ def execute(
 
         network = build.generator(cfg, dataset)
         module = build.experiment(cfg, dataset, network)
+        guard = build.guard(cfg)
         data = build.batches(cfg, dataset, group)
         device = build.device(cfg)
         baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe)
@@ -142,7 +142,7 @@ def execute(
             judge = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
             followed.append(ValidationSimilarity(judge))
         with build.told(), group.watching():
-            group.lead(run_dir=str(run.path.absolute()))
+            group.lead(run_dir=str(run.path.absolute()), flat_baseline=baseline)
             outcome = fit(
                 module,
                 data,
@@ -151,6 +151,8 @@ def execute(
                 precision=plan.trainer.precision,
                 stop=stop,
                 enable_checkpointing=plan.enable_checkpointing,
+                flat_baseline=baseline,
+                guard=guard,
                 loggers=build.loggers(cfg, run.path),
                 callbacks=[*followed, ProgressBar(console)],
             )
@@ -197,6 +199,7 @@ def execute(
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
         final_val_loss=outcome.epochs["val_loss"][-1] if outcome.epochs["val_loss"] else None,
+        interventions=outcome.interventions,
         seconds={
             "data": data_seconds,
             "training": training_seconds,
@@ -208,6 +211,8 @@ def execute(
 
 def state_of(diverged: str | None, val_loss: list[Any], baseline: float) -> str:
     """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``."""
+    from ptychofno.stats import COLLAPSED_ABOVE
+
     if diverged is not None:
         return "diverged"
     return "collapsed" if val_loss[-1] > COLLAPSED_ABOVE * baseline else "completed"

@@ -27,9 +27,11 @@ from ptychofno.training import (
     AdaptiveClip,
     ConstantSchedule,
     ExponentialSchedule,
+    Guard,
     Interrupted,
     MAELoss,
     NoClip,
+    NoGuard,
     NormClip,
     Outcome,
     PhysicsSupervised,
@@ -71,6 +73,8 @@ def run(
     callbacks: Sequence[L.Callback] = (),
     enable_checkpointing: bool = True,
     amplitude: Tensor | None = None,
+    guard: Guard = NoGuard(),
+    flat_baseline: float = 1.0,
 ) -> Outcome:
     run_dir.mkdir(parents=True, exist_ok=True)
     amplitude = scan["amplitude"] if amplitude is None else amplitude
@@ -93,6 +97,8 @@ def run(
             precision="32-true",
             stop=stop or StopRequest(),
             enable_checkpointing=enable_checkpointing,
+            flat_baseline=flat_baseline,
+            guard=guard,
             callbacks=callbacks,
         )
 

@@ -62,7 +62,8 @@ class Checkpoints(L.Callback):
         if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked()):
             assert isinstance(module, PhysicsSupervised)
             module.stop_if_diverged()
-            self._save(trainer)
+            if not module.broken:  # else the epoch's earlier checkpoint stays, and it is repeated
+                self._save(trainer)
             self._heed(signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ptychofno import artifacts
+from ptychofno.training.guard import Watch
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
@@ -28,6 +29,7 @@ KEYS = (
     "grad_norm_clipped_max",
     "clipped_fraction",
     "pred_amp_std",
+    "interventions",
     "seconds",
 )
 STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
@@ -39,11 +41,13 @@ class History(L.Callback):
     """Collects the history and writes it after every epoch; travels with the checkpoint.
 
     ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
-    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
+    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch. What
+    was read goes to ``watch``, which tells how often it has intervened so far.
     """
 
-    def __init__(self, run_dir: Path, write_files: bool = True) -> None:
+    def __init__(self, run_dir: Path, write_files: bool = True, watch: Watch | None = None) -> None:
         self.run_dir, self.write_files = run_dir, write_files
+        self.watch = watch or Watch()
         self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
         self.steps: list[list[float]] = []
         self._pending: list[tuple[int, Tensor]] = []
@@ -70,15 +74,18 @@ class History(L.Callback):
         assert isinstance(module, PhysicsSupervised)
         module.stop_if_diverged()
         epoch = trainer.current_epoch + 1
-        rows = torch.stack([row for _, row in self._pending]).double().tolist()
+        rows = self._until_broken(torch.stack([row for _, row in self._pending]).double().tolist())
         self._keep_steps(epoch, rows)
-        losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
+        val_loss = float(trainer.callback_metrics["val_loss"])
+        self.watch.judge(self.steps[-len(rows) :], val_loss)
+        taken = [row for row in rows if _is_finite(row)] or rows
+        losses, norms, clipped = (list(column) for column in zip(*taken, strict=True))
+        sizes = self._sizes[: len(taken)]
         entry = {
             "epoch": epoch,
             "step": trainer.global_step,
-            "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
-            / sum(self._sizes),
-            "val_loss": float(trainer.callback_metrics["val_loss"]),
+            "train_loss": sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes),
+            "val_loss": val_loss,
             "val_ssim": _if_there(trainer.callback_metrics.get("val_ssim")),
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
@@ -89,6 +96,7 @@ class History(L.Callback):
             )
             / len(norms),
             "pred_amp_std": module.predicted_amplitude_std(),
+            "interventions": len(self.watch.interventions),
             "seconds": self._seconds(),
         }
         for key in KEYS:
@@ -98,7 +106,7 @@ class History(L.Callback):
         for logger in trainer.loggers:
             known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
             logger.log_metrics(known, step=epoch)
-        if not torch.isfinite(torch.tensor(entry["val_loss"])):
+        if not math.isfinite(val_loss) and not module.forgiving:
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
@@ -110,13 +118,16 @@ class History(L.Callback):
             record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
             row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
             self._pending.append((trainer.global_step + 1, row))
-        rows = [row.double().tolist() for _, row in self._pending]
-        finite = [math.isfinite(loss) and math.isfinite(norm) for loss, norm, _ in rows]
-        # What came after the first step that was not taken was not taken either.
+        rows = self._until_broken([row.double().tolist() for _, row in self._pending])
+        self._keep_steps(trainer.current_epoch + 1, rows)
+        self.write()
+
+    def _until_broken(self, rows: list[list[float]]) -> list[list[float]]:
+        """Forget what came after the first step that was not taken: it was not taken either."""
+        finite = [_is_finite(row) for row in rows]
         end = finite.index(False) + 1 if False in finite else len(rows)
         self._pending = self._pending[:end]
-        self._keep_steps(trainer.current_epoch + 1, rows[:end])
-        self.write()
+        return rows[:end]
 
     def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
         self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]
@@ -144,13 +155,20 @@ class History(L.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs, self.steps = state["epochs"], state["steps"]
+        unknown = [None] * len(state["epochs"]["epoch"])  # to whoever wrote it
+        self.epochs = {key: state["epochs"].get(key, list(unknown)) for key in KEYS}
+        self.steps = state["steps"]
         self._pending = [(step, row) for step, row in state["pending"]]
         self._sizes, self._learning_rate = state["sizes"], state["learning_rate"]
         self._seconds_before, self._started = state["seconds"], time.perf_counter()
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
+
+
+def _is_finite(row: list[float]) -> bool:
+    loss, norm, _ = row
+    return math.isfinite(loss) and math.isfinite(norm)
 
 
 def _if_there(value: Tensor | None) -> float | None:

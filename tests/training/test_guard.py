@@ -339,21 +339,30 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 
 
 class StopInValidation(L.Callback):
-    """Asks to stop while an epoch is validated that is about to be taken back."""
+    """Asks to stop while ``epoch`` is validated."""
 
-    def __init__(self, stop: StopRequest) -> None:
-        self.stop = stop
+    def __init__(self, stop: StopRequest, epoch: int) -> None:
+        self.stop, self.epoch = stop, epoch
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch + 1 == self.epoch:
             self.stop.received = signal.SIGTERM
 
 
-def test_a_stop_between_notice_and_return(scan: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_stop_before_a_fall_back_and_between_notice_and_return(
+    epoch: int, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
     whole = run(scan, tmp_path / "whole", guard=GUARD, callbacks=[Flatten(2)])
     stop = StopRequest()
     with pytest.raises(Interrupted):
-        run(scan, tmp_path / "cut", guard=GUARD, stop=stop, callbacks=[Flatten(2), StopInValidation(stop)])
+        run(
+            scan,
+            tmp_path / "cut",
+            guard=GUARD,
+            stop=stop,
+            callbacks=[Flatten(2), StopInValidation(stop, epoch)],
+        )
     resumed = run(scan, tmp_path / "cut", guard=GUARD, callbacks=[Flatten(2)])
     assert same(whole, resumed) and resumed.interventions == whole.interventions != []
 

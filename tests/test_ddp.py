@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -44,7 +45,8 @@ def assert_same(one: Path, other: Path, rel: float = 1e-4) -> None:
     """History and weights agree up to the order of sums."""
     histories = [artifacts.read_json(path / artifacts.HISTORY) for path in (one, other)]
     for key in set(KEYS) - {"seconds"}:
-        assert histories[1][key] == pytest.approx(histories[0][key], rel=rel), key
+        expected, found = ([math.nan if v is None else v for v in history[key]] for history in histories)
+        assert found == pytest.approx(expected, rel=rel, nan_ok=True), key
     networks = [build.load_model(path / artifacts.MODEL).state_dict() for path in (one, other)]
     assert list(networks[0]) == list(networks[1])
     for name, weight in networks[0].items():
@@ -181,6 +183,18 @@ def test_all_diverge_together(tmp_path: Path) -> None:
     run(*TWO, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
     said = record(tmp_path / "run")
     assert said["state"] == "diverged" and "not finite in epoch 1" in said["error"]
+
+
+@pytest.mark.slow
+def test_a_guard_does_the_same_in_all_processes(tmp_path: Path) -> None:
+    """From the second epoch on at a learning rate at which it does not diverge."""
+    own = ["optimizer.lr=1e26", "scheduler=default", "guard=rollback", "guard.lr_factor=1e-30"]
+    own += ["trainer.max_epochs=3"]
+    run(*own, f"run_dir={tmp_path / 'one'}")
+    run(*own, *TWO, f"run_dir={tmp_path / 'two'}")
+    assert_same(tmp_path / "one", tmp_path / "two")
+    one, two = (record(tmp_path / name)["interventions"] for name in ("one", "two"))
+    assert one == two and [entry["epoch"] for entry in one] == [1]
 
 
 @pytest.mark.slow

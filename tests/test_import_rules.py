@@ -19,7 +19,7 @@ ALLOWED = {
     "models": set(),
     "metrics": set(),
     "data": {"physics", "artifacts", "config"},
-    "training": {"physics", "artifacts", "processes"},
+    "training": {"physics", "artifacts", "processes", "stats"},
     "diff": {"artifacts", "config"},
     "inspection": {"artifacts"},
     "evaluation": {"physics", "metrics", "artifacts"},

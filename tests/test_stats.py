@@ -12,6 +12,7 @@ HISTORY = {
     "step": [9, 18, 27],
     "val_loss": [0.3, 0.2, 0.21],
     "val_ssim": [0.3, 0.81, 0.79],
+    "interventions": [0, 1, 2],
 }
 METRICS = {"ssim": [0.9, None], "mae": [0.1, 0.2], "psnr": [20.0, 30.0]}
 
@@ -34,6 +35,7 @@ def test_losses_norms_and_metrics() -> None:
     assert stats["grad_norm"] == {"median": 50.0, "p99": 99.0, "max": 100.0}
     assert stats["steps"] == 101 and stats["epoch_left_plateau"] == 2 and stats["steps_to_ssim"] == 18
     assert {name: stats[name] for name in METRICS} == METRICS
+    assert stats["interventions"] == 2 and of(epochs={key: [] for key in HISTORY})["interventions"] == 0
 
 
 def test_a_run_that_diverged_at_once() -> None:

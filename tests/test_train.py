@@ -56,6 +56,7 @@ CHOICES = [
     *(["optimizer=" + name] for name in ("adam", "adamw", "sgd")),
     *(["scheduler=" + name] for name in ("default", "exponential", "warmup_cosine", "plateau")),
     *(["clip=" + name] for name in ("none", "norm", "value", "agc")),
+    ["guard=rollback"],
     *(["loss=" + name] for name in ("mae", "poisson")),
     ["data.gridsize=2"],
     ["data.nimgs_train=2", "data.nimgs_test=2"],
@@ -158,6 +159,38 @@ def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -
     assert {**untouched, log: 0} == {**files, log: 0}
     run(*SMALL, "run_dir=outputs/again", "resume=never")
     assert record(Path("outputs/again-previous-1"))["state"] == record(Path("outputs/again"))["state"]
+
+
+def test_a_run_from_before_there_were_guards_is_not_another_one(capsys: pytest.CaptureFixture[str]) -> None:
+    run(*SMALL, "run_dir=outputs/older")
+    file = Path("outputs/older") / artifacts.CONFIG
+    config = yaml.safe_load(file.read_text())
+    del config["guard"]
+    file.write_text(yaml.safe_dump(config))
+    capsys.readouterr()
+    run(*SMALL, "run_dir=outputs/older")
+    assert "finished already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(*SMALL, "run_dir=outputs/older", "guard=rollback")
+    assert "holds a run with guard._target_=ptychofno.training.NoGuard" in capsys.readouterr().err
+
+
+def test_interventions_are_told_and_on_record(capsys: pytest.CaptureFixture[str]) -> None:
+    hopeless = ["optimizer.lr=1e30", "clip=none", "scheduler=default", "trainer.max_epochs=4"]
+    guard = ["guard=rollback", "guard.max_interventions=2", "guard.lr_factor=0.25"]
+    there = Path("outputs/guarded")
+    run(*SMALL, *hopeless, *guard, f"run_dir={there}")
+    said = record(there)
+    assert said["state"] == "diverged" and "in epoch 3" in said["error"]
+    assert [entry["epoch"] for entry in said["interventions"]] == [1, 2]
+    assert [entry["learning_rate_factor"] for entry in said["interventions"]] == [0.25, 0.0625]
+    assert set(said["interventions"][0]) == {"epoch", "step", "reason", "learning_rate_factor"}
+    assert said["interventions"][0]["reason"].startswith("not finite: ")
+    assert artifacts.read_json(there / artifacts.HISTORY)["interventions"] == [1, 2]
+    assert artifacts.read_json(there / artifacts.STATS)["interventions"] == 2
+    told = [line for line in capsys.readouterr().out.splitlines() if "back to the last good state" in line]
+    log = (there / artifacts.TRAIN_LOG).read_text().splitlines()
+    assert len(told) == 2 and all(any(line in logged for logged in log) for line in told)
 
 
 def test_another_configuration_in_the_same_directory_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from ptychofno.config.text import printable
 from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset
 from ptychofno.processes import Group, place_of
-from ptychofno.training import PhysicsSupervised, ResidentData, reproducible, save_tensors
+from ptychofno.training import Guard, PhysicsSupervised, ResidentData, reproducible, save_tensors
 
 
 @contextmanager
@@ -85,6 +85,11 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
         clip,
         cfg.trainer.max_epochs,
     )
+
+
+def guard(cfg: DictConfig) -> Guard:
+    """What is done when training goes wrong."""
+    return cast(Guard, _part(cfg, "guard"))
 
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:

@@ -61,6 +61,7 @@ def statistics(
         "final_val_loss": val_loss[-1] if val_loss else None,
         "nan": diverged,
         "steps": len(taken),
+        "interventions": max((count or 0 for count in epochs["interventions"]), default=0),
         "flat_baseline": flat_baseline,
         "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
         "epoch_fell_back": epoch_fell_back(epochs["epoch"], val_loss, flat_baseline),

@@ -17,7 +17,7 @@ from torch import nn
 from ptychofno import artifacts
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.runs import Run
-from ptychofno.training import Interrupted, PhysicsSupervised
+from ptychofno.training import Interrupted, PhysicsSupervised, Watch
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,10 @@ _METRICS = (
 
 
 class ProgressBar(L.Callback):
-    """One bar over all epochs with loss, validation loss and learning rate; a log line per epoch."""
+    """One bar over all epochs with loss, validation loss and learning rate; a log line per epoch.
+
+    An intervention of the guard is a line in both.
+    """
 
     refresh_seconds = 0.2
 
@@ -83,6 +86,10 @@ class ProgressBar(L.Callback):
         log.info(
             "epoch %d/%d: validation loss %s", trainer.current_epoch + 1, trainer.max_epochs, self._val_loss
         )
+        for watch in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(watch, Watch) and watch.news:
+                log.info(watch.news)
+                self.console.print(watch.news, soft_wrap=True)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._close()
@@ -138,6 +145,8 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
     )
     if record["state"] == "collapsed" and not brief:
         console.print("it explains the measurement hardly better than a flat object does")
+    if record.get("interventions") and not brief:
+        console.print(f"the guard went back {number(len(record['interventions']), 'time')}")
     if record.get("error"):
         console.print(record["error"], style=colour, soft_wrap=True)
     if brief:

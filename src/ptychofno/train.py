@@ -69,11 +69,12 @@ def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> No
                     module,
                     build.batches(cfg, dataset, group),
                     Path(word["run_dir"]),
-                    flat_baseline=word["flat_baseline"],
                     accelerator=build.device(cfg).type,
                     precision=plan.trainer.precision,
                     stop=stop,
                     enable_checkpointing=plan.enable_checkpointing,
+                    flat_baseline=word["flat_baseline"],
+                    guard=build.guard(cfg),
                 )
     except Interrupted as interrupted:
         raise SystemExit(interrupted.exit_code) from None
@@ -125,6 +126,7 @@ def execute(
 
         network = build.generator(cfg, dataset)
         module = build.experiment(cfg, dataset, network)
+        guard = build.guard(cfg)
         data = build.batches(cfg, dataset, group)
         device = build.device(cfg)
         baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe)
@@ -151,6 +153,7 @@ def execute(
                 stop=stop,
                 enable_checkpointing=plan.enable_checkpointing,
                 keep_every=plan.trainer.keep_every,
+                guard=guard,
                 loggers=build.loggers(cfg, run.path),
                 callbacks=[*followed, ProgressBar(console)],
             )
@@ -200,6 +203,7 @@ def execute(
         left_plateau_epoch=epoch_left_plateau(*course),
         fell_back_epoch=epoch_fell_back(*course),
         final_val_loss=outcome.epochs["val_loss"][-1] if outcome.epochs["val_loss"] else None,
+        interventions=outcome.interventions,
         seconds={
             "data": data_seconds,
             "training": training_seconds,

@@ -33,6 +33,28 @@ def test_numbers_of_a_run(add_run: RunWriter) -> None:
 
 
 @pytest.mark.parametrize(
+    ("counted", "found"),
+    [
+        (None, 0),
+        ([0, 0, 1, 2], 2),
+        ([None, None, 1, 1], 1),
+        ([0, 1, 2, 1e300], 10**6),
+        ([0, 0, 0, -3], 0),
+        (["x", None], 0),
+    ],
+)
+def test_interventions(add_run: RunWriter, counted: list[object] | None, found: int) -> None:
+    assert read(add_run("a", 1, interventions=counted)).interventions == found
+
+
+def test_a_run_from_before_there_were_guards_joins_its_arm(add_run: RunWriter, study_dir: Path) -> None:
+    guard = {"_target_": "ptychofno.training.NoGuard"}
+    add_run("a", 1)
+    add_run("a", 2, config=settings(seed=2, guard=guard))
+    assert [len(arm.runs) for arm in arms_of(study_dir).values()] == [2]
+
+
+@pytest.mark.parametrize(
     ("state", "losses", "epoch"),
     [
         ("completed", [0.1, 0.05], None),

@@ -27,9 +27,11 @@ from ptychofno.training import (
     AdaptiveClip,
     ConstantSchedule,
     ExponentialSchedule,
+    Guard,
     Interrupted,
     MAELoss,
     NoClip,
+    NoGuard,
     NormClip,
     Outcome,
     PhysicsSupervised,
@@ -72,6 +74,8 @@ def run(
     callbacks: Sequence[L.Callback] = (),
     enable_checkpointing: bool = True,
     amplitude: Tensor | None = None,
+    guard: Guard = NoGuard(),
+    flat_baseline: float = 1.0,
 ) -> Outcome:
     run_dir.mkdir(parents=True, exist_ok=True)
     amplitude = scan["amplitude"] if amplitude is None else amplitude
@@ -90,11 +94,12 @@ def run(
             module,
             ResidentData(amplitude, scan["amplitude"][::3], batch_size=16, drop_last=False, seed=seed),
             run_dir,
-            flat_baseline=FLAT,
             accelerator="cpu",
             precision="32-true",
             stop=stop or StopRequest(),
             enable_checkpointing=enable_checkpointing,
+            flat_baseline=flat_baseline,
+            guard=guard,
             callbacks=callbacks,
         )
 
@@ -132,14 +137,33 @@ def test_every_epoch_trains_at_the_closed_forms_learning_rate(
     assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * closed_form(e) for e in range(8)])
 
 
+class Freeze(L.Callback):
+    """Takes all gradients away, so that nothing improves."""
+
+    def on_after_backward(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+
 def test_plateau_lowers_the_learning_rate_when_nothing_improves(
     scan: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    frozen = partial(torch.optim.SGD, lr=1e-30)
-    outcome = run(scan, tmp_path, schedule=PlateauSchedule(0.5, 1, 2e-31), optimizer=frozen, epochs=8)
+    outcome = run(scan, tmp_path, schedule=PlateauSchedule(0.5, 1, 2e-4), callbacks=[Freeze()], epochs=8)
     # The first epoch sets the mark; then two bad epochs in a row each halve, down to the floor.
     factors = [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
-    assert outcome.epochs["learning_rate"] == pytest.approx([1e-30 * f for f in factors])
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * f for f in factors])
+
+
+@pytest.mark.parametrize("steps", [6, 8])  # 6 steps an epoch: at the start, within
+def test_plateau_counts_the_epoch_in_which_a_run_was_resumed(
+    steps: int, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    schedule, stop = PlateauSchedule(0.5, 0, 0.0), StopRequest()
+    with pytest.raises(Interrupted):
+        run(scan, tmp_path, schedule=schedule, stop=stop, callbacks=[Freeze(), StopAfter(stop, steps)])
+    outcome = run(scan, tmp_path, schedule=schedule, callbacks=[Freeze()])
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3, 1e-3, 5e-4])
 
 
 @pytest.mark.parametrize(("total", "warmup", "ratio"), [(20, 5, 0.05), (7, 1, 0.0), (50, 10, 0.5)])
@@ -230,7 +254,8 @@ def test_clipping_is_seen_before_and_after(
 
 def test_what_tells_learning_from_the_plateau(scan: dict[str, Tensor], tmp_path: Path) -> None:
     """A network that gives the same patch for every pattern predicts patterns without contrast."""
-    learning = run(scan, tmp_path / "learning", epochs=8, optimizer=partial(torch.optim.Adam, lr=1e-2)).epochs
+    optimizer = partial(torch.optim.Adam, lr=1e-2)
+    learning = run(scan, tmp_path / "learning", epochs=8, optimizer=optimizer, flat_baseline=FLAT).epochs
     assert learning["explained"] == [1 - loss / FLAT for loss in learning["val_loss"]]
     assert learning["pred_contrast"][-1] > 0.2
     assert all(

@@ -12,6 +12,9 @@ from ptychofno import artifacts
 from ptychofno.config.errors import shown
 from ptychofno.config.run_dir import NOT_OF_THE_RESULT
 
+LATER = {"guard._target_": "ptychofno.training.NoGuard"}
+"""Settings that earlier runs do not have, and what goes without saying there."""
+
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as dotted keys: ``{"optimizer": {"lr": 1}}`` is ``{"optimizer.lr": 1}``."""
@@ -48,7 +51,7 @@ def conflict(run_dir: Path, config: str) -> str | None:
         return damaged(file)
     if not isinstance(recorded, dict):
         return damaged(file)
-    earlier, present = flat(recorded), flat(yaml.safe_load(config))
+    earlier, present = LATER | flat(recorded), flat(yaml.safe_load(config))
     keys = [key for key in differing({"earlier": earlier, "present": present}) if of_the_result(key)]
     if not keys:
         return None

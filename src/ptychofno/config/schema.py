@@ -207,6 +207,26 @@ class AgcClip:
 
 
 @dataclass
+class NoGuard:
+    _target_: str = constant("ptychofno.training.NoGuard")
+
+
+@dataclass
+class RollbackGuard:
+    _target_: str = constant("ptychofno.training.RollbackGuard")
+    lr_factor: float = setting(
+        "factor on the learning rate with every return to the last good state", gt=0, lt=1
+    )
+    max_interventions: int = setting("returns at most; then the run takes its course", ge=1, le=1000)
+    spike_factor: float = setting(
+        "a loss or gradient norm above this many times the median of the steps before is a spike", gt=1
+    )
+    spike_window: int = setting(
+        "steps of that median; until there are so many, nothing is a spike", ge=3, le=100_000
+    )
+
+
+@dataclass
 class MaeLoss:
     _target_: str = constant("ptychofno.training.MAELoss")
     _partial_: bool = constant(True)
@@ -339,6 +359,7 @@ class Config:
     optimizer: Any = setting("the optimizer")
     scheduler: Any = setting("learning rate over epochs")
     clip: Any = setting("gradient clipping")
+    guard: Any = setting("what to do when training goes wrong")
     loss: Any = setting("distance of predicted and measured diffraction")
     data: Any = setting("the dataset")
     probe: Any = setting("the illumination")

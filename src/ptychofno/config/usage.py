@@ -41,6 +41,7 @@ _EXAMPLES = (
     ("", "the best known recipe on grid_lines_small"),
     ("+arm=stable_warmup", "one arm of the comparison"),
     ("+arm=agc optimizer.lr=2e-4 data=grid_lines", "any choice and any value can be changed"),
+    ("+arm=control guard=rollback", "return to the last good state when training goes wrong"),
     ("-m +arm=control,stable,agc seed=1,2,3", "nine runs"),
     ("-m +study=stage_a seed=1,2,3", "every arm of Stage A; again: what is missing of it"),
     ("data=measured data.path=scan.npz", "a measured scan"),

@@ -102,6 +102,11 @@ class Arm:
         return float(median), float(high), float(pooled.max())
 
     @property
+    def interventions(self) -> list[int]:
+        """Of the guard, per run with a result."""
+        return [run.interventions for run in self.results]
+
+    @property
     def failure_epochs(self) -> list[int]:
         return [run.failure_epoch for run in self.results if run.failure_epoch is not None]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychofno import artifacts
-from ptychofno.config.comparison import flat, of_the_result
+from ptychofno.config.comparison import LATER, flat, of_the_result
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import plain, value
 from ptychofno.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW
@@ -35,6 +35,8 @@ CURVES = (
     "grad_norm_max",
     "seconds",
 )
+MOST_INTERVENTIONS = 10**6
+"""What a history may claim."""
 _SET_ASIDE = re.compile(r"-previous-\d+$")
 
 
@@ -91,6 +93,8 @@ class Run:
     grad_norms: Numbers = field(default_factory=lambda: np.empty(0))
     """Per optimizer step, before clipping."""
     measures: Mapping[str, float] = field(default_factory=dict)
+    interventions: int = 0
+    """How often a guard went back to an earlier state."""
     problems: tuple[str, ...] = ()
 
     @property
@@ -173,7 +177,7 @@ def read(path: Path) -> Run:
         config = attempt(files.settings, artifacts.CONFIG)
         typed = attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml")
         grad_norms = attempt(files.table, artifacts.GRAD_NORMS, "grad_norm")
-    settings = flat(config) if isinstance(config, dict) else {}
+    settings = LATER | flat(config) if isinstance(config, dict) else {}
     overrides = [plain(entry, 300) for entry in typed] if isinstance(typed, list) else []
     seed = record.get("seed", settings.get("seed"))
     state = record.get("state")
@@ -204,6 +208,7 @@ def read(path: Path) -> Run:
         curves=curves,
         grad_norms=np.empty(0) if grad_norms is None else grad_norms,
         measures=_measures(record, metrics, epochs, curves, baseline),
+        interventions=_interventions(history),
         problems=tuple(problems),
     )
 
@@ -230,6 +235,13 @@ def _measures(
     found["left_plateau"] = float(off[0]) if off.size else math.nan
     found["steps_to_ssim"] = float(good[0]) if good.size else math.nan
     return {measure.key: found[measure.key] for measure in MEASURES}
+
+
+def _interventions(history: Mapping[str, Any]) -> int:
+    """None in the history of a run from before there were guards."""
+    counted = numbers(history.get("interventions"))
+    counted = counted[np.isfinite(counted)]
+    return int(counted[-1].clip(0, MOST_INTERVENTIONS)) if counted.size else 0
 
 
 def _is_run(path: Path) -> bool:

@@ -28,6 +28,7 @@ DEFINITIONS = (
     "every run with a result.",
     "Off the plateau: the first epoch with a validation loss below 0.8 of the flat object's. Epoch of "
     "failure: where a diverged run broke off, or from where on a collapsed run was on the plateau.",
+    "Interventions: how often a guard returned runs with a result to their last good state.",
     f"Stable: median amplitude SSIM above {STABLE_SSIM} and no run that fell later, that is, lost a quarter "
     "of its gain on the flat object.",
     f"Fix: fewer crashes than the control over {FEWEST_SEEDS} seeds or more, at a median validation loss "
@@ -50,6 +51,7 @@ def columns(standing: Standing) -> dict[str, str]:
     cells |= {measure.label: spread(arm, measure.key, measure.form) for measure in MEASURES}
     median, high_norm, largest = (shown(norm, "{:.3g}") for norm in arm.grad_norm)
     cells["gradient norm, 99 %, max"] = f"{median}, {high_norm}, {largest}"
+    cells["interventions"] = interventions(arm)
     cells["epoch of failure"] = listed(arm.failure_epochs) if arm.failure_epochs else NONE
     cells["SSIM < 0.5"] = f"{arm.flat_by_ssim}/{len(arm.results)}" if arm.results else NONE
     cells["judgement"] = standing.judgement
@@ -62,6 +64,14 @@ def spread(arm: Arm, measure: str, form: str) -> str:
     if summary.count < 2:
         return shown(summary.median, form)
     return f"{shown(summary.median, form)} ({shown(summary.low, form)}–{shown(summary.high, form)})"
+
+
+def interventions(arm: Arm) -> str:
+    """``3 in 2/5 runs``, or ``0``."""
+    times, runs = sum(arm.interventions), sum(map(bool, arm.interventions))
+    if not arm.results:
+        return NONE
+    return f"{times} in {runs}/{len(arm.results)} runs" if times else "0"
 
 
 def differences(arm: Arm, control: Arm) -> list[tuple[str, str, str]]:
@@ -144,6 +154,7 @@ def _arm_values(standing: Standing, control: Arm | None) -> dict[str, Any]:
         "loss_relative_to_control": standing.loss_change,
         "below_published_ssim": arm.flat_by_ssim,
         "failure_epochs": arm.failure_epochs,
+        "interventions": arm.interventions,
         "grad_norm": dict(zip(("median", "p99", "max"), arm.grad_norm, strict=True)),
         "measures": {measure.key: asdict(arm.summary(measure.key)) for measure in MEASURES},
         "differs_from_control": {
@@ -177,6 +188,7 @@ def _run_values(arm: Arm, run: Run, counted: bool) -> dict[str, Any]:
         "epochs": int(run.epochs.size),
         "steps": int(run.grad_norms.size),
         "failure_epoch": run.failure_epoch,
+        "interventions": run.interventions,
         **dict(zip(("grad_norm_median", "grad_norm_p99", "grad_norm_max"), norms, strict=True)),
         "parameters": run.parameters,
         "device": run.device,
@@ -196,6 +208,7 @@ def run_cells(arm: Arm, run: Run) -> dict[str, str]:
         "state": run.state,
         **{m.label: shown(run.measures.get(m.key), m.form) for m in MEASURES[:3]},
         "epochs": str(run.epochs.size),
+        "interventions": str(run.interventions),
         "error": run.error,
     }
 

@@ -12,6 +12,7 @@ from ptychofno.training.clipping import (
     output_axes_of,
 )
 from ptychofno.training.fit import CheckpointError, Outcome, ResidentData, fit
+from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.module import Diverged, PhysicsSupervised
@@ -32,9 +33,11 @@ __all__ = [
     "ConstantSchedule",
     "Diverged",
     "ExponentialSchedule",
+    "Guard",
     "Interrupted",
     "MAELoss",
     "NoClip",
+    "NoGuard",
     "NormClip",
     "Outcome",
     "PhysicsSupervised",
@@ -42,10 +45,12 @@ __all__ = [
     "PoissonLoss",
     "ResidentBatches",
     "ResidentData",
+    "RollbackGuard",
     "StopRequest",
     "ValidationSimilarity",
     "ValueClip",
     "WarmupCosineSchedule",
+    "Watch",
     "adaptive_gradient_clip_",
     "build_warmup_cosine_scheduler",
     "fit",

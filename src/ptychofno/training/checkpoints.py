@@ -66,11 +66,14 @@ class Checkpoints(L.Callback):
         if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked()):
             assert isinstance(module, PhysicsSupervised)
             module.stop_if_diverged()
-            self._save(trainer)
+            if not module.broken:  # else the epoch's earlier checkpoint stays, and it is repeated
+                self._save(trainer)
             self._heed(signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
+        # Lightning would leave a plateau schedule out after the epoch in which a run was resumed.
+        trainer.fit_loop.restarting = False
         val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
         writes = self.write and self.group.rank == 0
         if writes and self.keep_every is not None and epoch % self.keep_every == 0:

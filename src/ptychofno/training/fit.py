@@ -21,6 +21,7 @@ from ptychofno import artifacts
 from ptychofno.processes import Group
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import Checkpoints, save_tensors
+from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
@@ -34,10 +35,11 @@ class Outcome:
     Attributes:
         diverged: why, in one line; None when all epochs were run.
         epochs: the history, one list per key.
-        grad_norms: before clipping, one per optimizer step; of a diverged run also that of the step that
-            was not taken, NaN where it is not known.
+        grad_norms: before clipping, one per optimizer step; also that of a step that was not taken as it
+            was not finite, NaN where it is not known.
         best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
         best_weights, last_weights: state dicts of the generator on the CPU.
+        interventions: of the guard; see ``guard.Watch``.
     """
 
     diverged: str | None
@@ -47,6 +49,7 @@ class Outcome:
     best_val_loss: float
     best_weights: dict[str, Tensor]
     last_weights: dict[str, Tensor]
+    interventions: list[dict[str, Any]]
 
 
 class ResidentData(L.LightningDataModule):
@@ -121,6 +124,7 @@ def fit(
     stop: StopRequest,
     enable_checkpointing: bool,
     keep_every: int | None = None,
+    guard: Guard = NoGuard(),
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
@@ -135,7 +139,8 @@ def fit(
     CheckpointError when there is one that cannot be resumed from.
     """
     group = module.group = data.group
-    history = History(run_dir, flat_baseline, write_files=group.rank == 0)
+    watch = guard(flat_baseline, group)
+    history = History(run_dir, flat_baseline, write_files=group.rank == 0, watch=watch)
     checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, group, keep_every)
     resume = run_dir / artifacts.RESUME_CHECKPOINT
     from_checkpoint = enable_checkpointing and group.broadcast(resume.exists())
@@ -146,7 +151,7 @@ def fit(
             accelerator=accelerator,
             precision=precision,  # type: ignore[arg-type]
             max_epochs=module.total_epochs,
-            callbacks=[history, checkpoints, *callbacks],
+            callbacks=[watch, history, checkpoints, *callbacks],
             logger=list(loggers),
             log_every_n_steps=1,
             num_sanity_val_steps=0,
@@ -185,6 +190,7 @@ def fit(
         checkpoints.best_val_loss,
         checkpoints.best_weights,
         last,
+        watch.interventions,
     )
 
 

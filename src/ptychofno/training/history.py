@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ptychofno import artifacts
+from ptychofno.training.guard import Watch
 from ptychofno.training.instruments import KINDS, UpdateRatios, spikes
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
@@ -33,6 +34,7 @@ KEYS = (
     "pred_contrast",
     "grad_spikes",
     *(f"update_ratio_{kind}" for kind in KINDS),
+    "interventions",
     "seconds",
 )
 STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
@@ -44,15 +46,19 @@ class History(L.Callback):
     """Collects the history and writes it after every epoch; travels with the checkpoint.
 
     ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
-    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
+    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch. What
+    was read goes to ``watch``, which tells how often it has intervened so far.
 
     ``explained`` is the share of the flat object's loss that the network has taken away, 1 - loss /
     ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see ``PhysicsSupervised``; ``grad_spikes``
     and ``update_ratio_*``, of an epoch's last step, see ``instruments``.
     """
 
-    def __init__(self, run_dir: Path, flat_baseline: float, write_files: bool = True) -> None:
+    def __init__(
+        self, run_dir: Path, flat_baseline: float, write_files: bool = True, watch: Watch | None = None
+    ) -> None:
         self.run_dir, self.flat_baseline, self.write_files = run_dir, flat_baseline, write_files
+        self.watch = watch or Watch()
         self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
         self.steps: list[list[float]] = []
         self._pending: list[tuple[int, Tensor]] = []
@@ -91,15 +97,18 @@ class History(L.Callback):
         assert isinstance(module, PhysicsSupervised)
         module.stop_if_diverged()
         epoch = trainer.current_epoch + 1
-        rows = torch.stack([row for _, row in self._pending]).double().tolist()
+        rows = self._until_broken(torch.stack([row for _, row in self._pending]).double().tolist())
         self._keep_steps(epoch, rows)
-        losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
+        val_loss = float(trainer.callback_metrics["val_loss"])
+        self.watch.judge(self.steps[-len(rows) :], val_loss)
+        taken = [row for row in rows if _is_finite(row)] or rows
+        losses, norms, clipped = (list(column) for column in zip(*taken, strict=True))
+        sizes = self._sizes[: len(taken)]
         entry = {
             "epoch": epoch,
             "step": trainer.global_step,
-            "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
-            / sum(self._sizes),
-            "val_loss": float(trainer.callback_metrics["val_loss"]),
+            "train_loss": sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes),
+            "val_loss": val_loss,
             "val_ssim": _if_there(trainer.callback_metrics.get("val_ssim")),
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
@@ -114,6 +123,7 @@ class History(L.Callback):
             "pred_contrast": module.predicted_contrast(),
             "grad_spikes": spikes([row[3] for row in self.steps], len(self.steps) - len(rows)),
             **{f"update_ratio_{kind}": self._ratios.get(kind) for kind in KINDS},
+            "interventions": len(self.watch.interventions),
             "seconds": self._seconds(),
         }
         for key in KEYS:
@@ -123,7 +133,7 @@ class History(L.Callback):
         for logger in trainer.loggers:
             known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
             logger.log_metrics(known, step=epoch)
-        if not torch.isfinite(torch.tensor(entry["val_loss"])):
+        if not math.isfinite(val_loss) and not module.forgiving:
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
@@ -135,13 +145,16 @@ class History(L.Callback):
             record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
             row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
             self._pending.append((trainer.global_step + 1, row))
-        rows = [row.double().tolist() for _, row in self._pending]
-        finite = [math.isfinite(loss) and math.isfinite(norm) for loss, norm, _ in rows]
-        # What came after the first step that was not taken was not taken either.
+        rows = self._until_broken([row.double().tolist() for _, row in self._pending])
+        self._keep_steps(trainer.current_epoch + 1, rows)
+        self.write()
+
+    def _until_broken(self, rows: list[list[float]]) -> list[list[float]]:
+        """Forget what came after the first step that was not taken: it was not taken either."""
+        finite = [_is_finite(row) for row in rows]
         end = finite.index(False) + 1 if False in finite else len(rows)
         self._pending = self._pending[:end]
-        self._keep_steps(trainer.current_epoch + 1, rows[:end])
-        self.write()
+        return rows[:end]
 
     def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
         self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]
@@ -169,13 +182,20 @@ class History(L.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs, self.steps = state["epochs"], state["steps"]
+        unknown = [None] * len(state["epochs"]["epoch"])  # to whoever wrote it
+        self.epochs = {key: state["epochs"].get(key, list(unknown)) for key in KEYS}
+        self.steps = state["steps"]
         self._pending = [(step, row) for step, row in state["pending"]]
         self._sizes, self._learning_rate = state["sizes"], state["learning_rate"]
         self._seconds_before, self._started = state["seconds"], time.perf_counter()
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
+
+
+def _is_finite(row: list[float]) -> bool:
+    loss, norm, _ = row
+    return math.isfinite(loss) and math.isfinite(norm)
 
 
 def _if_there(value: Tensor | None) -> float | None:

@@ -5,6 +5,7 @@ Shapes: B batch, C patterns per sample, N pattern size.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -87,6 +88,6 @@ def spikes(norms: Sequence[float], first: int) -> int:
     """How many of the gradient norms from index ``first`` on are spikes against those before them."""
     count = 0
     for index in range(max(first, SPIKE_WINDOW // 4), len(norms)):
-        usual = statistics.median(norms[max(0, index - SPIKE_WINDOW) : index])
-        count += norms[index] > SPIKE * usual
+        before = [norm for norm in norms[max(0, index - SPIKE_WINDOW) : index] if math.isfinite(norm)]
+        count += bool(before) and norms[index] > SPIKE * statistics.median(before)
     return count

@@ -19,7 +19,7 @@ from ptychofno.physics import diffraction_amplitude
 from ptychofno.processes import Group
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
-from ptychofno.training.schedules import Schedule
+from ptychofno.training.schedules import Schedule, scale_learning_rate
 
 
 class Diverged(RuntimeError):
@@ -38,7 +38,9 @@ class PhysicsSupervised(L.LightningModule):
         total_epochs: epochs that the schedule is made for.
 
     ``group`` holds the processes that train together. DDP takes the mean of their gradients; a step's
-    record is that of the whole batch in each of them.
+    record is that of the whole batch in each of them. A guard sets ``learning_rate_factor``, on what the
+    schedule asks for, and ``forgiving``: a step that is not finite and those after it in its epoch are then
+    left out instead of ending the run.
     """
 
     probe: Tensor
@@ -59,6 +61,7 @@ class PhysicsSupervised(L.LightningModule):
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
         self.group = Group()
+        self.learning_rate_factor, self.forgiving = 1.0, False
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
         # Loss, gradient norm: of the first step that was not finite.
@@ -97,11 +100,19 @@ class PhysicsSupervised(L.LightningModule):
         else:
             self.stop_if_diverged()
         self.step_record["grad_norm_clipped"] = self.clip(parameters, self.output_axes, norm)
+        if self.forgiving and not self._reads_late(optimizer) and self.broken:
+            for parameter in parameters:
+                parameter.grad = None  # no optimizer moves a parameter without one
+
+    @property
+    def broken(self) -> bool:
+        """Whether a step of this epoch was not finite; the weights are those before it."""
+        return bool(self.not_finite.any())
 
     def stop_if_diverged(self) -> None:
-        """Raise Diverged when a step of this epoch was not finite; the weights are those before it."""
+        """Raise Diverged when this epoch is broken, unless ``forgiving``."""
         loss, gradient = self.not_finite.tolist()
-        if loss or gradient:
+        if (loss or gradient) and not self.forgiving:
             what = "loss" if loss else "gradient norm"
             raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
 
@@ -155,6 +166,14 @@ class PhysicsSupervised(L.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """The schedule goes on as if ``learning_rate_factor`` were 1."""
+        if self.learning_rate_factor == 1.0:
+            return super().lr_scheduler_step(scheduler, metric)
+        scale_learning_rate(scheduler, 1.0)
+        super().lr_scheduler_step(scheduler, metric)
+        return scale_learning_rate(scheduler, self.learning_rate_factor)
 
     def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         return self.loss(diffraction_amplitude(patch, self.probe), amplitude)

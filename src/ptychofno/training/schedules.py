@@ -84,6 +84,12 @@ class PlateauSchedule:
         return ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience, min_lr=self.min_lr)
 
 
+def scale_learning_rate(scheduler: LRScheduler, factor: float) -> None:
+    """Give the optimizer ``factor`` times the learning rates that its scheduler last asked for."""
+    for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+        group["lr"] = factor * rate
+
+
 def sgd(parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> SGD:
     """Stochastic gradient descent, in Nesterov's form whenever there is momentum."""
     return SGD(

@@ -55,7 +55,8 @@ def write_curves(study: Study, path: Path) -> None:
         for arm in study.arms:
             for run in arm.runs:
                 history = json.loads((run.path / artifacts.HISTORY).read_text())
-                for entry in zip(*(history.get(key, []) for key in COLUMNS), strict=True):
+                blank = [None] * len(history["epoch"])
+                for entry in zip(*(history.get(key, blank) for key in COLUMNS), strict=True):
                     writer.writerow((arm.name, run.seed, *(_short(value) for value in entry)))
 
 

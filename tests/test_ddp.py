@@ -17,6 +17,7 @@ import torch
 from ptychofno import artifacts, build
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
+from ptychofno.processes import _TORCHRUN
 from ptychofno.train import train
 from ptychofno.training.history import KEYS
 
@@ -281,6 +282,8 @@ REFUSED = {
     "multiple of 3; the nearest is 15 or 18",
     "trainer=ddp trainer.strategy=fsdp": "trainer.strategy=fsdp: fixed to ddp by the chosen file",
     "trainer=ddp trainer.accelerator=cpu": "trainer.devices: needs a value on a CPU: how many processes",
+    "trainer=ddp trainer.devices=800 data.batch_size=800 trainer.accelerator=cpu": "trainer.devices=800: "
+    f"more processes than {max(2, os.cpu_count() or 1)} cores can run",
     **{
         f"-m trainer=ddp trainer.devices=2 seed=1,2 hydra/launcher={launcher}": "trainer=ddp: a sweep of the "
         f"{launcher} launcher gives each run one process; start the runs one by one without -m, or on a "
@@ -293,6 +296,18 @@ REFUSED = {
     "seed=1,2": "data.batch_size=16: the batch of all 20 processes together, expected a multiple of 20; the "
     "nearest is 20",
 }
+
+
+def test_several_processes_for_a_run_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(_TORCHRUN, ("0", "2", "0", "2", "127.0.0.1", "29500"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as refused:
+        run(f"run_dir={tmp_path}/run")
+    assert refused.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert said == "trainer: 2 processes were started for a run of one; add trainer=ddp"
 
 
 @pytest.mark.parametrize("overrides", REFUSED)

@@ -267,6 +267,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
     from ptychofno.training import reproducible
     from ptychofno.training.clipping import total_gradient_norm
 
+    job.cfg.trainer.compile = False  # a compiled network runs past the hooks
     plan = settings(job.cfg)
     key = build.dataset_key(plan)
     if job.dataset_key not in (None, key):
@@ -279,7 +280,9 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
         plan.data.cache_dir = job.cache_dir
     device = build.device(job.cfg)
     with reproducible(plan.seed, plan.trainer.num_threads):
-        dataset = datasets.setdefault(key, build.dataset(plan))
+        if key not in datasets:
+            datasets[key] = build.dataset(plan)
+        dataset = datasets[key]
         make = partial(build.recorded_generator, weights=job.weights) if job.recorded else build.generator
         network = make(job.cfg, dataset)
         module = build.experiment(job.cfg, dataset, network).to(device)

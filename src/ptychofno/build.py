@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -72,6 +73,7 @@ def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
     """The training module: network, physics, loss, optimizer, schedule and clip."""
     if cfg.trainer.compile:
+        _check_compiler(device(cfg))
         network.compile()
     make_optimizer, schedule, clip = (_part(cfg, name) for name in ("optimizer", "scheduler", "clip"))
     with _of_a_user("optimizer", plain(cfg.optimizer)):
@@ -90,6 +92,13 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
 def guard(cfg: DictConfig) -> Guard:
     """What is done when training goes wrong."""
     return cast(Guard, _part(cfg, "guard"))
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Before an epoch is begun: torch looks for a compiler only when the first batch comes."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(f"trainer.compile=true: needs a C++ compiler, {compiler} is not there")
 
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
@@ -139,9 +148,13 @@ def processes(cfg: DictConfig) -> Group:
 
     Raises ConfigError when they cannot be had, in one process of a node; the others only exit with 2.
     """
-    if cfg.trainer.get("strategy") != "ddp":
-        return Group()
     place = place_of(os.environ)
+    if cfg.trainer.get("strategy") != "ddp":
+        if place is not None and place.size > 1:
+            raise ConfigError(
+                f"trainer: {place.size} processes were started for a run of one; add trainer=ddp"
+            )
+        return Group()
     try:
         cuda = device(cfg).type == "cuda"
         wanted = cfg.trainer.devices
@@ -151,6 +164,11 @@ def processes(cfg: DictConfig) -> Group:
         size, local_size = (place.size, place.local_size) if place else (wanted or present or 1,) * 2
         if wanted not in (None, local_size):
             raise ConfigError(f"trainer.devices={wanted}: {local_size} processes were started on this node")
+        cores = max(2, os.cpu_count() or 1)
+        if not cuda and local_size > cores:
+            raise ConfigError(
+                f"trainer.devices={local_size}: more processes than the {cores} cores there are"
+            )
         if present is not None and local_size > present:
             raise ConfigError(f"trainer.devices={local_size}: each process needs a GPU, there are {present}")
         if place is None and size > 1 and in_sweep():

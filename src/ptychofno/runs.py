@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,7 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
+@cache  # what a process has imported stays, whatever is edited while it runs
 def _source_version() -> dict[str, str | None]:
     """``git_commit``, and ``code``: the identity of this package's sources, whatever else a commit holds.
 

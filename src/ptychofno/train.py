@@ -200,8 +200,8 @@ def execute(
         error=outcome.diverged,
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
-        left_plateau_epoch=epoch_left_plateau(*course),
-        fell_back_epoch=epoch_fell_back(*course),
+        epoch_left_plateau=epoch_left_plateau(*course),
+        epoch_fell_back=epoch_fell_back(*course),
         final_val_loss=outcome.epochs["val_loss"][-1] if outcome.epochs["val_loss"] else None,
         interventions=outcome.interventions,
         seconds={

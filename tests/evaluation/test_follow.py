@@ -60,3 +60,8 @@ def test_what_cannot_be_judged_has_no_similarity(scan):
     assert follow_similarity(split, objects, scan.probe.numpy())(broken) is None
     flat = np.ones_like(objects)
     assert follow_similarity(split, flat, scan.probe.numpy())(patches) is None
+
+
+def test_patches_too_large_to_add_have_no_similarity(scan):
+    split, objects, patches = two_objects(scan)
+    assert follow_similarity(split, objects, scan.probe.numpy())(1e19 * patches) is None

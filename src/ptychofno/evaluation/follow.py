@@ -28,7 +28,8 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
 
     Returns:
         From complex patches (n, C, N, N) on the CPU to the mean over objects of their SSIM, see
-        ``ptychofno.metrics.compare``; None when a patch is not finite, or no object has contrast.
+        ``ptychofno.metrics.compare``; None when what is stitched is not
+        finite, or no object has contrast.
     """
     positions = np.asarray(split.positions_px).reshape(len(split.positions_px), -1, 2)
     index = np.asarray(split.object_index)
@@ -39,12 +40,15 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
         found = []
         for k, truth in enumerate(objects):
             mine = torch.from_numpy(index == k)
-            stitched = stitch(
-                patches[mine].flatten(0, 1),
-                positions[index == k].reshape(-1, 2),
-                probe,
-                shape=truth.shape,
-            )
+            with np.errstate(all="ignore"):
+                stitched = stitch(
+                    patches[mine].flatten(0, 1),
+                    positions[index == k].reshape(-1, 2),
+                    probe,
+                    shape=truth.shape,
+                )
+            if not np.isfinite(stitched.object).all():
+                return None  # patches so large that their sums overflow
             region = scanned_region(stitched.illumination)
             lit = lit_pixels(stitched.illumination)[region]
             found.append(amplitude_similarity(stitched.object[region], np.asarray(truth)[region], lit))

@@ -283,7 +283,7 @@ REFUSED = {
     "trainer=ddp trainer.strategy=fsdp": "trainer.strategy=fsdp: fixed to ddp by the chosen file",
     "trainer=ddp trainer.accelerator=cpu": "trainer.devices: needs a value on a CPU: how many processes",
     "trainer=ddp trainer.devices=800 data.batch_size=800 trainer.accelerator=cpu": "trainer.devices=800: "
-    f"more processes than {max(2, os.cpu_count() or 1)} cores can run",
+    f"more processes than the {max(2, os.cpu_count() or 1)} cores there are",
     **{
         f"-m trainer=ddp trainer.devices=2 seed=1,2 hydra/launcher={launcher}": "trainer=ddp: a sweep of the "
         f"{launcher} launcher gives each run one process; start the runs one by one without -m, or on a "

@@ -165,7 +165,7 @@ def processes(cfg: DictConfig) -> Group:
         if wanted not in (None, local_size):
             raise ConfigError(f"trainer.devices={wanted}: {local_size} processes were started on this node")
         cores = max(2, os.cpu_count() or 1)
-        if not cuda and local_size > cores:
+        if place is None and not cuda and local_size > cores:
             raise ConfigError(
                 f"trainer.devices={local_size}: more processes than the {cores} cores there are"
             )

@@ -6,7 +6,7 @@ phase that cannot be judged, a network without gains, a plateau that was never l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,9 @@ def statistics(
     }
 
 
-def epoch_left_plateau(epochs: Sequence[int], val_loss: Sequence[float], flat_baseline: float) -> int | None:
+def epoch_left_plateau(
+    epochs: Iterable[float], val_loss: Iterable[float], flat_baseline: float
+) -> float | None:
     """The first epoch whose validation loss is below 0.8 of the flat object's; None when there is none."""
     limit = LEFT_PLATEAU_BELOW * flat_baseline
     return next((epoch for epoch, loss in zip(epochs, val_loss, strict=True) if loss < limit), None)
@@ -93,7 +95,7 @@ def epoch_fell_back(epochs: Sequence[int], val_loss: Sequence[float], flat_basel
     )
 
 
-def steps_to_ssim(steps: Sequence[float], similarity: Sequence[float | None]) -> float | None:
+def steps_to_ssim(steps: Iterable[float], similarity: Iterable[float | None]) -> float | None:
     """Optimizer steps after which the validation object first had an amplitude SSIM of 0.8.
 
     To the end of an epoch, which is when it is looked at; None when it never had.
@@ -115,15 +117,14 @@ def _gains(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
 
 
 def _gain(name: str, kind: str, value: Tensor) -> dict[str, Any]:
-    size = value.detach().abs().double()
-    return {
-        "name": name,
-        "kind": kind,
-        "min": float(size.min()),
-        "mean": float(size.mean()),
-        "max": float(size.max()),
-        "stayed_near_zero": bool(size.max() < NEAR_ZERO),
-    }
+    values = gain_values(value)
+    return {"name": name, "kind": kind, **values, "stayed_near_zero": values["max"] < NEAR_ZERO}
+
+
+def gain_values(gain: Tensor) -> dict[str, float]:
+    """Of the absolute values: least, mean and largest."""
+    size = gain.detach().abs().double()
+    return {"min": float(size.min()), "mean": float(size.mean()), "max": float(size.max())}
 
 
 def _all_near_zero(layers: Sequence[Mapping[str, Any]]) -> bool | None:

@@ -132,12 +132,7 @@ def evaluate(
         )
         target = None
     else:
-        stitched = []
-        for k in range(len(truth)):
-            here = np.asarray(scan.object_index) == k
-            positions = np.reshape(scan.positions_px[here], (-1, 2))
-            mine = patches[torch.from_numpy(here)].flatten(0, 1)
-            stitched.append(put_together(mine, positions, shape=truth[k].shape))
+        stitched = stitch_each(put_together, patches, scan, truth)
         errors = {
             "diffraction_error": float(misfit.sum() / total.sum()),
             "diffraction_error_validation": None,
@@ -156,6 +151,24 @@ def evaluate(
         region=region,
         phase_alignment=phase_alignment,
     )
+
+
+def stitch_each(
+    put_together: Callable[..., Stitched], patches: Tensor, split: Split, truth: Array
+) -> list[Stitched]:
+    """Each of the k objects of ``truth`` (k, H, W) from those of ``patches`` (n, C, N, N) that are its own.
+
+    Args:
+        put_together: called with patches (m, N, N), positions (m, 2) and ``shape``.
+        split: the samples that were predicted, in this order; the patterns are not read.
+    """
+    stitched = []
+    for k, one in enumerate(truth):
+        here = np.asarray(split.object_index) == k
+        positions = np.reshape(split.positions_px[here], (-1, 2))
+        mine = patches[torch.from_numpy(here)].flatten(0, 1)
+        stitched.append(put_together(mine, positions, shape=one.shape))
+    return stitched
 
 
 def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:

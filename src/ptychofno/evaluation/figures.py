@@ -26,14 +26,13 @@ from numpy.typing import NDArray
 
 from ptychofno import metrics as quality
 from ptychofno.artifacts import write_with
+from ptychofno.drawing import DPI, GRID, INK, MUTED, tidy
 from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.evaluation.illumination import lit_pixels
 
 Real = NDArray[Any]
 History = Mapping[str, Sequence[float | None]]
 
-_DPI = 150
-_INK, _MUTED, _GRID = "#1f2430", "#667085", "#e4e7ec"
 _BLUE, _RED, _ORANGE = "#2f6fb3", "#d1495b", "#e09f3e"
 _COLOURS = {"amplitude": "gray", "phase": "viridis", "difference": "RdBu_r"}
 _UNITS = {"amplitude": "amplitude", "phase": "phase (rad)"}
@@ -69,7 +68,7 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
     _plot(axes, history, "train_loss", "training", _BLUE)
     _plot(axes, history, "val_loss", "validation", _RED)
     if flat_baseline is not None and np.isfinite(flat_baseline):
-        axes.axhline(flat_baseline, color=_MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
+        axes.axhline(flat_baseline, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
     _finish(axes, "loss")
 
     axes = figure.add_subplot(below[0, 0])
@@ -126,9 +125,9 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
             known = images[column] if name == "Target" else np.where(lit, images[column], np.nan)
             shown = _show(axes, known, *scale)
             if row == 0:
-                axes.set_title(name, fontsize=14, color=_INK, pad=7)
+                axes.set_title(name, fontsize=14, color=INK, pad=7)
             if column == 0:
-                axes.set_ylabel(kind.capitalize(), fontsize=14, color=_INK, labelpad=8)
+                axes.set_ylabel(kind.capitalize(), fontsize=14, color=INK, labelpad=8)
                 _scale_bar(axes, width)
             else:
                 bar = place(x + panel_width + 0.1, y, 0.14, panel_height)
@@ -138,7 +137,7 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
             1 - (y + panel_height + 0.14) / total_height,
             _metrics_line(evaluation.metrics, kind),
             fontsize=13,
-            color=_MUTED,
+            color=MUTED,
             va="top",
         )
     return figure
@@ -166,7 +165,7 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         box = (x / total_width, foot / total_height, panel_width / total_width, panel_height / total_height)
         axes = figure.add_axes(box)
         shown = _show(axes, np.where(lit, image, np.nan), _COLOURS[kind], low, high)
-        axes.set_title(kind.capitalize(), fontsize=14, color=_INK, pad=7)
+        axes.set_title(kind.capitalize(), fontsize=14, color=INK, pad=7)
         bar_box = ((x + panel_width + 0.12) / total_width, box[1], 0.16 / total_width, box[3])
         _colour_bar(figure, shown, figure.add_axes(bar_box), _UNITS[kind])
         if column == 0:
@@ -183,7 +182,7 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         if evaluation.metrics.get(f"diffraction_error{suffix}") is not None
     ]
     text = "relative error of the diffraction amplitude:  " + "    ".join(parts)
-    figure.text(left / total_width, 0.4 * foot / total_height, text, fontsize=13, color=_MUTED, va="center")
+    figure.text(left / total_width, 0.4 * foot / total_height, text, fontsize=13, color=MUTED, va="center")
     return figure
 
 
@@ -230,26 +229,26 @@ def _without_glyph_warnings() -> Iterator[None]:
 
 
 def _figure(width_in: float, height_in: float) -> Figure:
-    figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _save(path: Path | str, figure: Figure) -> None:
-    write_with(path, partial(figure.savefig, dpi=_DPI, format="png"))
+    write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
 
 
 def _write_title(figure: Figure, title: str, subtitle: str = "") -> None:
     height, width = figure.get_figheight(), figure.get_figwidth()
     x = 0.25 / width
-    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": _INK, "va": "top"}
+    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "va": "top"}
     figure.add_artist(_Title(x, 1 - 0.17 / height, title, **style))
-    figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=_MUTED, va="top")
+    figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
 
 
 def _show(axes: Axes, image: Real, colours: str, low: float, high: float) -> AxesImage:
     shown = axes.imshow(image, cmap=colours, vmin=low, vmax=high, aspect="auto")
-    axes.set_facecolor(_GRID)
+    axes.set_facecolor(GRID)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -260,10 +259,10 @@ def _show(axes: Axes, image: Real, colours: str, low: float, high: float) -> Axe
 def _colour_bar(figure: Figure, shown: AxesImage, axes: Axes, label: str) -> None:
     bar = figure.colorbar(shown, cax=axes)
     bar.outline.set_visible(False)
-    bar.set_label(label, fontsize=13, color=_INK)
+    bar.set_label(label, fontsize=13, color=INK)
     bar.locator = MaxNLocator(5)
     bar.update_ticks()
-    axes.tick_params(labelsize=12, color=_MUTED, labelcolor=_INK, length=3)
+    axes.tick_params(labelsize=12, color=MUTED, labelcolor=INK, length=3)
 
 
 def _scale_bar(axes: Axes, width_px: int) -> None:
@@ -311,16 +310,10 @@ def _finish(axes: Axes, quantity: str) -> None:
         axes.set_ylim(0, 2 * finite.max())
     axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_ylabel(quantity, fontsize=12, color=_INK)
-    axes.set_xlabel("epoch", fontsize=12, color=_INK)
-    axes.tick_params(labelsize=11, color=_MUTED, labelcolor=_INK)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_MUTED)
+    axes.set_ylabel(quantity, fontsize=12, color=INK)
+    axes.set_xlabel("epoch", fontsize=12, color=INK)
+    tidy(axes, 11)
     if len(axes.get_lines()) > 1:
         # Above the axes, where it hides no curve.
-        style: dict[str, Any] = {"frameon": False, "fontsize": 11, "labelcolor": _INK, "handlelength": 1.6}
+        style: dict[str, Any] = {"frameon": False, "fontsize": 11, "labelcolor": INK, "handlelength": 1.6}
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, ncols=3, **style)

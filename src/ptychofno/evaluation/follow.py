@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptychofno.evaluation.evaluate import Split
+from ptychofno.evaluation.evaluate import Split, stitch_each
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.stitch import stitch
 from ptychofno.metrics import amplitude_similarity
@@ -31,27 +32,19 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
         ``ptychofno.metrics.compare``; None when what is stitched is not
         finite, or no object has contrast.
     """
-    positions = np.asarray(split.positions_px).reshape(len(split.positions_px), -1, 2)
-    index = np.asarray(split.object_index)
 
     def judge(patches: Tensor) -> float | None:
         if not bool(torch.isfinite(torch.view_as_real(patches)).all()):
             return None
+        with np.errstate(all="ignore"):
+            stitched = stitch_each(partial(stitch, probe=probe), patches, split, objects)
         found = []
-        for k, truth in enumerate(objects):
-            mine = torch.from_numpy(index == k)
-            with np.errstate(all="ignore"):
-                stitched = stitch(
-                    patches[mine].flatten(0, 1),
-                    positions[index == k].reshape(-1, 2),
-                    probe,
-                    shape=truth.shape,
-                )
-            if not np.isfinite(stitched.object).all():
+        for one, truth in zip(stitched, objects, strict=True):
+            if not np.isfinite(one.object).all():
                 return None  # patches so large that their sums overflow
-            region = scanned_region(stitched.illumination)
-            lit = lit_pixels(stitched.illumination)[region]
-            found.append(amplitude_similarity(stitched.object[region], np.asarray(truth)[region], lit))
+            region = scanned_region(one.illumination)
+            lit = lit_pixels(one.illumination)[region]
+            found.append(amplitude_similarity(one.object[region], np.asarray(truth)[region], lit))
         known = [similarity for similarity in found if similarity is not None]
         return sum(known) / len(known) if known else None
 

@@ -20,10 +20,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ptychofno.artifacts import write_with
+from ptychofno.drawing import DPI, INK, MUTED, tidy
 from ptychofno.inspection.terminal import common_order, letters_of
 
-_DPI = 150
-_INK, _MUTED, _GRID = "#1f2430", "#667085", "#e4e7ec"
 _COLOURS = ("#2f6fb3", "#d1495b", "#e09f3e", "#3d8b5f", "#7a5ba6", "#4aa3a8", "#8c5a3c", "#667085")
 _STYLES: tuple[Any, ...] = ("-", (0, (4, 2)))
 _COLUMNS = 3
@@ -83,7 +82,7 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
     rows = math.ceil(len(panels) / _COLUMNS)
     head, foot = 0.8 + 0.26 * len(networks), 0.3 + 0.085 * max(map(len, names))
     height = head + 2.75 * rows + foot
-    figure = Figure(figsize=(15.0, height), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(15.0, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     _write_head(figure, networks, height)
     grid = figure.add_gridspec(
@@ -105,7 +104,7 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        write_with(path, partial(figure.savefig, dpi=_DPI, format="png"))
+        write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
 
 
 def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], names: Sequence[str]) -> None:
@@ -132,13 +131,7 @@ def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], na
     axes.yaxis.set_major_formatter("{x:g}")
     _write_legend(axes, panel)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.tick_params(labelsize=10.5, color=_MUTED, labelcolor=_INK)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_MUTED)
+    tidy(axes, 10.5)
 
 
 def _write_legend(axes: Axes, panel: _Panel) -> None:
@@ -146,13 +139,13 @@ def _write_legend(axes: Axes, panel: _Panel) -> None:
     handles: list[Line2D] = []
     if len(panel.quantities) > 1:
         for (_, label), style in zip(panel.quantities, _STYLES, strict=True):
-            handles.append(Line2D([], [], color=_INK, linestyle=style, linewidth=1.8, label=label))
+            handles.append(Line2D([], [], color=INK, linestyle=style, linewidth=1.8, label=label))
     if panel.reference is not None:
         value, label = panel.reference
-        handles.append(axes.axhline(value, color=_MUTED, linestyle=":", linewidth=1.6, label=label))
-    axes.set_title(panel.title, fontsize=13, color=_INK, loc="left", pad=23 if handles else 7)
+        handles.append(axes.axhline(value, color=MUTED, linestyle=":", linewidth=1.6, label=label))
+    axes.set_title(panel.title, fontsize=13, color=INK, loc="left", pad=23 if handles else 7)
     if handles:
-        box: dict[str, Any] = {"frameon": False, "fontsize": 10, "labelcolor": _INK, "handlelength": 2.2}
+        box: dict[str, Any] = {"frameon": False, "fontsize": 10, "labelcolor": INK, "handlelength": 2.2}
         axes.legend(
             handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1), borderaxespad=0.1, ncols=3, **box
         )
@@ -173,7 +166,7 @@ def _write_head(figure: Figure, networks: Sequence[Mapping[str, Any]], height_in
             y,
             f"{letter + '   ' if letter else ''}{title}    {network['model']}, loss {network['loss']:.3g}",
             fontsize=13,
-            color=_INK,
+            color=INK,
             va="center",
             parse_math=False,
         )

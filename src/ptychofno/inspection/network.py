@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ptychofno.inspection.layers import Watch, stages
-from ptychofno.inspection.parameters import ParameterValues, gain_values, gains, parameter_values, together
+from ptychofno.inspection.parameters import ParameterValues, gains, parameter_values, together
+from ptychofno.stats import gain_values
 
 
 def inspect_network(

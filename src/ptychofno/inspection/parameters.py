@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,12 +95,6 @@ def gains(network: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
                 yield full_name, "norm", parameter
             elif composed:
                 yield full_name, "layerscale", parameter
-
-
-def gain_values(parameter: Tensor) -> Mapping[str, float]:
-    """Of the absolute values: least, mean and largest."""
-    size = parameter.detach().abs().double()
-    return {"min": float(size.min()), "mean": float(size.mean()), "max": float(size.max())}
 
 
 def _norm(values: Tensor) -> float:

@@ -17,7 +17,7 @@ from ptychofno import artifacts
 from ptychofno.config.comparison import LATER, flat, of_the_result
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import plain, value
-from ptychofno.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW
+from ptychofno.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
 
 Numbers = NDArray[np.float64]
 Read = TypeVar("Read")
@@ -227,13 +227,11 @@ def _measures(
         found[f"{metric}_amplitude"], found[f"{metric}_phase"] = map(number, both)
     losses = curves["val_loss"]
     finite = losses[np.isfinite(losses)]
-    off = epochs[losses < LEFT_PLATEAU_BELOW * baseline]
-    good = curves["step"][curves["val_ssim"] >= GOOD_SSIM]
     spent = curves["seconds"][np.isfinite(curves["seconds"])]
     found["best_val_loss"] = float(finite.min()) if finite.size else number(record.get("best_val_loss"))
     found["training_seconds"] = float(spent.sum()) if spent.size else math.nan
-    found["left_plateau"] = float(off[0]) if off.size else math.nan
-    found["steps_to_ssim"] = float(good[0]) if good.size else math.nan
+    found["left_plateau"] = number(epoch_left_plateau(epochs, losses, baseline))
+    found["steps_to_ssim"] = number(steps_to_ssim(curves["step"], curves["val_ssim"]))
     return {measure.key: found[measure.key] for measure in MEASURES}
 
 

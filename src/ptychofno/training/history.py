@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ptychofno import artifacts
 from ptychofno.training.guard import Watch
-from ptychofno.training.instruments import KINDS, UpdateRatios, spikes
+from ptychofno.training.instruments import KINDS, SPIKE_WINDOW, UpdateRatios, spikes
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
@@ -119,9 +119,9 @@ class History(L.Callback):
             )
             / len(norms),
             "pred_amp_std": module.predicted_amplitude_std(),
-            "explained": 1 - float(trainer.callback_metrics["val_loss"]) / self.flat_baseline,
+            "explained": 1 - val_loss / self.flat_baseline,
             "pred_contrast": module.predicted_contrast(),
-            "grad_spikes": spikes([row[3] for row in self.steps], len(self.steps) - len(rows)),
+            "grad_spikes": self._spikes(len(rows)),
             **{f"update_ratio_{kind}": self._ratios.get(kind) for kind in KINDS},
             "interventions": len(self.watch.interventions),
             "seconds": self._seconds(),
@@ -155,6 +155,11 @@ class History(L.Callback):
         end = finite.index(False) + 1 if False in finite else len(rows)
         self._pending = self._pending[:end]
         return rows[:end]
+
+    def _spikes(self, last: int) -> int:
+        """How many of the ``last`` steps stand out of those before them."""
+        norms = [row[STEP_KEYS.index("grad_norm")] for row in self.steps[-last - SPIKE_WINDOW :]]
+        return spikes(norms, len(norms) - last)
 
     def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
         self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]

@@ -18,7 +18,8 @@ SPIKE_WINDOW = 64
 """Steps whose median counts; with fewer than a quarter of them nothing is called a spike."""
 
 KINDS = ("spectral", "local", "gain", "bias")
-"""Weights of spectral layers; of convolutions and linear layers; norm weights and layerscales; biases."""
+"""Weights of spectral layers; of convolutions and linear layers; any other, such as norm weights and
+layerscales; biases."""
 
 
 class Spread:

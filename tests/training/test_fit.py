@@ -272,6 +272,28 @@ def test_what_tells_learning_from_the_plateau(scan: dict[str, Tensor], tmp_path:
     assert flat["pred_contrast"][0] < 1e-3
 
 
+def test_weights_before_a_dead_activation_are_counted_as_dead(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Behind a GELU that is zero everywhere only the last bias and the head still learn."""
+
+    class Kill(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+            self.alive = self.everything = 0
+            last = module.get_submodule("generator.decoder")[-1].merge  # type: ignore[index]
+            with torch.no_grad():
+                last.first.bias.fill_(-1e4)
+            for name, weight in module.named_parameters():
+                self.everything += weight.numel()
+                lives = name.startswith("generator.head.") or weight is last.second.bias
+                self.alive += weight.numel() if lives else 0
+
+    kill = Kill()
+    dead = run(scan, tmp_path / "dead", epochs=2, callbacks=[kill]).epochs["dead_weights"]
+    assert dead == pytest.approx([1 - kill.alive / kill.everything] * 2)
+    assert max(run(scan, tmp_path / "healthy", epochs=2).epochs["dead_weights"]) < 0.01
+
+
 def test_the_update_ratio_is_that_of_the_last_step(scan: dict[str, Tensor], tmp_path: Path) -> None:
     """Plain gradient descent changes every weight by the learning rate times its gradient."""
     ratios = {}

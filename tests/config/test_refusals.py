@@ -239,6 +239,11 @@ def test_a_block_of_ones_own(tmp_path: Path) -> None:
     assert refusal("model/block=mine", "model.block.windw=5", config_dir=tmp_path) == (
         "model.block.windw: no such setting; did you mean model.block.window?"
     )
+    (folder / "mine.yaml").write_text("_target_: mine.Block\n_partial_: true\nwindow: ???\n")
+    assert refusal("model/block=mine", config_dir=tmp_path) == (
+        f"{folder / 'mine.yaml'}: model.block.window: needs a value"
+    )
+    settings(compose(["model/block=mine", "model.block.window=5"], config_dir=str(tmp_path)))
     (folder / "mine.yaml").write_text("_target_: mine.Block\n")
     assert refusal("model/block=mine", config_dir=tmp_path).startswith(
         "model.block._partial_=null: expected true"

@@ -207,6 +207,21 @@ class AgcClip:
 
 
 @dataclass
+class NoAveraging:
+    _target_: str = constant("ptychofno.training.NoAveraging")
+
+
+@dataclass
+class EmaAveraging:
+    _target_: str = constant("ptychofno.training.EmaAveraging")
+    decay: float = setting(
+        "share of the average that a step keeps, at most: (1 + t)/(10 + t) of step t where that is less",
+        gt=0,
+        lt=1,
+    )
+
+
+@dataclass
 class NoGuard:
     _target_: str = constant("ptychofno.training.NoGuard")
 
@@ -359,6 +374,7 @@ class Config:
     optimizer: Any = setting("the optimizer")
     scheduler: Any = setting("learning rate over epochs")
     clip: Any = setting("gradient clipping")
+    averaging: Any = setting("which average of the weights is validated, chosen from, kept and judged")
     guard: Any = setting("what to do when training goes wrong")
     loss: Any = setting("distance of predicted and measured diffraction")
     data: Any = setting("the dataset")

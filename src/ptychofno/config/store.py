@@ -37,6 +37,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "value": schema.ValueClip,
         "agc": schema.AgcClip,
     },
+    "averaging": {"none": schema.NoAveraging, "ema": schema.EmaAveraging},
     "guard": {"none": schema.NoGuard, "rollback": schema.RollbackGuard},
     "loss": {"mae": schema.MaeLoss, "poisson": schema.PoissonLoss},
     "data": {"grid_lines": schema.GridLinesData, "measured": schema.MeasuredData},

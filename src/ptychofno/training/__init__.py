@@ -1,5 +1,6 @@
 """Training a generator with the physics as its only teacher."""
 
+from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import save_tensors
@@ -29,13 +30,16 @@ from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
     "AdaptiveClip",
+    "Averaging",
     "CheckpointError",
     "ConstantSchedule",
     "Diverged",
+    "EmaAveraging",
     "ExponentialSchedule",
     "Guard",
     "Interrupted",
     "MAELoss",
+    "NoAveraging",
     "NoClip",
     "NoGuard",
     "NormClip",

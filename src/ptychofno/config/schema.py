@@ -157,6 +157,16 @@ class SgdOptimizer:
 
 
 @dataclass
+class MuonOptimizer:
+    _target_: str = constant("ptychofno.training.Muon")
+    _partial_: bool = constant(True)
+    lr: float = setting("learning rate of Adam; of matrices scaled to steps of the same size", gt=0)
+    betas: list[float] = setting("of Adam, decay of the first and second moment", ge=0, lt=1, length=(2, 2))
+    momentum: float = setting("Nesterov momentum of matrices", ge=0, lt=1)
+    weight_decay: float = setting("decoupled decay of all parameters", ge=0)
+
+
+@dataclass
 class DefaultScheduler:
     _target_: str = constant("ptychofno.training.ConstantSchedule")
 

@@ -24,6 +24,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "adam": schema.AdamOptimizer,
         "adamw": schema.AdamWOptimizer,
         "sgd": schema.SgdOptimizer,
+        "muon": schema.MuonOptimizer,
     },
     "scheduler": {
         "default": schema.DefaultScheduler,

@@ -17,6 +17,7 @@ from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.module import Diverged, PhysicsSupervised
+from ptychofno.training.muon import Muon
 from ptychofno.training.reproducible import reproducible
 from ptychofno.training.schedules import (
     ConstantSchedule,
@@ -39,6 +40,7 @@ __all__ = [
     "Guard",
     "Interrupted",
     "MAELoss",
+    "Muon",
     "NoAveraging",
     "NoClip",
     "NoGuard",

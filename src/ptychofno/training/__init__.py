@@ -6,6 +6,7 @@ from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
+    AdaptiveNormClip,
     NoClip,
     NormClip,
     ValueClip,
@@ -31,6 +32,7 @@ from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
     "AdaptiveClip",
+    "AdaptiveNormClip",
     "Averaging",
     "CheckpointError",
     "ConstantSchedule",

@@ -25,11 +25,13 @@ from torch import Tensor, nn
 from ptychofno import artifacts, models, physics
 from ptychofno.training import (
     AdaptiveClip,
+    Averaging,
     ConstantSchedule,
     ExponentialSchedule,
     Guard,
     Interrupted,
     MAELoss,
+    NoAveraging,
     NoClip,
     NoGuard,
     NormClip,
@@ -74,8 +76,10 @@ def run(
     callbacks: Sequence[L.Callback] = (),
     enable_checkpointing: bool = True,
     amplitude: Tensor | None = None,
+    averaging: Averaging = NoAveraging(),
     guard: Guard = NoGuard(),
     flat_baseline: float = 1.0,
+    keep_every: int | None = None,
 ) -> Outcome:
     run_dir.mkdir(parents=True, exist_ok=True)
     amplitude = scan["amplitude"] if amplitude is None else amplitude
@@ -89,7 +93,7 @@ def run(
             back_project=physics.back_projection,
         )
         loss = MAELoss(float(scan["amplitude"].mean()), 1.0, 1.0)
-        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs)
+        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs, averaging)
         return fit(
             module,
             ResidentData(amplitude, scan["amplitude"][::3], batch_size=16, drop_last=False, seed=seed),
@@ -99,6 +103,7 @@ def run(
             stop=stop or StopRequest(),
             enable_checkpointing=enable_checkpointing,
             flat_baseline=flat_baseline,
+            keep_every=keep_every,
             guard=guard,
             callbacks=callbacks,
         )

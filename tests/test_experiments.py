@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ptychofno.config import compose, settings
-from ptychofno.config.schema import GridLinesData
+from ptychofno.config.schema import SimulatedData
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 ARMS = sorted(EXPERIMENTS.glob("*/conf/arm/*.yaml"))
@@ -18,7 +18,7 @@ NEEDS = {"go_on": ["model.weights=model.pt"]}
 def test_an_arm_composes(arm: Path) -> None:
     overrides = [f"+arm={arm.stem}", *NEEDS.get(arm.stem, [])]
     plan = settings(compose(overrides, config_dir=str(arm.parents[1])))
-    assert isinstance(plan.data, GridLinesData)
+    assert isinstance(plan.data, SimulatedData)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)

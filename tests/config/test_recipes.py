@@ -110,7 +110,7 @@ def test_the_recommended_arm_is_the_default_recipe() -> None:
     assert by_name == compose(["run_dir=here"])
 
 
-def patterns(data: schema.GridLinesData, step_px: int) -> int:
+def patterns(data: schema.SimulatedData, step_px: int) -> int:
     return ((data.size - data.N) // step_px + 1) ** 2
 
 
@@ -133,6 +133,15 @@ def test_presets_differ_only_where_they_say() -> None:
     assert patterns(small, small.train_step_px) == 676
     assert changed(tiny) == {"name", "N", "size", "nlines", *(f"{s}_step_px" for s in SPLITS)}
     assert patterns(tiny, tiny.train_step_px) < 100
+
+
+@pytest.mark.parametrize("kind", ["natural_images", "random_fields"])
+def test_other_objects_are_scanned_as_the_lines_are(kind: str) -> None:
+    for size in ("", "_small"):
+        lines, other = (settings(compose([f"data={name}{size}"])).data for name in ("grid_lines", kind))
+        shared = {field.name for field in fields(schema.SimulatedData)} - {"name"}
+        assert {name for name in shared if getattr(lines, name) != getattr(other, name)} == set()
+        assert (other.name, other.kind) == (f"{kind}{size}", kind)
 
 
 SPLITS = ("train", "validation", "test")

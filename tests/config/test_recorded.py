@@ -74,7 +74,11 @@ def test_a_record_of_an_earlier_version_has_todays_value() -> None:
         ("data", {"size": "large"}, "data.size=large: expected an integer"),
         ("data", {"size": 3}, "data.size=3: expected an integer >= 16"),
         ("data", {"name": "../../x"}, "data.name=../../x: expected the name of a directory"),
-        ("data", {"kind": "remote"}, "data: not one of ours: grid_lines, measured"),
+        (
+            "data",
+            {"kind": "remote"},
+            "data: not one of ours: grid_lines, natural_images, random_fields, measured",
+        ),
         ("model", {"_target_": "os.system"}, "model (os.system): not one of ours"),
         (
             "model",

@@ -81,13 +81,43 @@ TYPED = {
     "optimizer.lr=${nope}": f"optimizer.lr=${{nope}}: {LR}, but Interpolation key 'nope' not found",
     "optimizer._target_=torch.optim.Adagrad": "optimizer._target_=torch.optim.Adagrad: "
     "fixed to torch.optim.Adam by the chosen file",
-    "probe=dataset": "probe=dataset: only data=measured brings a probe; expected one of aperture, npz",
+    "probe=dataset": "probe=dataset: only data=measured brings a probe; "
+    "expected one of aperture, gaussian, npz",
+    # classes of objects and probes
+    "data=natural_imges": "data=natural_imges: expected one of grid_lines, grid_lines_small, "
+    "grid_lines_tiny, measured, natural_images, natural_images_small, random_fields, random_fields_small; "
+    "did you mean natural_images?",
+    "data.correlation_px=4": "data.correlation_px: no such setting of the chosen data; "
+    "it belongs to data=random_fields",
+    "probe.fwhm=0.2": "probe.fwhm: no such setting of the chosen probe; it belongs to probe=gaussian",
 }
 
 
 @pytest.mark.parametrize("override", TYPED)
 def test_typed_mistakes(override: str) -> None:
     assert refusal(override) == TYPED[override]
+
+
+@pytest.mark.parametrize(
+    ("choice", "override", "expected"),
+    [
+        ("data=random_fields", "data.correlation_px=0.5", "a number >= 1 and <= 4096"),
+        ("data=random_fields_small", "data.phase_range_rad=7", "a number >= 0 and <= 6.28"),
+        ("data=natural_images", "data.min_amplitude=1", "a number >= 0 and < 1"),
+        ("data=natural_images_small", "data.min_amplitude=dark", "a number >= 0 and < 1"),
+        ("probe=gaussian", "probe.fwhm=0.5", "a number > 0 and <= 0.35"),
+    ],
+)
+def test_values_of_object_classes_and_probes(choice: str, override: str, expected: str) -> None:
+    assert refusal(choice, override) == f"{override}: expected {expected}"
+
+
+def test_settings_of_one_object_class_are_not_those_of_another() -> None:
+    assert refusal("data=natural_images", "data.set_phi=false") == (
+        "data.set_phi: no such setting of the chosen data; it belongs to data=grid_lines"
+    )
+    misspelt = refusal("data=random_fields", "data.corelation_px=3")
+    assert misspelt == "data.corelation_px: no such setting; did you mean data.correlation_px?"
 
 
 @pytest.mark.parametrize(

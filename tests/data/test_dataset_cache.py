@@ -348,7 +348,7 @@ def test_failed_simulation_leaves_nothing(data, monkeypatch):
         raise ValueError("data.nlines=1")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "simulate_grid_lines", fail)
+        patch.setattr(cache, "simulate", fail)
         with pytest.raises(ValueError, match=r"data\.nlines=1"):
             load_dataset(data, PROBE)
     assert_nothing_left(data)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ptychofno import physics
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, NpzProbe
+from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe
 from ptychofno.data import make_probe
 
 N = 32
@@ -52,6 +52,39 @@ def test_defocus_spreads_the_far_field():
         return float(intensity.max() / intensity.sum())
 
     assert largest_share(8.0) < 0.5 * largest_share(0.0)
+
+
+def gaussian(fwhm: float = 0.25, defocus: float = 0.0, size: int = N) -> np.ndarray:
+    return make_probe(GaussianProbe(fwhm=fwhm, defocus_rad=defocus), size)
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_gaussian_has_the_width_and_the_phase_asked_for(size):
+    probe = gaussian(fwhm=8 / size, defocus=1.5, size=size)
+    assert probe.shape == (size, size) and probe.dtype == np.complex64
+    centre = size // 2
+    assert probe[centre, centre] == 1
+    for down, right in ((4, 0), (0, 4), (-4, 0), (0, -4)):
+        half = probe[centre + down, centre + right]
+        assert abs(half) ** 2 == pytest.approx(0.5, rel=1e-6)
+        assert np.angle(half) == pytest.approx(1.5, rel=1e-6)
+    # The integral of 2^(-(r / 4 px)^2) over the plane.
+    intensity = np.abs(probe.astype(complex)) ** 2
+    assert intensity.sum() == pytest.approx(np.pi * 4**2 / np.log(2), rel=1e-3)
+
+
+def test_without_defocus_an_object_and_its_twin_give_one_pattern():
+    rng = np.random.default_rng(2)
+    patch = torch.from_numpy(rng.normal(size=(33, 33)) + 1j * rng.normal(size=(33, 33)))
+    twin = patch.flip(0, 1).conj()
+
+    def distance(defocus: float) -> float:
+        probe = torch.from_numpy(gaussian(defocus=defocus, size=33)).to(torch.complex128)
+        one, other = (physics.diffraction_amplitude(each, probe) for each in (patch, twin))
+        return float((one - other).abs().mean() / one.mean())
+
+    assert distance(0.0) < 1e-6
+    assert distance(2.0) > 0.1
 
 
 def write(path: Path, **arrays: np.ndarray) -> NpzProbe:
@@ -126,4 +159,4 @@ def test_damaged_array_is_refused(tmp_path):
 
 def test_dataset_probe_needs_measured_data():
     with pytest.raises(ValueError, match="probe=dataset"):
-        make_probe(DatasetProbe(), N)  # type: ignore[arg-type]
+        make_probe(DatasetProbe(), N)

@@ -284,6 +284,16 @@ class ApertureProbe:
 
 
 @dataclass
+class GaussianProbe:
+    name: str = constant("gaussian")
+    # Wider, and the border of the patch would cut off a beam of notable amplitude (6 % at 0.35).
+    fwhm: float = setting(
+        "full width at half maximum of the intensity as a fraction of the patch size", gt=0, le=0.35
+    )
+    defocus_rad: float = setting("quadratic phase at half maximum, radians")
+
+
+@dataclass
 class NpzProbe:
     name: str = constant("npz")
     path: str = setting("NPZ file with a complex probe")
@@ -305,13 +315,12 @@ class DataBase:
 
 
 @dataclass
-class GridLinesData(DataBase):
-    kind: str = constant("grid_lines")
+class SimulatedData(DataBase):
+    """The scan and the dose; a class of objects adds what its objects look like."""
+
     N: int = setting("pattern and patch size in pixels", ge=8, le=1024)
     offset_px: int = setting("distance of neighbouring patches within a sample", ge=1)
     size: int = setting("object size in pixels", ge=16, le=16384)
-    nlines: int = setting("random lines on the canvas of twice the object size", ge=1, le=1_000_000)
-    set_phi: bool = setting("give the object a phase; false leaves it zero")
     nimgs_train: int = setting("training objects", ge=1, le=1000)
     nimgs_test: int = setting("test objects", ge=1, le=1000)
     train_step_px: int = setting("raster step of the training scan", ge=1)
@@ -319,6 +328,32 @@ class GridLinesData(DataBase):
     test_step_px: int = setting("raster step of the test scan", ge=1)
     nphotons: float = setting("expected photons per pattern, mean of the training split", gt=0, le=1e15)
     seed: int = setting("seed of objects and photon noise", ge=0, le=2**63 - 1)
+
+
+@dataclass
+class GridLinesData(SimulatedData):
+    kind: str = constant("grid_lines")
+    nlines: int = setting("random lines on the canvas of twice the object size", ge=1, le=1_000_000)
+    set_phi: bool = setting("give the object a phase; false leaves it zero")
+
+
+@dataclass
+class IndependentPhaseData(SimulatedData):
+    """Objects whose amplitude and phase come from two images that know nothing of each other."""
+
+    min_amplitude: float = setting("smallest amplitude, relative to the largest", ge=0, lt=1)
+    phase_range_rad: float = setting("the phase runs from minus to plus half of this", ge=0, le=6.28)
+
+
+@dataclass
+class NaturalImagesData(IndependentPhaseData):
+    kind: str = constant("natural_images")
+
+
+@dataclass
+class RandomFieldsData(IndependentPhaseData):
+    kind: str = constant("random_fields")
+    correlation_px: float = setting("distance at which the correlation of values is 1/e", ge=1, le=4096)
 
 
 @dataclass

@@ -42,9 +42,15 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "averaging": {"none": schema.NoAveraging, "ema": schema.EmaAveraging},
     "guard": {"none": schema.NoGuard, "rollback": schema.RollbackGuard},
     "loss": {"mae": schema.MaeLoss, "poisson": schema.PoissonLoss},
-    "data": {"grid_lines": schema.GridLinesData, "measured": schema.MeasuredData},
+    "data": {
+        "grid_lines": schema.GridLinesData,
+        "natural_images": schema.NaturalImagesData,
+        "random_fields": schema.RandomFieldsData,
+        "measured": schema.MeasuredData,
+    },
     "probe": {
         "aperture": schema.ApertureProbe,
+        "gaussian": schema.GaussianProbe,
         "npz": schema.NpzProbe,
         "dataset": schema.DatasetProbe,
     },

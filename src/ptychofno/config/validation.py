@@ -44,7 +44,8 @@ def validate(cfg: DictConfig, file_of: Callable[[str], str | None]) -> None:
         file = file_of(key.split("[")[0])
         raise ConfigError(f"{file}: {key}{problem}" if file else f"{key}{problem}")
     if cfg.probe.name == "dataset" and cfg.data.kind != "measured":
-        raise ConfigError("probe=dataset: only data=measured brings a probe; expected one of aperture, npz")
+        others = ", ".join(name for name in SCHEMAS["probe"] if name != "dataset")
+        raise ConfigError(f"probe=dataset: only data=measured brings a probe; expected one of {others}")
     if cfg.trainer.get("strategy") == "ddp" and cfg.trainer.devices is not None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices)
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:

@@ -20,26 +20,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.schema import (
-    DIRECTORY_NAME,
-    ApertureProbe,
-    DatasetProbe,
-    GridLinesData,
-    MeasuredData,
-    NpzProbe,
-)
+from ptychofno.config.schema import DIRECTORY_NAME, DatasetProbe, MeasuredData, SimulatedData
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
-from ptychofno.data.grid_lines import check_grid_lines, simulate_grid_lines
 from ptychofno.data.measured import check_measured, read_measured
 from ptychofno.data.npz import existing_file
-from ptychofno.data.probe import make_probe
+from ptychofno.data.probe import NO_SCAN, GivenProbe, make_probe
+from ptychofno.data.simulation import check_scan, simulate
 
 GENERATOR_VERSION = 2
 """Part of every key. Raise it whenever the same settings would give other data than before."""
 
-Data = GridLinesData | MeasuredData
-Probe = ApertureProbe | NpzProbe | DatasetProbe
+Data = SimulatedData | MeasuredData
+Probe = GivenProbe | DatasetProbe
 
 # A log may be shared: it names an entry without the directories, which may come from the environment.
 _log = logging.getLogger(__name__)
@@ -91,9 +84,9 @@ def _check_settings(data: Data, probe: Probe) -> None:
     if isinstance(data, MeasuredData):
         check_measured(data)
         return
-    check_grid_lines(data)
+    check_scan(data)
     if isinstance(probe, DatasetProbe):
-        raise ValueError("probe=dataset comes with measured data; choose probe=aperture or probe=npz")
+        raise ValueError(NO_SCAN)
 
 
 # --- key -------------------------------------------------------------------------------------
@@ -171,7 +164,7 @@ def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
         return read_measured(data, probe, key)
     _log.info("simulating dataset %s", entry.name)
     assert not isinstance(probe, DatasetProbe)
-    return simulate_grid_lines(data, make_probe(probe, data.N), key)
+    return simulate(data, make_probe(probe, data.N), key)
 
 
 def _open_or_quarantine(entry: Path, key: str) -> PtychoDataset | None:

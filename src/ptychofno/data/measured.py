@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, MeasuredData, MeasuredLayout, NpzProbe
+from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
-from ptychofno.data.probe import make_probe, read_probe
+from ptychofno.data.probe import GivenProbe, make_probe, read_probe
 
 _CONTRADICTION = 0.05
 """How clearly a pattern must be brighter away from the declared zero frequency to be refused."""
@@ -22,9 +22,7 @@ _SPARSEST = 4.0
 """Largest believable distance of neighbouring positions in pattern sizes; beyond it the unit is not px."""
 
 
-def read_measured(
-    data: MeasuredData, probe: ApertureProbe | NpzProbe | DatasetProbe, key: str
-) -> PtychoDataset:
+def read_measured(data: MeasuredData, probe: GivenProbe | DatasetProbe, key: str) -> PtychoDataset:
     """Read a scan and hold out patterns for validation and test.
 
     Pattern i validates when i % h == 0 and tests when i % h == h // 2, h = ``held_out_every``;

@@ -1,4 +1,4 @@
-"""The illumination: an analytic aperture with defocus, or an array from a file."""
+"""The illumination: analytic (an aperture or a Gaussian beam, with defocus), or an array from a file."""
 
 from __future__ import annotations
 
@@ -6,23 +6,33 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ptychofno.config.schema import ApertureProbe, NpzProbe
+from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe
 from ptychofno.data.npz import NpzArchive, require_finite, require_scale
 
+GivenProbe = ApertureProbe | GaussianProbe | NpzProbe
+"""The settings of a probe that does not come with a scan."""
 
-def make_probe(probe: ApertureProbe | NpzProbe, N: int) -> np.ndarray:
+NO_SCAN = "probe=dataset comes with measured data; choose another probe, such as probe=aperture"
+
+
+def make_probe(probe: GivenProbe | DatasetProbe, N: int) -> np.ndarray:
     """The probe P, complex64 (N, N), centred in the array.
 
-    An aperture is normalised to max |P| = 1; a probe from a file keeps the units of the file.
+    An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
     Raises ValueError naming file and key where the file has no usable probe of size N.
     """
-    if isinstance(probe, NpzProbe):
-        with NpzArchive(probe.path, "probe.path") as archive:
-            return read_probe(archive, probe.key, "probe.key", N)
-    if isinstance(probe, ApertureProbe):
-        return _aperture_probe(probe, N)
-    raise ValueError(f"probe={probe.name} comes with measured data; choose probe=aperture or probe=npz")
+    match probe:
+        case ApertureProbe():
+            return _aperture(probe, N)
+        case GaussianProbe():
+            return _gaussian(probe, N)
+        case NpzProbe():
+            with NpzArchive(probe.path, "probe.path") as archive:
+                return read_probe(archive, probe.key, "probe.key", N)
+        case DatasetProbe():
+            raise ValueError(NO_SCAN)
 
 
 def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarray:
@@ -46,14 +56,33 @@ def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarra
     return array.reshape(N, N).astype(np.complex64)
 
 
-def _aperture_probe(probe: ApertureProbe, N: int) -> np.ndarray:
+def _aperture(probe: ApertureProbe, N: int) -> np.ndarray:
     """An aperture imaged onto the object: t(r) exp(i defocus r^2), r = 1 at the rim.
 
     t falls from 1 to 0 as a raised cosine over the outermost ``edge_width`` of the radius, so
-    that nothing outside the rim is lit. The quadratic phase is that of a spherical wave.
+    that nothing outside the rim is lit.
     """
-    axis = torch.arange(N, dtype=torch.float64) - N // 2
-    radius = torch.hypot(axis[:, None], axis[None, :]) / (probe.diameter * N / 2)
+    radius = _radius(N, probe.diameter * N / 2)
     into_edge = ((radius - (1 - probe.edge_width)) / probe.edge_width).clamp(0, 1)
-    transmission = (1 + torch.cos(torch.pi * into_edge)) / 2
-    return torch.polar(transmission, probe.defocus_rad * radius.square()).to(torch.complex64).numpy()
+    return _defocused((1 + torch.cos(torch.pi * into_edge)) / 2, radius, probe.defocus_rad)
+
+
+def _gaussian(probe: GaussianProbe, N: int) -> np.ndarray:
+    """A Gaussian beam near its waist: 2^(-r^2 / 2) exp(i defocus r^2), r = 1 at half the intensity.
+
+    Without defocus P is real and even, and a patch O(r) gives the same pattern as O*(-r): no network
+    that sees one pattern can tell them apart.
+    """
+    radius = _radius(N, probe.fwhm * N / 2)
+    return _defocused(torch.exp2(-radius.square() / 2), radius, probe.defocus_rad)
+
+
+def _radius(N: int, unit_px: float) -> Tensor:
+    """Distance of each pixel from the centre pixel, float64 (N, N)."""
+    axis = torch.arange(N, dtype=torch.float64) - N // 2
+    return torch.hypot(axis[:, None], axis[None, :]) / unit_px
+
+
+def _defocused(amplitude: Tensor, radius: Tensor, defocus_rad: float) -> np.ndarray:
+    """``amplitude`` with the quadratic phase of a spherical wave, complex64 (N, N)."""
+    return torch.polar(amplitude, defocus_rad * radius.square()).to(torch.complex64).numpy()

@@ -3,40 +3,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_scans import CLASSES, LINES
 
 from ptychofno import physics
-from ptychofno.config.schema import ApertureProbe, GridLinesData
-from ptychofno.data import PtychoDataset, Split, grid_lines, make_probe
+from ptychofno.config.schema import ApertureProbe, SimulatedData
+from ptychofno.data import PtychoDataset, Split, make_probe, simulation
+from ptychofno.data.objects import Purpose, Transmission
+from ptychofno.training import MAELoss
 
-SMALL = GridLinesData(
-    name="small",
-    cache_dir="unused",
-    batch_size=8,
-    drop_last=False,
-    gridsize=1,
-    N=32,
-    offset_px=4,
-    size=96,
-    nlines=100,
-    set_phi=True,
-    nimgs_train=1,
-    nimgs_test=1,
-    train_step_px=8,
-    validation_step_px=16,
-    test_step_px=8,
-    nphotons=1e9,
-    seed=3,
-)
 PROBE = make_probe(ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0), 32)
-TRAIN, VALIDATION, TEST = (
-    grid_lines._Stream.TRAIN_OBJECT,
-    grid_lines._Stream.VALIDATION_OBJECT,
-    grid_lines._Stream.TEST_OBJECT,
-)
+every_class = pytest.mark.parametrize("data", CLASSES, ids=lambda data: data.kind)
 
 
-def simulate(**changes: object) -> PtychoDataset:
-    return grid_lines.simulate_grid_lines(replace(SMALL, **changes), PROBE, "key")
+def simulate(data: SimulatedData = LINES, **changes: object) -> PtychoDataset:
+    return simulation.simulate(replace(data, **changes), PROBE, "key")
+
+
+def drawn(data: SimulatedData, purpose: Purpose, index: int = 0) -> Transmission:
+    """An object as it is before normalisation."""
+    return simulation._draw(data, purpose, index + 1)[index]
 
 
 def exit_waves(dataset: PtychoDataset) -> torch.Tensor:
@@ -73,9 +58,10 @@ def assert_same(first: Split, second: Split) -> None:
 # --- diffraction and photons -----------------------------------------------------------------
 
 
+@every_class
 @pytest.mark.parametrize(("gridsize", "objects"), [(1, 1), (2, 2)])
-def test_high_dose_gives_the_amplitude_of_the_true_object(gridsize, objects):
-    dataset = simulate(gridsize=gridsize, nimgs_test=objects, nphotons=1e15)
+def test_high_dose_gives_the_amplitude_of_the_true_object(data, gridsize, objects):
+    dataset = simulate(data, gridsize=gridsize, nimgs_test=objects, nphotons=1e15)
     waves = exit_waves(dataset)
     measured = dataset.test.amplitude.astype(np.float64)
     assert measured.shape == waves.shape
@@ -84,30 +70,38 @@ def test_high_dose_gives_the_amplitude_of_the_true_object(gridsize, objects):
     np.testing.assert_allclose(measured, truth, atol=1e-5 * truth.max())
     parseval = waves.abs().square().sum(dim=(-2, -1)).numpy()
     np.testing.assert_allclose(np.square(measured).sum(axis=(-2, -1)), parseval, rtol=1e-5)
+    loss = MAELoss(
+        mean_amplitude=dataset.mean_amplitude,
+        rms_amplitude=dataset.rms_amplitude,
+        photon_scale=dataset.photon_scale,
+    )
+    assert float(loss(torch.from_numpy(truth), torch.from_numpy(measured))) < 1e-4
 
 
-def test_every_split_scans_its_own_object_on_its_own_raster():
-    data = replace(SMALL, nphotons=1e15, validation_step_px=16, test_step_px=12)
-    dataset = simulate(nphotons=1e15, validation_step_px=16, test_step_px=12)
+@every_class
+def test_every_split_scans_its_own_object_on_its_own_raster(data):
+    dataset = simulate(data, nphotons=1e15, validation_step_px=16, test_step_px=12)
     assert dataset.test_objects is not None
-    divisor = grid_lines._lines_image(data, TEST, 0).max() / np.abs(dataset.test_objects).max()
-    for split, stream, step_px in (
-        (dataset.train, TRAIN, 8),
-        (dataset.validation, VALIDATION, 16),
-        (dataset.test, TEST, 12),
+    divisor = drawn(data, Purpose.TEST).amplitude.max() / np.abs(dataset.test_objects).max()
+    for split, purpose, step_px in (
+        (dataset.train, Purpose.TRAIN, 8),
+        (dataset.validation, Purpose.VALIDATION, 16),
+        (dataset.test, Purpose.TEST, 12),
     ):
         positions = physics.raster_positions(data.size, data.N, step_px)
         np.testing.assert_array_equal(split.positions_px[:, 0], positions.numpy())
-        obj = grid_lines._object_from(grid_lines._lines_image(data, stream, 0), divisor, True)
+        amplitude, phase_rad = drawn(data, purpose)
+        obj = (amplitude / divisor * np.exp(1j * phase_rad)).astype(np.complex64)
         patches = physics.extract_patches(torch.from_numpy(obj), positions, data.N)
         truth = physics.diffraction_amplitude(patches, torch.from_numpy(PROBE)).numpy()
         np.testing.assert_allclose(split.amplitude[:, 0], truth, atol=1e-5 * truth.max())
 
 
+@every_class
 @pytest.mark.parametrize("nphotons", [1e4, 1e9])
 @pytest.mark.parametrize("gridsize", [1, 2])
-def test_training_patterns_hold_the_photons_asked_for(nphotons, gridsize):
-    dataset = simulate(nphotons=nphotons, gridsize=gridsize, nimgs_train=2)
+def test_training_patterns_hold_the_photons_asked_for(data, nphotons, gridsize):
+    dataset = simulate(data, nphotons=nphotons, gridsize=gridsize, nimgs_train=2)
     counts = np.square(dataset.photon_scale * dataset.train.amplitude.astype(np.float64))
     photons = counts.sum(axis=(-2, -1))
     # The total is a Poisson number of mean (number of patterns) * nphotons.
@@ -178,10 +172,10 @@ def test_bits_do_not_depend_on_the_number_of_threads():
 
 def test_chunks_have_noise_of_their_own(monkeypatch):
     # Equal objects everywhere: identical patterns could only come from a reused stream.
-    def flat(*_: object) -> np.ndarray:
-        return np.ones((96, 96))
+    def flat(*_: object) -> Transmission:
+        return Transmission(np.ones((96, 96)), np.zeros((96, 96)))
 
-    monkeypatch.setattr(grid_lines, "_lines_image", flat)
+    monkeypatch.setattr(simulation, "draw_object", flat)
     dataset = simulate(train_step_px=2, nimgs_train=2)
     patterns = [
         *dataset.train.amplitude[[0, 512, 1024, 1089]],
@@ -200,96 +194,55 @@ def test_number_of_test_objects_leaves_the_other_splits_alone():
     np.testing.assert_array_equal(few.test.amplitude, many.test.amplitude[: len(few.test)])
 
 
-def test_number_of_training_objects_only_rescales_the_others():
-    few, many = simulate(), simulate(nimgs_train=2)
+@every_class
+def test_number_of_training_objects_only_rescales_the_others(data):
+    few, many = simulate(data), simulate(data, nimgs_train=2)
     assert few.test_objects is not None and many.test_objects is not None
     ratio = np.abs(few.test_objects) / np.abs(many.test_objects)
     np.testing.assert_allclose(ratio, ratio[0, 0, 0], rtol=1e-5)
     np.testing.assert_allclose(np.angle(few.test_objects), np.angle(many.test_objects), atol=1e-5)
 
 
-def test_every_object_is_another():
-    images = [grid_lines._lines_image(SMALL, *which) for which in ((TRAIN, 0), (TRAIN, 1), (TEST, 0))]
-    images.append(grid_lines._lines_image(SMALL, VALIDATION, 0))
-    images.append(grid_lines._lines_image(replace(SMALL, seed=4), TRAIN, 0))
-    for index, one in enumerate(images):
-        for other in images[:index]:
-            assert not np.allclose(one, other)
+@every_class
+def test_every_object_is_another(data):
+    which = [(Purpose.TRAIN, 0), (Purpose.TRAIN, 1), (Purpose.TEST, 0), (Purpose.VALIDATION, 0)]
+    objects = [drawn(data, *each) for each in which]
+    objects.append(drawn(replace(data, seed=4), Purpose.TRAIN))
+    for index, one in enumerate(objects):
+        for other in objects[:index]:
+            for image, another in zip(one, other, strict=True):
+                assert abs(np.corrcoef(image.ravel(), another.ravel())[0, 1]) < 0.8
 
 
-# --- objects ---------------------------------------------------------------------------------
-
-
-def test_blur_of_a_single_point_is_the_sum_of_three_gaussians(monkeypatch):
-    size = SMALL.size
-    monkeypatch.setattr(grid_lines, "line", lambda *_: (np.array([size]), np.array([size])))
-    image = grid_lines._lines_image(SMALL, TRAIN, 0)
-    axis = np.arange(size) - size // 2
-    square = axis[:, None] ** 2 + axis[None, :] ** 2
-    expected = sum(
-        weight / (2 * np.pi * sigma**2) * np.exp(-square / (2 * sigma**2))
-        for weight, sigma in ((1, 1), (2, 5), (5, 10))
-    )
-    np.testing.assert_allclose(image, expected, atol=1e-3 * expected.max())
-
-
-def test_lines_may_end_anywhere_on_the_canvas(monkeypatch):
-    ends = []
-    drawn = grid_lines.line
-    monkeypatch.setattr(grid_lines, "line", lambda *args: ends.append(args) or drawn(*args))
-    grid_lines._lines_image(replace(SMALL, nlines=2000), TRAIN, 0)
-    assert len(ends) == 2000
-    coordinates = np.array(ends)
-    assert coordinates.min() >= 0 and coordinates.max() < 2 * SMALL.size
-    # Uniform on 0 … 191: mean 95.5, standard deviation 192 / sqrt(12).
-    np.testing.assert_allclose(coordinates.mean(axis=0), 95.5, atol=6 * 55.4 / np.sqrt(2000))
-    np.testing.assert_allclose(coordinates.std(axis=0), 192 / np.sqrt(12), rtol=0.05)
-
-
-def test_phase_follows_from_the_amplitude():
-    dataset = simulate(nimgs_test=2)
-    assert dataset.test_objects is not None
-    for obj in dataset.test_objects:
-        # The formula does not see the amplitude's divisor.
-        a = np.abs(obj).astype(np.float64)
-        expected = np.pi * np.tanh((a - a.max() / 2) / (3 * a.mean()))
-        np.testing.assert_allclose(np.angle(obj), expected, atol=1e-5)
-        assert np.ptp(expected) > 0.5
-
-
-def test_without_phase_the_object_is_its_amplitude():
-    plain, phased = simulate(set_phi=False).test_objects, simulate().test_objects
-    assert plain is not None and phased is not None
-    assert not plain.imag.any() and (plain.real >= 0).all()
-    np.testing.assert_allclose(plain.real, np.abs(phased), rtol=1e-5)
-
-
-def test_amplitude_is_divided_by_the_mean_patch_maximum_of_the_training_objects():
-    data = replace(SMALL, gridsize=2, nimgs_train=2)
-    images = [torch.from_numpy(grid_lines._lines_image(data, TRAIN, index)) for index in range(2)]
-    positions = torch.from_numpy(grid_lines._sample_positions(data, data.train_step_px)).reshape(-1, 2)
+@every_class
+def test_amplitude_is_divided_by_the_mean_patch_maximum_of_the_training_objects(data):
+    data = replace(data, gridsize=2, nimgs_train=2)
+    images = [torch.from_numpy(drawn(data, Purpose.TRAIN, index).amplitude) for index in range(2)]
+    positions = torch.from_numpy(simulation._sample_positions(data, data.train_step_px)).reshape(-1, 2)
     maxima = [physics.extract_patches(image, positions, data.N).amax(dim=(1, 2)) for image in images]
     divisor = float(torch.stack(maxima).mean())
-    truth = simulate(gridsize=2, nimgs_train=2).test_objects
+    truth = simulate(data).test_objects
     assert truth is not None
-    np.testing.assert_allclose(np.abs(truth[0]) * divisor, grid_lines._lines_image(data, TEST, 0), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.abs(truth[0]) * divisor, drawn(data, Purpose.TEST).amplitude, rtol=1e-5, atol=1e-7
+    )
 
 
 # --- scan ------------------------------------------------------------------------------------
 
 
 def test_full_size_scans_have_the_published_number_of_patterns():
-    full = replace(SMALL, N=64, size=392)
-    assert len(grid_lines._sample_positions(full, 4)) == 83**2 == 6889
-    assert len(grid_lines._sample_positions(full, 10)) == 33**2 == 1089
+    full = replace(LINES, N=64, size=392)
+    assert len(simulation._sample_positions(full, 4)) == 83**2 == 6889
+    assert len(simulation._sample_positions(full, 10)) == 33**2 == 1089
 
 
 def test_patches_of_a_sample_are_neighbours():
-    positions = grid_lines._sample_positions(replace(SMALL, gridsize=2, offset_px=5), 8)
+    positions = simulation._sample_positions(replace(LINES, gridsize=2, offset_px=5), 8)
     np.testing.assert_array_equal(
         positions - positions[:, :1], np.broadcast_to([[0, 0], [0, 5], [5, 0], [5, 5]], positions.shape)
     )
-    assert positions.min() == 0 and positions.max() + SMALL.N <= SMALL.size
+    assert positions.min() == 0 and positions.max() + LINES.N <= LINES.size
     assert len(positions) == 8**2  # first patches at 0, 8, …, 56 <= 96 - 32 - 5
 
 
@@ -312,9 +265,3 @@ def test_settings_without_a_dataset_are_refused(changes, message):
 def test_smallest_object_is_one_pattern():
     dataset = simulate(size=32)
     assert len(dataset.train) == len(dataset.validation) == len(dataset.test) == 1
-
-
-def test_object_without_a_line_is_refused(monkeypatch):
-    monkeypatch.setattr(grid_lines, "line", lambda *_: (np.array([0]), np.array([0])))
-    with pytest.raises(ValueError, match=r"data\.nlines=100 with data\.seed=3"):
-        grid_lines._lines_image(replace(SMALL, size=128), TRAIN, 0)

@@ -1,4 +1,4 @@
-"""The grid-lines benchmark: random blurred lines, scanned on a raster, with photon noise.
+"""A simulated dataset: objects scanned on a raster, with photon noise.
 
 Shapes: k objects of (H, H) pixels, n samples, C = gridsize**2 patches per sample, N patch size.
 Every random draw belongs to a named stream of ``data.seed``, so that changing one split leaves
@@ -7,52 +7,40 @@ the objects and the noise sequence of the others as they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 
 import numpy as np
 import torch
 from scipy import ndimage
-from skimage.draw import line
 
 from ptychofno import physics
-from ptychofno.config.schema import GridLinesData
+from ptychofno.config.schema import SimulatedData
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
-
-_BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))
-"""(weight, sigma in pixels) of the Gaussians that turn lines into an object."""
+from ptychofno.data.objects import Purpose, Transmission, draw_object
 
 _CHUNK_PX = 2**19
 """Diffraction pixels per chunk. Also the unit of a photon-noise stream: changing it changes the data."""
 
-
-class _Stream(IntEnum):
-    """What a random stream is for; the number is part of the data and must not change."""
-
-    TRAIN_OBJECT = 0
-    VALIDATION_OBJECT = 1
-    TEST_OBJECT = 2
-    TRAIN_PHOTONS = 3
-    VALIDATION_PHOTONS = 4
-    TEST_PHOTONS = 5
+_PHOTON_STREAMS = 3
+"""The objects for a purpose come from the random stream of its number, their photons from that plus this."""
 
 
 @dataclass(frozen=True)
 class _Scan:
     """Objects and where they are illuminated, before any diffraction."""
 
+    purpose: Purpose
     objects: np.ndarray
     """complex64 (k, H, H)"""
     positions_px: np.ndarray
     """int64 (n, C, 2), the same raster on every object"""
-    photons: _Stream
 
 
-def check_grid_lines(data: GridLinesData) -> None:
+def check_scan(data: SimulatedData) -> None:
     """Raise ValueError, naming the setting, where no raster of patches fits the object."""
     reach = (data.gridsize - 1) * data.offset_px
     needed = data.N + reach
@@ -63,47 +51,39 @@ def check_grid_lines(data: GridLinesData) -> None:
         raise ValueError(f"data.size={data.size} cannot hold {extent}; choose data.size >= {needed}")
 
 
-def simulate_grid_lines(data: GridLinesData, probe: np.ndarray, key: str) -> PtychoDataset:
-    """Simulate all the splits of the benchmark in memory.
+def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
+    """Simulate all the splits of a dataset in memory.
 
     Args:
         data: the settings.
         probe: illumination, complex64 (N, N).
         key: identifies the result, see ``dataset_key``.
 
-    Raises ValueError where the settings leave no room for a scan, no line in an object, or no
+    Raises ValueError where the settings leave no room for a scan, make no object, or leave no
     photon in the patterns of a split.
     """
-    check_grid_lines(data)
-    images = {
-        stream: np.stack([_lines_image(data, stream, index) for index in range(count)])
-        for stream, count in (
-            (_Stream.TRAIN_OBJECT, data.nimgs_train),
-            (_Stream.VALIDATION_OBJECT, 1),
-            (_Stream.TEST_OBJECT, data.nimgs_test),
-        )
-    }
+    check_scan(data)
     train_positions = _sample_positions(data, data.train_step_px)
-    divisor = _mean_patch_maximum(images[_Stream.TRAIN_OBJECT], train_positions, data.N)
+    train_drawn = _draw(data, Purpose.TRAIN, data.nimgs_train)
+    divisor = _mean_patch_maximum([drawn.amplitude for drawn in train_drawn], train_positions, data.N)
 
-    def scan(object_stream: _Stream, positions_px: np.ndarray, photons: _Stream) -> _Scan:
-        objects = [_object_from(image, divisor, data.set_phi) for image in images[object_stream]]
-        return _Scan(np.stack(objects), positions_px, photons)
+    def scan(purpose: Purpose, drawn: list[Transmission], positions_px: np.ndarray) -> _Scan:
+        return _Scan(purpose, np.stack([_normalised(one, divisor) for one in drawn]), positions_px)
 
-    train_scan = scan(_Stream.TRAIN_OBJECT, train_positions, _Stream.TRAIN_PHOTONS)
+    train_scan = scan(Purpose.TRAIN, train_drawn, train_positions)
     validation_positions = _sample_positions(data, data.validation_step_px)
-    validation_scan = scan(_Stream.VALIDATION_OBJECT, validation_positions, _Stream.VALIDATION_PHOTONS)
+    validation_scan = scan(Purpose.VALIDATION, _draw(data, Purpose.VALIDATION, 1), validation_positions)
     test_positions = _sample_positions(data, data.test_step_px)
-    test_scan = scan(_Stream.TEST_OBJECT, test_positions, _Stream.TEST_PHOTONS)
+    test_scan = scan(Purpose.TEST, _draw(data, Purpose.TEST, data.nimgs_test), test_positions)
 
     scale = physics.photon_scale(_mean_exit_intensity(train_scan, probe), data.nphotons)
     with _worker_threads() as pool:
         measure = partial(_measure, probe=torch.from_numpy(probe), scale=scale, seed=data.seed, pool=pool)
         train, validation, test = measure(train_scan), measure(validation_scan), measure(test_scan)
-    for purpose, split in (("training", train), ("validation", validation), ("test", test)):
+    for name, split in (("training", train), ("validation", validation), ("test", test)):
         if not split.amplitude.any():
             raise ValueError(
-                f"data.nphotons={data.nphotons:g} leaves no photon in any {purpose} pattern; choose more"
+                f"data.nphotons={data.nphotons:g} leaves no photon in any {name} pattern; choose more"
             )
     mean, mean_square = amplitude_moments(train.amplitude)
     return PtychoDataset(
@@ -124,50 +104,29 @@ def simulate_grid_lines(data: GridLinesData, probe: np.ndarray, key: str) -> Pty
 # --- objects ---------------------------------------------------------------------------------
 
 
-def _lines_image(data: GridLinesData, stream: _Stream, index: int) -> np.ndarray:
-    """The unnormalised image a, float64 (size, size): blurred random lines.
-
-    Lines are drawn and blurred on a canvas of twice the size, so that the object, cut from its
-    centre, is as dense at its border as in its middle.
-    """
-    rng = _generator(data.seed, stream, index)
-    canvas_size = 2 * data.size
-    canvas = np.zeros((canvas_size, canvas_size))
-    for row0, col0, row1, col1 in rng.integers(0, canvas_size, size=(data.nlines, 4)).tolist():
-        canvas[line(row0, col0, row1, col1)] = 1
-    margin = data.size // 2
-    centre = slice(margin, margin + data.size)
-    image = sum(weight * ndimage.gaussian_filter(canvas, sigma)[centre, centre] for weight, sigma in _BLURS)
-    assert isinstance(image, np.ndarray)
-    if not image.any():
-        raise ValueError(
-            f"data.nlines={data.nlines} with data.seed={data.seed} leaves an object without any line;"
-            " choose more lines"
-        )
-    return image
+def _draw(data: SimulatedData, purpose: Purpose, count: int) -> list[Transmission]:
+    return [
+        draw_object(data, purpose, index, _generator(data.seed, purpose, index)) for index in range(count)
+    ]
 
 
-def _object_from(image: np.ndarray, divisor: float, set_phi: bool) -> np.ndarray:
-    """Complex transmission, complex64 (H, H), of an unnormalised image a.
-
-    Amplitude a / divisor; phase pi tanh((a - max a / 2) / (3 mean a)), or 0 without ``set_phi``.
-    """
-    phase = np.pi * np.tanh((image - image.max() / 2) / (3 * image.mean())) if set_phi else 0.0
-    return (image / divisor * np.exp(1j * phase)).astype(np.complex64)
-
-
-def _mean_patch_maximum(images: np.ndarray, positions_px: np.ndarray, N: int) -> float:
-    """Mean over all scanned patches of the largest value in the patch; images (k, H, H)."""
+def _mean_patch_maximum(amplitudes: Sequence[np.ndarray], positions_px: np.ndarray, N: int) -> float:
+    """Mean over all scanned patches of the largest value in the patch; amplitudes (H, H)."""
     rows, cols = positions_px.reshape(-1, 2).T
     # The window of the filter is centred; its origin moves it to start at the pixel itself.
-    maxima = [ndimage.maximum_filter(image, size=N, origin=-(N // 2))[rows, cols] for image in images]
+    maxima = [ndimage.maximum_filter(each, size=N, origin=-(N // 2))[rows, cols] for each in amplitudes]
     return float(np.mean(maxima))
+
+
+def _normalised(drawn: Transmission, divisor: float) -> np.ndarray:
+    """The object, complex64 (H, H), its amplitude divided by ``divisor``."""
+    return (drawn.amplitude / divisor * np.exp(1j * drawn.phase_rad)).astype(np.complex64)
 
 
 # --- scan ------------------------------------------------------------------------------------
 
 
-def _sample_positions(data: GridLinesData, step_px: int) -> np.ndarray:
+def _sample_positions(data: SimulatedData, step_px: int) -> np.ndarray:
     """Raster positions of the C neighbouring patches of every sample, int64 (n, C, 2).
 
     The patches of a sample stand ``offset_px`` apart, row-major from its first one.
@@ -211,7 +170,7 @@ def _measure(scan: _Scan, *, probe: torch.Tensor, scale: float, seed: int, pool:
         obj = torch.from_numpy(scan.objects[object_index])
         patches = physics.extract_patches(obj, positions_px[here].reshape(-1, 2), N)
         expected = physics.diffraction_amplitude(patches, probe).numpy().astype(np.float64)
-        counts = _generator(seed, scan.photons, object_index, chunk_index).poisson(
+        counts = _generator(seed, _PHOTON_STREAMS + scan.purpose, object_index, chunk_index).poisson(
             np.square(scale * expected)
         )
         amplitude[object_index, here] = (np.sqrt(counts) / scale).reshape(-1, channels, N, N)
@@ -244,5 +203,5 @@ def _worker_threads() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-def _generator(seed: int, stream: _Stream, *index: int) -> np.random.Generator:
+def _generator(seed: int, stream: int, *index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), *index)))

@@ -72,7 +72,7 @@ class PhysicsSupervised(L.LightningModule):
     def forward(self, amplitude: Tensor) -> Tensor:
         """Complex object patches (B, C, N, N). The physics stays in float32 under any precision."""
         parts = self.generator(amplitude).float()
-        return torch.complex(parts[..., 0], parts[..., 1]).permute(0, 3, 1, 2)
+        return torch.view_as_complex(parts.contiguous()).permute(0, 3, 1, 2)
 
     def training_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         loss = self._loss(self(amplitude), amplitude)

@@ -191,7 +191,7 @@ class PhysicsSupervised(L.LightningModule):
     def _patch(self, network: nn.Module, amplitude: Tensor) -> Tensor:
         """The physics stays in float32 under any precision."""
         parts = network(amplitude).float()
-        return torch.complex(parts[..., 0], parts[..., 1]).permute(0, 3, 1, 2)
+        return torch.view_as_complex(parts.contiguous()).permute(0, 3, 1, 2)
 
     def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         return self.loss(diffraction_amplitude(patch, self.probe), amplitude)

@@ -53,9 +53,10 @@ CHOICES = [
     *(["model=" + name] for name in ("hybrid", "stable_hybrid", "fno", "cnn")),
     *(["model/block=" + name] for name in ("ptycho", "layerscale", "zero_gamma")),
     *(["model/inputs=" + name] for name in ("amplitude", "backprojection")),
-    *(["optimizer=" + name] for name in ("adam", "adamw", "sgd")),
+    *(["optimizer=" + name] for name in ("adam", "adamw", "sgd", "muon")),
     *(["scheduler=" + name] for name in ("default", "exponential", "warmup_cosine", "plateau")),
-    *(["clip=" + name] for name in ("none", "norm", "value", "agc")),
+    *(["clip=" + name] for name in ("none", "norm", "value", "agc", "adaptive_norm")),
+    ["averaging=ema"],
     ["guard=rollback"],
     *(["loss=" + name] for name in ("mae", "poisson")),
     ["data.gridsize=2"],
@@ -161,11 +162,13 @@ def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -
     assert record(Path("outputs/again-previous-1"))["state"] == record(Path("outputs/again"))["state"]
 
 
-def test_a_run_from_before_there_were_guards_is_not_another_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_from_before_there_were_guards_and_averages_is_not_another_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run(*SMALL, "run_dir=outputs/older")
     file = Path("outputs/older") / artifacts.CONFIG
     config = yaml.safe_load(file.read_text())
-    del config["guard"]
+    del config["guard"], config["averaging"]
     file.write_text(yaml.safe_dump(config))
     capsys.readouterr()
     run(*SMALL, "run_dir=outputs/older")

@@ -71,11 +71,13 @@ def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
 
 
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
-    """The training module: network, physics, loss, optimizer, schedule and clip."""
+    """The training module: network, physics, loss, optimizer, schedule, clip and averaging."""
     if cfg.trainer.compile:
         _check_compiler(device(cfg))
         network.compile()
-    make_optimizer, schedule, clip = (_part(cfg, name) for name in ("optimizer", "scheduler", "clip"))
+    make_optimizer, schedule, clip, averaging = (
+        _part(cfg, name) for name in ("optimizer", "scheduler", "clip", "averaging")
+    )
     with _of_a_user("optimizer", plain(cfg.optimizer)):
         schedule(make_optimizer([nn.Parameter(torch.zeros(1))]), cfg.trainer.max_epochs)
     return PhysicsSupervised(
@@ -86,6 +88,7 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
         schedule,
         clip,
         cfg.trainer.max_epochs,
+        averaging,
     )
 
 

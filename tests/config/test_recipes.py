@@ -87,7 +87,7 @@ def differences(config: Any, expected: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_arm_of_the_table_has_a_file() -> None:
-    assert {path.stem for path in (CONF / "arm").glob("*.yaml")} == set(ARMS)
+    assert {path.stem for path in (CONF / "arm").glob("*.yaml")} == {*ARMS, "recommended"}
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -103,6 +103,11 @@ def test_the_default_recipe() -> None:
     assert isinstance(config.scheduler, schema.WarmupCosineScheduler)
     assert config.data.name == "grid_lines_small"
     assert config.run_dir == "outputs/default/default-seed0"
+
+
+def test_the_recommended_arm_is_the_default_recipe() -> None:
+    by_name = compose(["+arm=recommended", "run_dir=here"])
+    assert by_name == compose(["run_dir=here"])
 
 
 def patterns(data: schema.SimulatedData, step_px: int) -> int:

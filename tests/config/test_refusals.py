@@ -60,8 +60,8 @@ TYPED = {
     "did you mean bf16-mixed?",
     f"seed={2**63}": f"seed={2**63}: expected an integer >= 0 and <= {2**63 - 1}",
     # groups and their choices
-    "optimizer=adamm": "optimizer=adamm: expected one of adam, adamw, sgd; did you mean adam?",
-    "optimizer=null": "optimizer=null: expected one of adam, adamw, sgd",
+    "optimizer=adamm": "optimizer=adamm: expected one of adam, adamw, muon, sgd; did you mean adam?",
+    "optimizer=null": "optimizer=null: expected one of adam, adamw, muon, sgd",
     "model/block=layerscal": "model/block=layerscal: expected one of layerscale, ptycho, zero_gamma; "
     "did you mean layerscale?",
     "model/blok=ptycho": "model/blok=ptycho: no such group; did you mean model/block=ptycho?",
@@ -72,7 +72,7 @@ TYPED = {
     # plus, tilde, grammar
     "+optimizer.lr=1": "+optimizer.lr=1: optimizer.lr exists already; write optimizer.lr=1",
     "+optimizer=sgd": "+optimizer=sgd: optimizer has a choice already; write optimizer=sgd",
-    "~optimizer": "~optimizer: a group needs a choice; expected one of adam, adamw, sgd",
+    "~optimizer": "~optimizer: a group needs a choice; expected one of adam, adamw, muon, sgd",
     "~optimizer.lr": "~optimizer.lr: a setting cannot be removed; give optimizer.lr a value instead",
     "seed=1,2": "seed=1,2: several values need --multirun (-m); a list is written [a,b]",
     "seed": "seed: cannot be read; write key=value, and quote what has special characters",
@@ -179,8 +179,9 @@ FILES = {
     WITH_BASE + "clip: {eps: 1}": "clip.eps: no such setting of the chosen clip; it belongs to clip=agc",
     GLOBAL
     + "defaults: [control, override /optimizr: sgd]": "optimizr: no such group; did you mean optimizer?",
-    GLOBAL + "defaults: [control, override /clip: nrom]": "clip=nrom: expected one of agc, none, norm, "
-    "norm_tight, value; did you mean norm?",
+    GLOBAL
+    + "defaults: [control, override /clip: nrom]": "clip=nrom: expected one of adaptive_norm, agc, none, "
+    "norm, norm_tight, value; did you mean norm?",
     GLOBAL + "defaults: [/optimizr: sgd]": "optimizr/sgd: no such group; did you mean optimizer?",
     "defaults: [control, _self_]\noptimizer: {lr: 1}": 'expected "# @package _global_" as its first line',
 }
@@ -269,6 +270,11 @@ def test_a_block_of_ones_own(tmp_path: Path) -> None:
     assert refusal("model/block=mine", "model.block.windw=5", config_dir=tmp_path) == (
         "model.block.windw: no such setting; did you mean model.block.window?"
     )
+    (folder / "mine.yaml").write_text("_target_: mine.Block\n_partial_: true\nwindow: ???\n")
+    assert refusal("model/block=mine", config_dir=tmp_path) == (
+        f"{folder / 'mine.yaml'}: model.block.window: needs a value"
+    )
+    settings(compose(["model/block=mine", "model.block.window=5"], config_dir=str(tmp_path)))
     (folder / "mine.yaml").write_text("_target_: mine.Block\n")
     assert refusal("model/block=mine", config_dir=tmp_path).startswith(
         "model.block._partial_=null: expected true"

@@ -1,5 +1,6 @@
 """The networks' contract, structure and starting point."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from ptychofno import models, physics
 from ptychofno.models.generators import plan_levels
+from ptychofno.models.layout import is_channels_last, to_channels_last
 
 SIZE = 16
 BLOCKS: dict[str, dict[str, Any]] = {
@@ -88,9 +90,69 @@ def test_each_block_goes_into_the_same_network(block: str) -> None:
     assert len({id(b) for b in blocks}) == 4
 
 
-def test_blocks_are_their_formulas() -> None:
+@pytest.mark.parametrize("patches", [1, 4])
+@pytest.mark.parametrize("model", MODELS)
+def test_activations_and_their_gradients_stay_in_channels_last(model: str, patches: int) -> None:
+    """One layer that answers in another layout makes those after it convert, or take the slower way."""
+    network = build(model, patches=patches)
+    strays = []
+
+    def look(name: str, values: torch.Tensor) -> None:
+        if not is_channels_last(values):
+            strays.append(name)
+
+    def watch(name: str, module: nn.Module) -> None:
+        def after(_: nn.Module, inputs: Any, out: torch.Tensor) -> None:
+            look(name, out)
+            out.register_hook(lambda gradient: look(f"gradient of {name}", gradient))
+
+        module.register_forward_hook(after)
+
+    for name, module in network.named_modules():
+        if name and not name.startswith("inputs") and not isinstance(module, nn.ModuleList):
+            watch(name, module)
+    out = network(torch.rand(2, patches, SIZE, SIZE))
+    out.backward(torch.randn_like(out))
+    assert out.is_contiguous() and strays == []
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_layout_changes_nothing_but_the_order_of_sums(model: str, inputs: str) -> None:
+    network = build(model, inputs).double()
+    amplitude = torch.rand(2, 1, SIZE, SIZE, dtype=torch.float64)
+    found = []
+    for laid in (lambda x: x, to_channels_last):
+        network.zero_grad()
+        out = network.body(laid(network.inputs(amplitude)))
+        (out * torch.linspace(-1, 1, SIZE)).sum().backward()
+        found.append([out, *(p.grad for p in network.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("model", ["hybrid", "stable_hybrid"])
+def test_a_batch_of_networks_is_each_of_them(model: str) -> None:
+    networks = [build(model), build(model)]
+    with torch.no_grad():
+        for parameter in networks[1].parameters():
+            parameter.mul_(0.9)
+    amplitude = torch.rand(2, 1, SIZE, SIZE)
+    stacked = torch.func.stack_module_state(networks)
+    together = torch.func.vmap(
+        lambda parameters, buffers: torch.func.functional_call(
+            networks[0], (parameters, buffers), (amplitude,)
+        )
+    )(*stacked)
+    for one, network in zip(together, networks, strict=True):
+        torch.testing.assert_close(one, network(amplitude))
+
+
+@pytest.mark.parametrize("laid", [torch.clone, to_channels_last])
+def test_blocks_are_their_formulas(laid: Callable[[torch.Tensor], torch.Tensor]) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 4, 8, 8)
+    x = laid(torch.randn(2, 4, 8, 8))
     plain = models.PtychoBlock(4, 3)
     update = nn.functional.gelu(plain.spectral(x) + plain.local(x))
     torch.testing.assert_close(plain(x), x + update)

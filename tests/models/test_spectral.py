@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ptychofno.models import Band, SpectralConv2d, kept_modes, pack, unpack
+from ptychofno.models.layout import to_channels_last
 from ptychofno.models.transforms import analyse, synthesise, transforms
 
 
@@ -41,29 +42,38 @@ grids = st.integers(1, 17)
 bands = st.builds(lambda H, W, R, K: Band(R, K).on((H, W)), grids, grids, grids, grids)
 
 
-def assert_textbook(layer: SpectralConv2d, grid: tuple[int, int]) -> None:
-    """Values, and gradients in input and weights, are those of the textbook layer."""
-    x = torch.randn(2, layer.in_channels, *grid, dtype=torch.float64, requires_grad=True)
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def laid(x: Tensor, layout: str) -> Tensor:
+    """A leaf with the values of ``x`` in a layout."""
+    return (to_channels_last(x) if layout == "channels_last" else x).detach().requires_grad_()
+
+
+def assert_textbook(layer: SpectralConv2d, grid: tuple[int, int], layout: str) -> None:
+    """Values, and gradients in input and weights, are those of the textbook layer, in the input's layout."""
+    x = laid(torch.randn(2, layer.in_channels, *grid, dtype=torch.float64), layout)
     ours, theirs = layer(x), textbook(x, complex_of(layer.weight, layer.band))
     torch.testing.assert_close(ours, theirs)
     seed_gradient = torch.randn_like(ours)
     wanted = (x, layer.weight)
-    for mine, other in zip(
-        torch.autograd.grad(ours, wanted, seed_gradient),
-        torch.autograd.grad(theirs, wanted, seed_gradient),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, other)
+    mine = torch.autograd.grad(ours, wanted, seed_gradient)
+    for one, other in zip(mine, torch.autograd.grad(theirs, wanted, seed_gradient), strict=True):
+        torch.testing.assert_close(one, other)
+    for values in (ours, mine[0]):
+        assert values.is_contiguous(memory_format=LAYOUTS[layout])
 
 
 @settings(deadline=None, max_examples=80)
-@given(band=bands, known=st.booleans(), seed=st.integers(0, 99))
-def test_values_and_gradients_agree_with_the_textbook(band: Band, known: bool, seed: int) -> None:
-    """On any grid, odd or even, with any band up to all that the grid holds."""
+@given(band=bands, known=st.booleans(), layout=st.sampled_from(sorted(LAYOUTS)), seed=st.integers(0, 99))
+def test_values_and_gradients_agree_with_the_textbook(
+    band: Band, known: bool, layout: str, seed: int
+) -> None:
+    """On any grid, odd or even, with any band up to all that the grid holds, however it lies in memory."""
     torch.manual_seed(seed)
     layer = SpectralConv2d(3, 2, band if known else (band.rows, band.columns)).double()
     assert band.grid is not None
-    assert_textbook(layer, band.grid)
+    assert_textbook(layer, band.grid, layout)
 
 
 @settings(deadline=None, max_examples=30)
@@ -111,44 +121,64 @@ def test_a_seed_draws_what_it_drew_for_a_complex_weight() -> None:
     assert int((known == 0).sum()) == 4 * 4  # zero and Nyquist of both axes, 2 × 2 channels
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    ("band", "method"),
+    ("band", "method", "folds_rows"),
     [
-        (kept_modes(12, 8), "whole"),
-        (Band(3, 2).on((5, 9)), "whole"),
-        (kept_modes(12, 16), "axes"),
-        (Band(5, 2).on((17, 11)), "axes"),
-        (kept_modes(20, 68), "fft"),
-        (Band(67, 35).on((67, 68)), "fft"),
-        (Band(31, 20).on((69, 67)), "fft"),
+        (kept_modes(12, 8), "whole", False),
+        (Band(3, 2).on((5, 9)), "whole", False),
+        (kept_modes(12, 16), "axes", False),
+        (Band(15, 2).on((17, 11)), "axes", False),
+        (Band(5, 2).on((17, 11)), "axes", True),
+        (Band(6, 4).on((20, 7)), "axes", True),
+        (Band(1, 1).on((11, 11)), "axes", True),
+        (kept_modes(20, 68), "fft", True),
+        (Band(67, 35).on((67, 68)), "fft", False),
+        (Band(31, 20).on((69, 67)), "fft", True),
     ],
 )
-def test_each_way_of_taking_the_transform_is_the_textbook_layer(band: Band, method: str) -> None:
+def test_each_way_of_taking_the_transform_is_the_textbook_layer(
+    band: Band, method: str, folds_rows: bool, layout: str
+) -> None:
     torch.manual_seed(0)
-    assert band.grid is not None and band.spectrum().method == method
+    spectrum = band.spectrum()
+    assert band.grid is not None and (spectrum.method, spectrum.folds_rows) == (method, folds_rows)
     layer = SpectralConv2d(2, 3, band).double()
-    assert_textbook(layer, band.grid)
+    assert_textbook(layer, band.grid, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_channel_keeps_its_layout(layout: str) -> None:
+    """With one channel the two layouts differ by strides alone, by which a convolution chooses its own."""
+    x = laid(torch.randn(2, 1, 16, 16), layout)
+    assert SpectralConv2d(1, 1, 3)(x).stride() == x.stride()
 
 
 @settings(deadline=None, max_examples=20)
-@given(band=bands, seed=st.integers(0, 99))
-def test_synthesis_is_the_adjoint_of_analysis(band: Band, seed: int) -> None:
+@given(band=bands, layout=st.sampled_from(sorted(LAYOUTS)), seed=st.integers(0, 99))
+def test_synthesis_is_the_adjoint_of_analysis(band: Band, layout: str, seed: int) -> None:
     torch.manual_seed(seed)
     assert band.grid is not None
     matrices = transforms(*band.spectrum(), torch.float64, torch.device("cpu"))
-    x = torch.randn(2, 3, *band.grid, dtype=torch.float64)
+    x = laid(torch.randn(2, 3, *band.grid, dtype=torch.float64), layout)
     modes = torch.randn(band.columns, band.rows, 2, 2, 3, dtype=torch.float64)
+    last = layout == "channels_last"
     torch.testing.assert_close(
         (analyse(x, band.spectrum(), *matrices) * modes).sum(),
-        (x * synthesise(modes, band.spectrum(), *matrices)).sum(),
+        (x * synthesise(modes, band.spectrum(), *matrices, channels_last=last)).sum(),
     )
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize("spec", [kept_modes(3, 6), 2])
-def test_second_derivatives_and_gradients_per_sample(spec: Band | int) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("spec", "grid"), [(kept_modes(3, 6), (6, 6)), (2, (6, 6)), ((3, 2), (13, 8)), ((13, 2), (13, 8))]
+)
+def test_second_derivatives_and_gradients_per_sample(
+    spec: Band | int | tuple[int, int], grid: tuple[int, int], layout: str
+) -> None:
     layer = SpectralConv2d(2, 3, spec).double()
-    x = torch.randn(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    x = laid(torch.randn(2, 2, *grid, dtype=torch.float64), layout)
     weight = layer.weight.detach().clone().requires_grad_()
 
     def call(x: Tensor, weight: Tensor) -> Tensor:
@@ -164,12 +194,13 @@ def test_second_derivatives_and_gradients_per_sample(spec: Band | int) -> None:
     torch.testing.assert_close(together, torch.stack(alone))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("spec", "size"), [(kept_modes(12, 8), 8), (kept_modes(2, 16), 16), (kept_modes(20, 68), 68), (3, 16)]
 )
-def test_the_layer_is_one_graph(spec: Band | int, size: int) -> None:
+def test_the_layer_is_one_graph(spec: Band | int, size: int, layout: str) -> None:
     """fullgraph: nothing that breaks the graph, forward or backward."""
-    layer, x = SpectralConv2d(2, 3, spec), torch.randn(2, 2, size, size, requires_grad=True)
+    layer, x = SpectralConv2d(2, 3, spec), laid(torch.randn(2, 2, size, size), layout)
     compiled = torch.compile(layer, fullgraph=True, dynamic=False, backend="aot_eager")
     wanted = (x, layer.weight)
     for one, other in zip(
@@ -180,23 +211,28 @@ def test_the_layer_is_one_graph(spec: Band | int, size: int) -> None:
         torch.testing.assert_close(one, other)
 
 
+def matrices_in(layer: SpectralConv2d) -> list[Tensor]:
+    return [buffer for _, buffer in layer.named_buffers(remove_duplicate=False)]
+
+
 def test_transforms_are_shared_stay_exact_and_out_of_checkpoints() -> None:
     one, other = (SpectralConv2d(channels, channels, kept_modes(3, 8)) for channels in (2, 4))
-    for mine, theirs in zip(one.buffers(), other.buffers(), strict=True):
+    for mine, theirs in zip(matrices_in(one), matrices_in(other), strict=True):
         assert mine is theirs
     assert list(one.state_dict()) == ["weight"]
     exact = transforms(*kept_modes(3, 8).spectrum(), torch.float64, torch.device("cpu"))
-    assert all(torch.equal(*pair) for pair in zip(one.double().buffers(), exact, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(matrices_in(one.double()), exact, strict=True))
     assert all(buffer.dtype == torch.float32 for buffer in other.buffers())
     again = copy.deepcopy(one)
     x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
     assert torch.equal(again(x), one(x))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("modes", "size"), [(3, 8), (3, 16), (20, 68)])
-def test_half_precision_and_autocast(modes: int, size: int) -> None:
+def test_half_precision_and_autocast(modes: int, size: int, layout: str) -> None:
     torch.manual_seed(0)
-    layer, x = SpectralConv2d(4, 4, kept_modes(modes, size)), torch.randn(2, 4, size, size)
+    layer, x = SpectralConv2d(4, 4, kept_modes(modes, size)), laid(torch.randn(2, 4, size, size), layout)
     exact = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         automatic = layer(x)
@@ -205,6 +241,7 @@ def test_half_precision_and_autocast(modes: int, size: int) -> None:
     half = layer.to(torch.bfloat16)(x.bfloat16())
     for rounded in (automatic, half):
         assert rounded.dtype == torch.bfloat16
+        assert rounded.is_contiguous(memory_format=LAYOUTS[layout])
         torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.05)
 
 

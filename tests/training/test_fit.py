@@ -25,11 +25,13 @@ from torch import Tensor, nn
 from ptychofno import artifacts, models, physics
 from ptychofno.training import (
     AdaptiveClip,
+    Averaging,
     ConstantSchedule,
     ExponentialSchedule,
     Guard,
     Interrupted,
     MAELoss,
+    NoAveraging,
     NoClip,
     NoGuard,
     NormClip,
@@ -74,8 +76,10 @@ def run(
     callbacks: Sequence[L.Callback] = (),
     enable_checkpointing: bool = True,
     amplitude: Tensor | None = None,
+    averaging: Averaging = NoAveraging(),
     guard: Guard = NoGuard(),
     flat_baseline: float = 1.0,
+    keep_every: int | None = None,
 ) -> Outcome:
     run_dir.mkdir(parents=True, exist_ok=True)
     amplitude = scan["amplitude"] if amplitude is None else amplitude
@@ -89,7 +93,7 @@ def run(
             back_project=physics.back_projection,
         )
         loss = MAELoss(float(scan["amplitude"].mean()), 1.0, 1.0)
-        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs)
+        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs, averaging)
         return fit(
             module,
             ResidentData(amplitude, scan["amplitude"][::3], batch_size=16, drop_last=False, seed=seed),
@@ -99,6 +103,7 @@ def run(
             stop=stop or StopRequest(),
             enable_checkpointing=enable_checkpointing,
             flat_baseline=flat_baseline,
+            keep_every=keep_every,
             guard=guard,
             callbacks=callbacks,
         )
@@ -270,6 +275,28 @@ def test_what_tells_learning_from_the_plateau(scan: dict[str, Tensor], tmp_path:
 
     flat = run(scan, tmp_path / "flat", epochs=1, callbacks=[Flat()]).epochs
     assert flat["pred_contrast"][0] < 1e-3
+
+
+def test_weights_before_a_dead_activation_are_counted_as_dead(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """Behind a GELU that is zero everywhere only the last bias and the head still learn."""
+
+    class Kill(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+            self.alive = self.everything = 0
+            last = module.get_submodule("generator.decoder")[-1].merge  # type: ignore[index]
+            with torch.no_grad():
+                last.first.bias.fill_(-1e4)
+            for name, weight in module.named_parameters():
+                self.everything += weight.numel()
+                lives = name.startswith("generator.head.") or weight is last.second.bias
+                self.alive += weight.numel() if lives else 0
+
+    kill = Kill()
+    dead = run(scan, tmp_path / "dead", epochs=2, callbacks=[kill]).epochs["dead_weights"]
+    assert dead == pytest.approx([1 - kill.alive / kill.everything] * 2)
+    assert max(run(scan, tmp_path / "healthy", epochs=2).epochs["dead_weights"]) < 0.01
 
 
 def test_the_update_ratio_is_that_of_the_last_step(scan: dict[str, Tensor], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ptychofno.training import (
     ConstantSchedule,
     ExponentialSchedule,
     Interrupted,
+    Muon,
     Outcome,
     PhysicsSupervised,
     PlateauSchedule,
@@ -42,6 +43,7 @@ OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True),
     "sgd": partial(sgd, lr=1e-3, momentum=0.9, weight_decay=0.0),
     "adam in a loop": partial(torch.optim.Adam, lr=1e-3, fused=False),
+    "muon": partial(Muon, lr=1e-3),
 }
 
 

@@ -12,7 +12,10 @@ from ptychofno import artifacts
 from ptychofno.config.errors import shown
 from ptychofno.config.run_dir import NOT_OF_THE_RESULT
 
-LATER = {"guard._target_": "ptychofno.training.NoGuard"}
+LATER = {
+    "guard._target_": "ptychofno.training.NoGuard",
+    "averaging._target_": "ptychofno.training.NoAveraging",
+}
 """Settings that earlier runs do not have, and what goes without saying there."""
 
 

@@ -157,6 +157,16 @@ class SgdOptimizer:
 
 
 @dataclass
+class MuonOptimizer:
+    _target_: str = constant("ptychofno.training.Muon")
+    _partial_: bool = constant(True)
+    lr: float = setting("learning rate of Adam; of matrices scaled to steps of the same size", gt=0)
+    betas: list[float] = setting("of Adam, decay of the first and second moment", ge=0, lt=1, length=(2, 2))
+    momentum: float = setting("Nesterov momentum of matrices", ge=0, lt=1)
+    weight_decay: float = setting("decoupled decay of all parameters", ge=0)
+
+
+@dataclass
 class DefaultScheduler:
     _target_: str = constant("ptychofno.training.ConstantSchedule")
 
@@ -204,6 +214,30 @@ class AgcClip:
     _target_: str = constant("ptychofno.training.AdaptiveClip")
     value: float = setting("largest ratio of gradient norm to weight norm per output channel", gt=0)
     eps: float = setting("weight norms below this count as this", gt=0)
+
+
+@dataclass
+class AdaptiveNormClip:
+    _target_: str = constant("ptychofno.training.AdaptiveNormClip")
+    percentile: float = setting(
+        "largest global gradient norm, as a percentile of those of the last steps", ge=0, le=100
+    )
+    window: int = setting("how many steps these are", ge=1, le=100_000)
+
+
+@dataclass
+class NoAveraging:
+    _target_: str = constant("ptychofno.training.NoAveraging")
+
+
+@dataclass
+class EmaAveraging:
+    _target_: str = constant("ptychofno.training.EmaAveraging")
+    decay: float = setting(
+        "share of the average that a step keeps, at most: (1 + t)/(10 + t) of step t where that is less",
+        gt=0,
+        lt=1,
+    )
 
 
 @dataclass
@@ -394,6 +428,7 @@ class Config:
     optimizer: Any = setting("the optimizer")
     scheduler: Any = setting("learning rate over epochs")
     clip: Any = setting("gradient clipping")
+    averaging: Any = setting("which average of the weights is validated, chosen from, kept and judged")
     guard: Any = setting("what to do when training goes wrong")
     loss: Any = setting("distance of predicted and measured diffraction")
     data: Any = setting("the dataset")

@@ -24,6 +24,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "adam": schema.AdamOptimizer,
         "adamw": schema.AdamWOptimizer,
         "sgd": schema.SgdOptimizer,
+        "muon": schema.MuonOptimizer,
     },
     "scheduler": {
         "default": schema.DefaultScheduler,
@@ -36,7 +37,9 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "norm": schema.NormClip,
         "value": schema.ValueClip,
         "agc": schema.AgcClip,
+        "adaptive_norm": schema.AdaptiveNormClip,
     },
+    "averaging": {"none": schema.NoAveraging, "ema": schema.EmaAveraging},
     "guard": {"none": schema.NoGuard, "rollback": schema.RollbackGuard},
     "loss": {"mae": schema.MaeLoss, "poisson": schema.PoissonLoss},
     "data": {

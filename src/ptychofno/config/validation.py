@@ -186,3 +186,5 @@ def _schemaless_problems(node: DictConfig, key: str) -> Iterator[tuple[str, str]
     elif all("_partial_" in settings for settings in schemas) and node.get("_partial_") is not True:
         found = shown(node.get("_partial_"))
         yield f"{key}._partial_", f"={found}: expected true, as every {group} is built where it is used"
+    for missing in sorted(OmegaConf.missing_keys(node)):  # full keys
+        yield missing, ": needs a value"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ptychofno.models.layout import is_channels_last
 from ptychofno.models.spectral import Band, SpectralConv2d
 
 
@@ -45,6 +46,31 @@ class PtychoBlock(nn.Module):
         return x + self.update(x)
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """torch's, which answers channels_last in the other layout; there it is written out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_channels_last(x):
+            return super().forward(x)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2).to(self.weight.dtype)
+        centred = pixels - pixels.mean(1, keepdim=True)
+        scale = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
+        normed = torch.addcmul(self.bias, centred, scale * self.weight)
+        return normed.to(x.dtype).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1×1 convolution. In channels_last it is a matrix product, for few channels a faster one."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_channels_last(x):
+            return super().forward(x)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class StablePtychoBlock(PtychoBlock):
     """x + γ · InstanceNorm(GELU(Spectral(x) + Conv3×3(x))): normalise last, start near the identity.
 
@@ -59,7 +85,7 @@ class StablePtychoBlock(PtychoBlock):
         self, channels: int, modes: int | tuple[int, int] | Band, layerscale_init: float | None = 1e-3
     ) -> None:
         super().__init__(channels, modes)
-        self.norm = nn.InstanceNorm2d(channels, eps=1e-5, affine=True)
+        self.norm = InstanceNorm2d(channels, eps=1e-5, affine=True)
         self.layerscale: nn.Parameter | None = None
         if layerscale_init is None:
             nn.init.zeros_(self.norm.weight)

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ptychofno.models.blocks import ConvBlock, PtychoBlock, SpatialLifter, StablePtychoBlock
+from ptychofno.models.blocks import (
+    ConvBlock,
+    PointwiseConv2d,
+    PtychoBlock,
+    SpatialLifter,
+    StablePtychoBlock,
+)
+from ptychofno.models.layout import to_channels_last
 from ptychofno.models.spectral import Band, kept_modes
 
 BlockClass = Callable[[int, "int | tuple[int, int] | Band"], nn.Module]
@@ -41,11 +48,15 @@ class Generator(nn.Module):
 
     def forward(self, amplitude: Tensor) -> Tensor:
         """float32 (B, C, N, N) to (B, N, N, C, 2)."""
-        out = self.body(self.inputs(amplitude))
+        out = self.body(self.arrange(self.inputs(amplitude)))
         return out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
 
+    def arrange(self, x: Tensor) -> Tensor:
+        """Features in the layout in which activations flow on their device; see ``models.layout``."""
+        return to_channels_last(x) if x.device.type == "cpu" else x
+
     def body(self, x: Tensor) -> Tensor:
-        """Features (B, in_channels, N, N) to (B, 2 C, N, N)."""
+        """Features (B, in_channels, N, N) in any layout to (B, 2 C, N, N)."""
         raise NotImplementedError
 
     def start_empty(self, output: nn.Conv2d) -> nn.Conv2d:
@@ -131,7 +142,7 @@ class UGenerator(Generator):
         )
         self.bottleneck = make_block(levels[-1], True)
         self.decoder = nn.ModuleList(UpStage(below, above) for above, below in reversed(pairs))
-        self.head = self.start_empty(nn.Conv2d(levels[0].channels, 2 * patches, 1))
+        self.head = self.start_empty(PointwiseConv2d(levels[0].channels, 2 * patches))
 
     def body(self, x: Tensor) -> Tensor:
         x = self.stage(self.lifter, x)

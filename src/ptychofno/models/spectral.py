@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ptychofno.models.transforms import Spectrum, analyse, synthesise, transforms
+from ptychofno.models.layout import is_channels_last
+from ptychofno.models.transforms import Matrices, Spectrum, analyse, synthesise, transforms
 
 
 class Run(NamedTuple):
@@ -117,15 +118,15 @@ class _Mixing(torch.autograd.Function):
     def forward(modes: Tensor, planes: Tensor, band: Band) -> Tensor:
         K, R, _, B, I = modes.shape
         O = planes.shape[2]
-        modes = modes.reshape(K * R, 2, B, I)
-        mixed = modes.new_empty(K * R, 2, B, O)
+        doubled = _doubled(modes.reshape(K * R, 2, B, I))
+        mixed = modes.new_empty(K * R, 2 * B, O)
         for run in band.runs():
-            inputs, weights, outputs = modes[run.modes], planes[run.planes], mixed[run.modes]
+            inputs, weights, outputs = doubled[run.modes], planes[run.planes], mixed[run.modes]
             if run.real:
-                outputs[:, 0] = inputs[:, 0] @ weights
-                outputs[:, 1] = 0
+                _product_(outputs[:, :B], inputs[:, :B, :I], weights)
+                outputs[:, B:] = 0
             else:
-                _product_(outputs.view(-1, 2 * B, O), _doubled(inputs), weights.view(-1, 2 * I, O))
+                _product_(outputs, inputs, weights.view(-1, 2 * I, O))
         return mixed.view(K, R, 2, B, O)
 
     @staticmethod
@@ -145,34 +146,33 @@ def _for_modes(gradient: Tensor, planes: Tensor, band: Band) -> Tensor:
     """The gradient of ``mix`` in its modes."""
     K, R, _, B, O = gradient.shape
     I = planes.shape[1]
-    gradient = gradient.reshape(K * R, 2, B, O)
-    out = gradient.new_empty(K * R, 2, B, I)
+    gradient = gradient.reshape(K * R, 2 * B, O)
+    quarters = gradient.new_empty(K * R, 2 * B, 2 * I)  # the gradient of the doubled modes
     for run in band.runs():
-        above, weights, below = gradient[run.modes], planes[run.planes], out[run.modes]
+        above, weights, below = gradient[run.modes], planes[run.planes], quarters[run.modes]
         if run.real:
-            below[:, 0] = above[:, 0] @ weights.transpose(1, 2)
-            below[:, 1] = 0
+            below.zero_()
+            _product_(below[:, :B, :I], above[:, :B], weights.transpose(1, 2))
         else:
-            weights = weights.view(-1, 2 * I, O).transpose(1, 2)
-            quarters = torch.bmm(above.view(-1, 2 * B, O), weights).view(-1, 2, B, 2, I)
-            below.copy_(quarters[:, :, :, 0])
-            below[:, 0] += quarters[:, 1, :, 1]
-            below[:, 1] -= quarters[:, 0, :, 1]
-    return out.view(K, R, 2, B, I)
+            _product_(below, above, weights.view(-1, 2 * I, O).transpose(1, 2))
+    quarters = quarters.view(K * R, 2, B, 2, I)
+    real = quarters[:, 0, :, 0] + quarters[:, 1, :, 1]
+    imaginary = quarters[:, 1, :, 0] - quarters[:, 0, :, 1]
+    return torch.stack((real, imaginary), dim=1).view(K, R, 2, B, I)
 
 
 def _for_planes(gradient: Tensor, modes: Tensor, band: Band) -> Tensor:
     """The gradient of ``mix`` in its weights."""
     K, R, _, B, I = modes.shape
     O = gradient.shape[4]
-    gradient, modes = gradient.reshape(K * R, 2, B, O), modes.reshape(K * R, 2, B, I)
+    gradient, doubled = gradient.reshape(K * R, 2 * B, O), _doubled(modes.reshape(K * R, 2, B, I))
     out = gradient.new_empty(band.runs()[-1].planes.stop, I, O)
     for run in band.runs():
-        above, inputs, weights = gradient[run.modes], modes[run.modes], out[run.planes]
+        above, inputs, weights = gradient[run.modes], doubled[run.modes], out[run.planes]
         if run.real:
-            _product_(weights, inputs[:, 0].transpose(1, 2), above[:, 0])
+            _product_(weights, inputs[:, :B, :I].transpose(1, 2), above[:, :B])
         else:
-            _product_(weights.view(-1, 2 * I, O), _doubled(inputs).transpose(1, 2), above.view(-1, 2 * B, O))
+            _product_(weights.view(-1, 2 * I, O), inputs.transpose(1, 2), above)
     return out
 
 
@@ -211,6 +211,8 @@ class SpectralConv2d(nn.Module):
     output_axes = {"weight": 2}
     transform_0: Tensor
     transform_1: Tensor
+    transform_2: Tensor
+    transform_3: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, modes: int | tuple[int, int] | Band) -> None:
         super().__init__()
@@ -231,6 +233,8 @@ class SpectralConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Real (B, I, H, W) to real (B, O, H, W), in the precision of autocast where that is on.
 
+        Either layout of memory (``models.layout``) is read and written without conversion.
+
         Raises:
             ValueError: the layer is for the band of another grid.
         """
@@ -248,12 +252,12 @@ class SpectralConv2d(nn.Module):
             mixed = replace(band, grid=None)
         elif grid == self.band.grid:
             band = mixed = self.band
-            matrices = (self.transform_0, self.transform_1)
+            matrices = self._transforms
         else:
             raise ValueError(f"input has {grid[0]} × {grid[1]} pixels, this layer is for the {self.band}")
         weight = self.weight if mixed == self.band else self._weight_of(mixed)
         modes = mix(analyse(x, band.spectrum(), *matrices), weight.to(x.dtype), mixed)
-        return synthesise(modes, band.spectrum(), *matrices)
+        return synthesise(modes, band.spectrum(), *matrices, channels_last=is_channels_last(x))
 
     def _weight_of(self, band: Band) -> Tensor:
         """The weights of a narrower band."""
@@ -268,6 +272,10 @@ class SpectralConv2d(nn.Module):
         matrices = transforms(*self.band.spectrum(), self.weight.dtype, self.weight.device)
         for index, matrix in enumerate(matrices):
             self.register_buffer(f"transform_{index}", matrix, persistent=False)
+
+    @property
+    def _transforms(self) -> Matrices:
+        return self.transform_0, self.transform_1, self.transform_2, self.transform_3
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpectralConv2d:
         """Take matrices of the new dtype and device instead of converting rounded ones."""

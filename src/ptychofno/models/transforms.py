@@ -5,9 +5,7 @@ Shapes: B batch, C channels, H rows, W columns, R row frequencies, K column freq
 Sizes alone decide how a transform is taken (measured in experiments/bench):
 
 - small grids: one matrix product over the whole grid;
-- few modes: a matrix product per axis. Each moves the axis that it transforms to the front, so
-  that both read their input where it lies and the last one leaves the modes first, as the
-  mixing of channels wants them;
+- few modes: a matrix product per axis;
 - many modes of a large grid: FFTs per axis that pass on only the kept frequencies.
 
 The column frequencies that stand for their conjugates too carry the factor sqrt(2): that makes the
@@ -24,10 +22,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ptychofno.models.layout import is_channels_last, to_channels_last
+from ptychofno.models.products import PRODUCTS
+
 # Where the measured times cross: experiments/bench, section "crossover".
 WHOLE_GRID_UP_TO_PIXELS = 100
 FFT_ABOVE_PIXELS = 64 * 64
 FFT_ABOVE_PRODUCTS_PER_PIXEL = 50
+FOLDED_ROWS_UP_TO = 0.75
+
+Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Spectrum(NamedTuple):
@@ -53,6 +57,11 @@ class Spectrum(NamedTuple):
             return "fft"
         return "axes"
 
+    @property
+    def folds_rows(self) -> bool:
+        """Whether real rows, without the signs of frequencies, are enough fewer than H to be taken first."""
+        return self.R + 1 <= FOLDED_ROWS_UP_TO * self.H
+
 
 def row_frequencies(R: int) -> list[int]:
     """Signed frequencies in the order of ``fftfreq``: 0 … , then the negative ones."""
@@ -60,44 +69,70 @@ def row_frequencies(R: int) -> list[int]:
 
 
 @torch.compiler.assume_constant_result
-def transforms(
-    H: int, W: int, R: int, K: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def transforms(H: int, W: int, R: int, K: int, dtype: torch.dtype, device: torch.device) -> Matrices:
     """``matrices_of`` a spectrum, shared by all who ask for the same."""
     return _shared(Spectrum(H, W, R, K), dtype, device)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a matrix first needed in evaluation must serve training, too
-def _shared(spectrum: Spectrum, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    first, second = matrices_of(spectrum)
-    return first.to(device, dtype), second.to(device, dtype)
+def _shared(spectrum: Spectrum, dtype: torch.dtype, device: torch.device) -> Matrices:
+    first, second, third, fourth = (matrix.to(device, dtype) for matrix in matrices_of(spectrum))
+    return first, second, third, fourth
 
 
-def matrices_of(spectrum: Spectrum) -> tuple[Tensor, Tensor]:
+def matrices_of(spectrum: Spectrum) -> Matrices:
     """The real float64 matrices of an orthonormal analysis.
 
     Returns:
-        whole: a matrix (2 K R, H W), and an empty one, as torch.compile wants a fixed number;
-        axes: across (2 K, W), columns, all real parts before all imaginary ones, and down (2, 2 R, H),
-        rows, from a real and from an imaginary input to (real, imaginary);
-        fft: the factors (K, 1, 1, 1, 1) of the column frequencies, and an empty one.
+        whole: a matrix (2 K R, H W);
+        axes: across (2 K, W), columns, all real parts before all imaginary ones; down (2, 2 R, H), rows,
+        from a real and from an imaginary input to (real, imaginary); and for channels_last, folded
+        (M, H), rows of a real input where that leaves fewer of them, else empty (then M = H), and signs
+        (2 R, 2 M), from M complex numbers to R;
+        fft: the factors (K, 1, 1, 1, 1) of the column frequencies.
+        Always four, as torch.compile wants it; those that are not named are empty.
     """
     H, W, R, K = spectrum
     factors = _multiplicity(W, K).sqrt()
     nothing = torch.empty(0, dtype=torch.float64, device="cpu")
     if spectrum.method == "fft":
-        return factors.view(K, 1, 1, 1, 1), nothing
+        return factors.view(K, 1, 1, 1, 1), nothing, nothing, nothing
     phase = _phases(range(K), W)
     across = torch.cat((phase.cos(), -phase.sin())) * factors.repeat(2, 1) / math.sqrt(W)
     phase = _phases(row_frequencies(R), H)
     cos, sin = phase.cos() / math.sqrt(H), phase.sin() / math.sqrt(H)
-    # (a + ib)(cos - i sin): a gives (cos, -sin), b gives (sin, cos).
-    down = torch.stack((torch.stack((cos, -sin), dim=1), torch.stack((sin, cos), dim=1)))
+    down = _on_complex(cos, sin)
     if spectrum.method == "whole":
         whole = torch.einsum("pkw,prch->krchw", across.view(2, K, W), down)
-        return whole.reshape(2 * K * R, H * W), nothing
-    return across, down.reshape(2, 2 * R, H)
+        return whole.reshape(2 * K * R, H * W), nothing, nothing, nothing
+    folded = nothing
+    if spectrum.folds_rows:
+        folded, cos, sin = _fold(H, R)
+    signs = _on_complex(cos, sin).permute(1, 2, 0, 3).reshape(2 * R, -1)
+    return across, down.reshape(2, 2 * R, H), folded, signs
+
+
+def _on_complex(cos: Tensor, sin: Tensor) -> Tensor:
+    """cos - i sin, (R, M), acting on a + ib: (2, R, 2, M), from (a, b) in front to (real, imaginary)."""
+    return torch.stack((torch.stack((cos, -sin), dim=1), torch.stack((sin, cos), dim=1)))
+
+
+def _fold(H: int, R: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines and sines of the row frequencies without their signs, (M, H), M = R or R + 1.
+
+    Then which of them is the cosine and, with its sign, the sine of each of the R, (R, M) both. R is
+    below H, so that only zero has no sine.
+    """
+    frequencies = torch.tensor(row_frequencies(R), device="cpu")
+    cosines = frequencies.abs().unique()
+    sines = cosines[1:]
+    waves = _phases(cosines.tolist(), H).cos(), _phases(sines.tolist(), H).sin()
+    cos, sin = ((frequencies.abs()[:, None] == one).double() for one in (cosines, sines))
+    cos = torch.cat((cos, torch.zeros_like(sin)), dim=1)
+    nothing = torch.zeros(R, len(cosines), dtype=torch.float64, device="cpu")
+    sin = torch.cat((nothing, sin * frequencies.sign()[:, None]), dim=1)
+    return torch.cat(waves) / math.sqrt(H), cos, sin
 
 
 def _phases(frequencies: Iterable[int], length: int) -> Tensor:
@@ -116,14 +151,14 @@ def _multiplicity(W: int, K: int) -> Tensor:
     return twice
 
 
-def analyse(x: Tensor, spectrum: Spectrum, first: Tensor, second: Tensor) -> Tensor:
+def analyse(x: Tensor, spectrum: Spectrum, *matrices: Tensor) -> Tensor:
     """Real (B, C, H, W) to its lowest modes (K, R, 2, B, C); the matrices are from ``transforms``."""
-    return _Analysis.apply(x, spectrum, first, second)
+    return _Analysis.apply(x, spectrum, is_channels_last(x), *matrices)
 
 
-def synthesise(modes: Tensor, spectrum: Spectrum, first: Tensor, second: Tensor) -> Tensor:
+def synthesise(modes: Tensor, spectrum: Spectrum, *matrices: Tensor, channels_last: bool = False) -> Tensor:
     """Modes (K, R, 2, B, C) to the real (B, C, H, W) that they make up; the adjoint of ``analyse``."""
-    return _Synthesis.apply(modes, spectrum, first, second)
+    return _Synthesis.apply(modes, spectrum, channels_last, *matrices)
 
 
 class _Analysis(torch.autograd.Function):
@@ -132,53 +167,63 @@ class _Analysis(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, spectrum: Spectrum, first: Tensor, second: Tensor) -> Tensor:
-        (B, C), (H, W, R, K) = x.shape[:2], spectrum
+    def forward(
+        x: Tensor,
+        spectrum: Spectrum,
+        channels_last: bool,
+        first: Tensor,
+        second: Tensor,
+        third: Tensor,
+        fourth: Tensor,
+    ) -> Tensor:
         if spectrum.method == "fft":
             return _fft(x, spectrum, first)
-        if spectrum.method == "whole":
-            return (first.to(x.dtype) @ x.reshape(B * C, H * W).T).view(K, R, 2, B, C)
-        across, down = first.to(x.dtype), second.to(x.dtype)
-        lines = (across @ x.reshape(B * C * H, W).T).view(2, K, B * C, H).transpose(2, 3)
-        modes = torch.bmm(down[0].expand(K, 2 * R, H), lines[0])
-        modes = torch.baddbmm(modes, down[1].expand(K, 2 * R, H), lines[1])
-        return modes.view(K, R, 2, B, C)
+        matrices = [matrix.to(x.dtype) for matrix in (first, second, third, fourth)]
+        analysis, _ = PRODUCTS[spectrum.method, channels_last]
+        return analysis(x, spectrum, matrices)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.spectrum = inputs[1]
-        ctx.save_for_backward(*inputs[2:])
+        ctx.channels_last = inputs[2]
+        ctx.save_for_backward(*inputs[3:])
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return synthesise(gradient[0], ctx.spectrum, *ctx.saved_tensors), None, None, None
+        x = _Synthesis.apply(gradient[0], ctx.spectrum, ctx.channels_last, *ctx.saved_tensors)
+        return x, *[None] * 6
 
 
 class _Synthesis(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(modes: Tensor, spectrum: Spectrum, first: Tensor, second: Tensor) -> Tensor:
-        (B, C), (H, W, R, K) = modes.shape[3:], spectrum
+    def forward(
+        modes: Tensor,
+        spectrum: Spectrum,
+        channels_last: bool,
+        first: Tensor,
+        second: Tensor,
+        third: Tensor,
+        fourth: Tensor,
+    ) -> Tensor:
         if spectrum.method == "fft":
-            return _inverse_fft(modes, spectrum, first)
-        if spectrum.method == "whole":
-            return (modes.reshape(K * R * 2, B * C).T @ first.to(modes.dtype)).view(B, C, H, W)
-        across, down = first.to(modes.dtype), second.to(modes.dtype)
-        modes = modes.reshape(K, 2 * R, B * C).transpose(1, 2)
-        lines = modes.new_empty(2, K, B * C, H)
-        for part, matrix in zip(lines, down, strict=True):
-            part.baddbmm_(modes, matrix.expand(K, 2 * R, H), beta=0)
-        return (lines.view(2 * K, B * C * H).T @ across).view(B, C, H, W)
+            x = _inverse_fft(modes, spectrum, first)
+            return to_channels_last(x) if channels_last else x
+        matrices = [matrix.to(modes.dtype) for matrix in (first, second, third, fourth)]
+        _, synthesis = PRODUCTS[spectrum.method, channels_last]
+        return synthesis(modes, spectrum, matrices)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.spectrum = inputs[1]
-        ctx.save_for_backward(*inputs[2:])
+        ctx.channels_last = inputs[2]
+        ctx.save_for_backward(*inputs[3:])
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return analyse(gradient[0], ctx.spectrum, *ctx.saved_tensors), None, None, None
+        modes = _Analysis.apply(gradient[0], ctx.spectrum, ctx.channels_last, *ctx.saved_tensors)
+        return modes, *[None] * 6
 
 
 def _fft(x: Tensor, spectrum: Spectrum, factors: Tensor) -> Tensor:

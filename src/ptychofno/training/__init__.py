@@ -1,10 +1,12 @@
 """Training a generator with the physics as its only teacher."""
 
+from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
+    AdaptiveNormClip,
     NoClip,
     NormClip,
     ValueClip,
@@ -16,6 +18,7 @@ from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.module import Diverged, PhysicsSupervised
+from ptychofno.training.muon import Muon
 from ptychofno.training.reproducible import reproducible
 from ptychofno.training.schedules import (
     ConstantSchedule,
@@ -29,13 +32,18 @@ from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
     "AdaptiveClip",
+    "AdaptiveNormClip",
+    "Averaging",
     "CheckpointError",
     "ConstantSchedule",
     "Diverged",
+    "EmaAveraging",
     "ExponentialSchedule",
     "Guard",
     "Interrupted",
     "MAELoss",
+    "Muon",
+    "NoAveraging",
     "NoClip",
     "NoGuard",
     "NormClip",

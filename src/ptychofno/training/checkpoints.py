@@ -78,10 +78,10 @@ class Checkpoints(L.Callback):
         writes = self.write and self.group.rank == 0
         if writes and self.keep_every is not None and epoch % self.keep_every == 0:
             kept = self.run_dir / artifacts.epoch_weights(epoch)
-            save_tensors(kept, module.generator.state_dict())
+            save_tensors(kept, module.judged.state_dict())
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, epoch
-            weights = module.generator.state_dict()
+            weights = module.judged.state_dict()
             self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
             if writes:
                 save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)

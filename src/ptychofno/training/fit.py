@@ -38,7 +38,7 @@ class Outcome:
         grad_norms: before clipping, one per optimizer step; also that of a step that was not taken as it
             was not finite, NaN where it is not known.
         best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
-        best_weights, last_weights: state dicts of the generator on the CPU.
+        best_weights, last_weights: state dicts of the judged network on the CPU.
         interventions: of the guard; see ``guard.Watch``.
     """
 
@@ -177,9 +177,8 @@ def fit(
                 raise
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise CheckpointError(f"{resume}: cannot be resumed from ({why})") from error
-    last = {
-        name: value.detach().to("cpu", copy=True) for name, value in module.generator.state_dict().items()
-    }
+    weights = module.judged.state_dict()
+    last = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
     if enable_checkpointing and group.rank == 0:
         save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(

@@ -85,12 +85,12 @@ class Rollback(Watch):
     - fall-back: the validation loss is above 0.9 of the flat object's, after that of a good epoch was
       below 0.8 of it.
 
-    A good epoch is one in which none of them happened. The next epoch then starts from weights and
-    optimizer state as of the end of the last good epoch (or of the beginning), with the learning rate
-    that the schedule asks for times ``lr_factor`` to the power of the interventions so far. The epoch
-    counts as one of the run's, and schedule and order of the data go on. After ``max_interventions``, and
-    in the last epoch, from which nothing could go on, a run is left to its course: it diverges at the
-    first value that is not finite.
+    A good epoch is one in which none of them happened. The next epoch then starts from weights, their
+    average, optimizer state and what the clip remembers as of the end of the last good epoch (or of the
+    beginning), with the learning rate that the schedule asks for times ``lr_factor`` to the power of the
+    interventions so far. The epoch counts as one of the run's, and schedule and order of the data go on.
+    After ``max_interventions``, and in the last epoch, from which nothing could go on, a run is left to its
+    course: it diverges at the first value that is not finite.
     """
 
     def __init__(self, settings: RollbackGuard, flat_baseline: float, group: Group) -> None:
@@ -134,7 +134,7 @@ class Rollback(Watch):
         assert self._good is not None
         self._returning = False
         module.not_finite.zero_()
-        module.generator.load_state_dict(self._good["weights"])
+        module.load_state_dict(self._good["module"])
         # Of the optimizer its memory alone: the parameter groups hold the learning rate.
         (optimizer,) = trainer.optimizers
         groups = optimizer.state_dict()["param_groups"]
@@ -222,7 +222,7 @@ class Rollback(Watch):
 
 def _state_of(trainer: L.Trainer, module: PhysicsSupervised) -> dict[str, Any]:
     (optimizer,) = trainer.optimizers
-    state = {"weights": module.generator.state_dict(), "optimizer": optimizer.state_dict()["state"]}
+    state = {"module": module.state_dict(), "optimizer": optimizer.state_dict()["state"]}
     return {name: _copied(value) for name, value in state.items()}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ptychofno import artifacts
 from ptychofno.training.guard import Watch
-from ptychofno.training.instruments import KINDS, SPIKE_WINDOW, UpdateRatios, spikes
+from ptychofno.training.instruments import KINDS, SPIKE_WINDOW, UpdateRatios, dead_weights, spikes
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
@@ -33,6 +33,7 @@ KEYS = (
     "explained",
     "pred_contrast",
     "grad_spikes",
+    "dead_weights",
     *(f"update_ratio_{kind}" for kind in KINDS),
     "interventions",
     "seconds",
@@ -51,7 +52,7 @@ class History(L.Callback):
 
     ``explained`` is the share of the flat object's loss that the network has taken away, 1 - loss /
     ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see ``PhysicsSupervised``; ``grad_spikes``
-    and ``update_ratio_*``, of an epoch's last step, see ``instruments``.
+    ``dead_weights`` and ``update_ratio_*``, the last two of an epoch's last step, see ``instruments``.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class History(L.Callback):
         self._learning_rate = 0.0
         self._updates: UpdateRatios | None = None
         self._ratios: dict[str, float] = {}
+        self._dead: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._started, self._seconds_before = time.perf_counter(), 0.0
@@ -92,6 +94,7 @@ class History(L.Callback):
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
         if self._updates is not None:
             self._ratios, self._updates = self._updates.after(), None
+            self._dead = dead_weights(module.generator)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
@@ -122,6 +125,7 @@ class History(L.Callback):
             "explained": 1 - val_loss / self.flat_baseline,
             "pred_contrast": module.predicted_contrast(),
             "grad_spikes": self._spikes(len(rows)),
+            "dead_weights": self._dead,
             **{f"update_ratio_{kind}": self._ratios.get(kind) for kind in KINDS},
             "interventions": len(self.watch.interventions),
             "seconds": self._seconds(),

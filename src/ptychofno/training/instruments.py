@@ -69,6 +69,17 @@ class UpdateRatios:
         return found
 
 
+def dead_weights(generator: nn.Module) -> float:
+    """Share of the weights that the present gradient cannot move: theirs is exactly 0.
+
+    0 in a network that learns. What lies before activations that are zero everywhere is cut off: such a
+    network can only shift its output as a whole, towards the best flat object (experiments/fall).
+    """
+    weights = list(generator.parameters())
+    moved = sum(int(weight.grad.count_nonzero()) for weight in weights if weight.grad is not None)
+    return 1 - moved / sum(weight.numel() for weight in weights)
+
+
 def kinds_of(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     """The parameters of each of ``KINDS`` that ``module`` has."""
     found: dict[str, list[nn.Parameter]] = {kind: [] for kind in KINDS}

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import diffraction_amplitude
 from ptychofno.processes import Group
+from ptychofno.training.averaging import Averaging, NoAveraging
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
 from ptychofno.training.schedules import Schedule, scale_learning_rate
@@ -36,6 +37,7 @@ class PhysicsSupervised(L.LightningModule):
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
         total_epochs: epochs that the schedule is made for.
+        averaging: see ``averaging``; what it makes is ``average``.
 
     ``group`` holds the processes that train together. DDP takes the mean of their gradients; a step's
     record is that of the whole batch in each of them. A guard sets ``learning_rate_factor``, on what the
@@ -54,9 +56,11 @@ class PhysicsSupervised(L.LightningModule):
         schedule: Schedule,
         clip: Clip,
         total_epochs: int,
+        averaging: Averaging = NoAveraging(),
     ) -> None:
         super().__init__()
         self.generator, self.loss = generator, loss
+        self.average = averaging(generator)
         self.register_buffer("probe", probe, persistent=False)
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
@@ -70,9 +74,13 @@ class PhysicsSupervised(L.LightningModule):
         self._spreads = Spread(), Spread()  # of predicted and measured validation patterns
 
     def forward(self, amplitude: Tensor) -> Tensor:
-        """Complex object patches (B, C, N, N). The physics stays in float32 under any precision."""
-        parts = self.generator(amplitude).float()
-        return torch.complex(parts[..., 0], parts[..., 1]).permute(0, 3, 1, 2)
+        """Complex object patches (B, C, N, N)."""
+        return self._patch(self.generator, amplitude)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated, kept and evaluated: that of average weights, where there is one."""
+        return self.generator if self.average is None else self.average.network
 
     def training_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         loss = self._loss(self(amplitude), amplitude)
@@ -80,6 +88,11 @@ class PhysicsSupervised(L.LightningModule):
             loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
         return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.generator)
 
     def configure_gradient_clipping(
         self,
@@ -125,7 +138,7 @@ class PhysicsSupervised(L.LightningModule):
 
     def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""
-        patch = self(amplitude)
+        patch = self._patch(self.judged, amplitude)
         predicted = diffraction_amplitude(patch, self.probe)
         loss = self.loss(predicted, amplitude)
         self._spreads[0].add(predicted)
@@ -174,6 +187,11 @@ class PhysicsSupervised(L.LightningModule):
         scale_learning_rate(scheduler, 1.0)
         super().lr_scheduler_step(scheduler, metric)
         return scale_learning_rate(scheduler, self.learning_rate_factor)
+
+    def _patch(self, network: nn.Module, amplitude: Tensor) -> Tensor:
+        """The physics stays in float32 under any precision."""
+        parts = network(amplitude).float()
+        return torch.view_as_complex(parts.contiguous()).permute(0, 3, 1, 2)
 
     def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         return self.loss(diffraction_amplitude(patch, self.probe), amplitude)

@@ -1,0 +1,235 @@
+"""Every seed of every arm: a table of medians, a line per run, and a dot per run.
+
+    python experiments/seeds.py outputs/plateau --output experiments/plateau --dots off_plateau,ssim_amplitude
+
+Writes seeds.md, runs.csv and dots.png, and courses.png with ``--courses ARM,…``. What the report does not
+tell, as it knows epochs only, is read from each step:
+
+- off_plateau: the first optimizer step at which the median training loss of the last 20 was below 0.8 of the
+  flat object's;
+- fell_back: the first step after that at which it was above 0.9 again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from ptychofno import artifacts
+from ptychofno.drawing import DPI, INK, MUTED, tidy
+from ptychofno.report.runs import Run, each, find
+from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW
+
+WINDOW = 20
+BLUE, RED = "#2f6fb3", "#d1495b"
+LABELS = {
+    "off_plateau": "steps to leave the plateau",
+    "fell_back": "step of the fall back",
+    "loss": "validation loss / flat object's",
+    "last_loss": "last validation loss / flat object's",
+    "ssim_amplitude": "SSIM amplitude",
+    "ssim_phase": "SSIM phase",
+    "mae_phase": "phase error / rad",
+    "seconds": "training time / s",
+    "parameters": "parameters",
+    "largest_norm": "largest gradient norm",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("directories", metavar="DIRECTORY", nargs="+", type=Path)
+    parser.add_argument("--output", metavar="DIR", type=Path, required=True)
+    parser.add_argument("--dots", metavar="MEASURE,…", default="off_plateau,ssim_amplitude")
+    parser.add_argument("--arms", metavar="ARM,…", help="order of the arms, first to last; else alphabetical")
+    parser.add_argument("--courses", metavar="ARM,…", help="whose training loss to draw over steps")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    arms = by_arm(args.directories, args.arms.split(",") if args.arms else [])
+    write_runs(arms, args.output / "runs.csv")
+    (args.output / "seeds.md").write_text(table(arms))
+    draw(arms, args.dots.split(","), args.output / "dots.png")
+    if args.courses:
+        draw_courses({name: arms[name] for name in args.courses.split(",")}, args.output / "courses.png")
+
+
+def by_arm(directories: Sequence[Path], order: Sequence[str]) -> dict[str, list[Run]]:
+    arms: dict[str, list[Run]] = {}
+    for run in each(find(directories)[0]):
+        if run.has_result:
+            arms.setdefault(run.arm, []).append(run)
+    places = {name: place for place, name in enumerate(order)}
+    names = sorted(arms, key=lambda name: (places.get(name, len(places)), name))
+    return {name: sorted(arms[name], key=lambda run: run.seed or 0) for name in names}
+
+
+def measures(run: Run) -> dict[str, float]:
+    """What is told of a run; NaN for what did not happen."""
+    off, fell = plateau_steps(run)
+    losses = run.curves["val_loss"] / run.flat_baseline
+    finite = losses[np.isfinite(losses)]
+    return {
+        "off_plateau": off,
+        "fell_back": fell,
+        "loss": float(finite.min()) if finite.size else math.nan,
+        "last_loss": float(losses[-1]) if losses.size else math.nan,
+        "ssim_amplitude": run.measures["ssim_amplitude"],
+        "ssim_phase": run.measures["ssim_phase"],
+        "mae_phase": run.measures["mae_phase"],
+        "seconds": run.measures["training_seconds"],
+        "parameters": run.parameters,
+        "largest_norm": float(np.nanmax(run.grad_norms)) if run.grad_norms.size else math.nan,
+    }
+
+
+def plateau_steps(run: Run) -> tuple[float, float]:
+    """(off_plateau, fell_back) in optimizer steps, from 1."""
+    smooth = course(run)
+    off = np.flatnonzero(smooth < LEFT_PLATEAU_BELOW)
+    if not off.size:
+        return math.nan, math.nan
+    fell = np.flatnonzero(smooth[off[0] :] > FLAT_ABOVE)
+    return float(off[0] + WINDOW), float(off[0] + fell[0] + WINDOW) if fell.size else math.nan
+
+
+def course(run: Run) -> np.ndarray:
+    """Median of the training loss of the last ``WINDOW`` steps, relative to the flat object's."""
+    with (run.path / artifacts.GRAD_NORMS).open(newline="") as file:
+        loss = np.array([float(row["loss"] or "nan") for row in csv.DictReader(file)])
+    if len(loss) < WINDOW:
+        return np.empty(0)
+    windows = np.lib.stride_tricks.sliding_window_view(loss, WINDOW)
+    return np.median(windows, axis=1) / run.flat_baseline
+
+
+def write_runs(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("arm", "seed", "state", *LABELS))
+        for name, runs in arms.items():
+            for run in runs:
+                values = (("" if math.isnan(v) else f"{v:.6g}") for v in measures(run).values())
+                writer.writerow((name, run.seed, run.state, *values))
+
+
+def table(arms: Mapping[str, Sequence[Run]]) -> str:
+    """Markdown; medians over all runs with a result, in brackets the least and the largest."""
+    heads = ("arm", "flat or diverged", "steps to leave the plateau", "fell back", "loss / flat")
+    heads += ("SSIM amplitude", "SSIM phase")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, runs in arms.items():
+        found = [measures(run) for run in runs]
+        failed = sum(not run.succeeded for run in runs)
+        fell = sum(not math.isnan(one["fell_back"]) for one in found)
+        cells = [
+            name,
+            f"{failed} of {len(runs)}",
+            _range([one["off_plateau"] for one in found], "{:.0f}"),
+            f"{fell} of {len(runs)}",
+            _range([one["loss"] for one in found], "{:.3f}"),
+            _range([one["ssim_amplitude"] for one in found], "{:.3f}"),
+            _range([one["ssim_phase"] for one in found], "{:.3f}"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    median, low, high = (form.format(f(known)) for f in (np.median, np.min, np.max))
+    missing = f", {len(values) - len(known)} never" if len(known) < len(values) else ""
+    return f"{median} ({low}–{high}{missing})"
+
+
+def draw(arms: Mapping[str, Sequence[Run]], quantities: Sequence[str], path: Path) -> None:
+    """A row per arm, a panel per quantity, a dot per run; what has none stands at the right edge in red."""
+    names = list(arms)
+    figure = Figure(figsize=(2.2 + 3.4 * len(quantities), 1.1 + 0.27 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
+    found = {name: [measures(run) for run in runs] for name, runs in arms.items()}
+    for panel, quantity in zip(panels, quantities, strict=True):
+        values = {name: np.array([one[quantity] for one in ones]) for name, ones in found.items()}
+        everything = np.concatenate(list(values.values()))
+        wide = quantity in ("off_plateau", "fell_back", "largest_norm", "seconds", "parameters")
+        for row, name in enumerate(names):
+            known = values[name][np.isfinite(values[name])]
+            failed = [not run.succeeded for run in arms[name]]
+            colours = [
+                RED if bad else BLUE for bad, v in zip(failed, values[name], strict=True) if np.isfinite(v)
+            ]
+            jitter = 0.18 * np.linspace(-1, 1, len(known)) if len(known) > 1 else np.zeros(len(known))
+            panel.scatter(known, row + jitter, s=16, c=colours, alpha=0.85, linewidths=0)
+            if known.size:
+                panel.plot([np.median(known)] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
+            never = len(values[name]) - len(known)
+            if never:
+                panel.annotate(
+                    f"{never} never",
+                    (1.0, row),
+                    xycoords=("axes fraction", "data"),
+                    ha="right",
+                    va="center",
+                    fontsize=8,
+                    color=RED,
+                )
+        if wide and np.isfinite(everything).any():
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlabel(LABELS[quantity], fontsize=9, color=INK)
+        tidy(panel, 8)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    title = "A dot per seed, a bar at their median; red: ended flat or diverged"
+    figure.suptitle("\n".join(wrap(title, 34 * len(quantities) + 20)), fontsize=9, color=MUTED)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=DPI, facecolor="white")
+
+
+def draw_courses(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
+    """A panel per arm, a line per seed; the first arm's in grey behind all others."""
+    columns = min(4, len(arms))
+    rows = -(-len(arms) // columns)
+    figure = Figure(figsize=(3.0 * columns, 2.3 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for panel in panels.flat[len(arms) :]:
+        panel.set_axis_off()
+    first = next(iter(arms.values()))
+    for panel, (name, runs) in zip(panels.flat, arms.items(), strict=False):
+        for run in first:
+            _draw_course(panel, run, "#d0d5dd")
+        for run in runs:
+            _draw_course(panel, run, BLUE if run.succeeded else RED)
+        panel.axhline(1, color=INK, linewidth=0.7, linestyle=":")
+        panel.axhline(LEFT_PLATEAU_BELOW, color=INK, linewidth=0.7, linestyle=(0, (4, 2)))
+        panel.set_ylim(0.2, 1.3)
+        panel.set_title(name, fontsize=9, color=INK)
+        tidy(panel, 8)
+    for panel in panels[-1]:
+        panel.set_xlabel("optimizer step", fontsize=9, color=INK)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("loss / flat object's", fontsize=9, color=INK)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=DPI, facecolor="white")
+
+
+def _draw_course(panel: Axes, run: Run, colour: str) -> None:
+    smooth = course(run)
+    panel.plot(np.arange(len(smooth)) + WINDOW, smooth, color=colour, linewidth=0.9)
+
+
+if __name__ == "__main__":
+    main()

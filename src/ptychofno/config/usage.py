@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from textwrap import wrap
 
 from omegaconf import DictConfig, OmegaConf
@@ -59,7 +60,7 @@ def usage(sources: Sources, cfg: DictConfig) -> str:
         f"       {COMMAND} -m +study=STUDY [GROUP=CHOICE ...] [SETTING=VALUE,VALUE ...] [FLAGS]",
         *_section("Arms, ready-made combinations (+arm=ARM)", [(line, "") for line in wrap(arms, 100)]),
         *_section("Studies, whole comparisons (-m +study=STUDY)", [(studies, "")]),
-        *_section("Groups (GROUP=CHOICE)", list(groups.items())),
+        *_section("Groups (GROUP=CHOICE)", list(_choices(groups))),
         *_section("Settings most often changed (SETTING=VALUE)", list(_settings(cfg))),
         *_section("Examples", [(f"{COMMAND} {args}".rstrip(), why) for args, why in _EXAMPLES]),
         *_section("Flags", _FLAGS),
@@ -75,6 +76,14 @@ _FLAGS = [
     ("--config-dir DIR", "take further YAML files from DIR, laid out as conf/"),
     ("--hydra-help", "everything else that Hydra knows"),
 ]
+
+
+def _choices(groups: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Group and choices, those of a group with many on several lines."""
+    for group, choices in groups.items():
+        first, *others = wrap(choices, 100)
+        yield group, first
+        yield from (("", line) for line in others)
 
 
 def _settings(cfg: DictConfig) -> list[tuple[str, str]]:

@@ -115,8 +115,10 @@ def _natural_images(
 ) -> Transmission:
     """Amplitude and phase from two different photographs; no purpose shares one with another.
 
-    The pairs take turns, each image as amplitude and as phase, until all ordered pairs of a
-    purpose were used; from then on they come again, cut and turned in another way.
+    ``_IMAGES`` says which are whose; the first training object has the amplitude of the astronaut
+    and the phase of the tissue, the first test object those of the photographer and the cat. Pairs
+    take turns until all ordered pairs of a purpose were used; from then on they come again, cut and
+    turned in another way.
     """
     names = _IMAGES[purpose]
     turn, amplitude = divmod(index, len(names))

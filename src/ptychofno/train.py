@@ -57,8 +57,9 @@ def train(cfg: DictConfig) -> None:
 def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> None:
     """One of several processes but the first: the same data and network, training, and nothing else."""
     from ptychofno import build
-    from ptychofno.training import Interrupted, fit
+    from ptychofno.training import Interrupted, fit, keep_freed_memory
 
+    keep_freed_memory()
     try:
         with stop.listening(), group.meeting(), build.reproducibly(cfg, group):
             word = group.follow()
@@ -103,9 +104,10 @@ def execute(
     from ptychofno.runs import begin, finish
     from ptychofno.stats import epoch_fell_back, epoch_left_plateau, statistics
     from ptychofno.terminal import ProgressBar, announce
-    from ptychofno.training import ValidationSimilarity, fit, flat_baseline
+    from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
 
     started = time.monotonic()
+    keep_freed_memory()
     begin(
         run,
         resume=run.resumable and plan.enable_checkpointing,

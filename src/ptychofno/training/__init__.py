@@ -17,6 +17,7 @@ from ptychofno.training.fit import CheckpointError, Outcome, ResidentData, fit
 from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
+from ptychofno.training.memory import keep_freed_memory
 from ptychofno.training.module import Diverged, PhysicsSupervised
 from ptychofno.training.muon import Muon
 from ptychofno.training.reproducible import reproducible
@@ -63,6 +64,7 @@ __all__ = [
     "build_warmup_cosine_scheduler",
     "fit",
     "flat_baseline",
+    "keep_freed_memory",
     "output_axes_of",
     "reproducible",
     "save_tensors",

@@ -24,7 +24,6 @@ from ptychofno.training.checkpoints import Checkpoints, save_tensors
 from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import StopRequest
-from ptychofno.training.memory import keep_freed_memory
 from ptychofno.training.module import Diverged, PhysicsSupervised
 from ptychofno.training.parallel import own_threads, trainer_arguments
 
@@ -139,7 +138,6 @@ def fit(
     Raises Interrupted when a stop was requested; the resume checkpoint is then up to date. Raises
     CheckpointError when there is one that cannot be resumed from.
     """
-    keep_freed_memory()
     group = module.group = data.group
     watch = guard(flat_baseline, group)
     history = History(run_dir, flat_baseline, write_files=group.rank == 0, watch=watch)

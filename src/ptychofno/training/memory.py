@@ -14,7 +14,8 @@ def keep_freed_memory() -> None:
 
     Every step allocates the same activations. What glibc hands back in between comes anew page by page,
     zeroed by the kernel: 4 to 15 % of a training step on a CPU (experiments/bench). The most that a
-    process holds at a time stays the same. Elsewhere than with glibc it does nothing.
+    process holds at a time stays the same. Elsewhere than with glibc it does nothing. It holds for the whole
+    process, so that the command calls it, and not ``fit``.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -7,7 +7,8 @@ tell, as it knows epochs only, is read from each step:
 
 - off_plateau: the first optimizer step at which the median training loss of the last 20 was below 0.8 of the
   flat object's;
-- fell_back: the first step after that at which it was above 0.9 again.
+- fell_back: the first step after that at which it was above 0.9 again;
+- fell_back_epoch: the same of the validation loss, in epochs, from below 0.8.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ptychofno import artifacts
 from ptychofno.drawing import DPI, INK, MUTED, tidy
 from ptychofno.report.runs import Run, each, find
-from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW
+from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back
 
 WINDOW = 20
 BLUE, RED = "#2f6fb3", "#d1495b"
 LABELS = {
     "off_plateau": "steps to leave the plateau",
     "fell_back": "step of the fall back",
+    "fell_back_epoch": "epoch of the fall back",
     "loss": "validation loss / flat object's",
     "last_loss": "last validation loss / flat object's",
     "ssim_amplitude": "SSIM amplitude",
@@ -76,11 +78,13 @@ def by_arm(directories: Sequence[Path], order: Sequence[str]) -> dict[str, list[
 def measures(run: Run) -> dict[str, float]:
     """What is told of a run; NaN for what did not happen."""
     off, fell = plateau_steps(run)
+    fell_epoch = epoch_fell_back(run.epochs, run.curves["val_loss"], run.flat_baseline)
     losses = run.curves["val_loss"] / run.flat_baseline
     finite = losses[np.isfinite(losses)]
     return {
         "off_plateau": off,
         "fell_back": fell,
+        "fell_back_epoch": math.nan if fell_epoch is None else float(fell_epoch),
         "loss": float(finite.min()) if finite.size else math.nan,
         "last_loss": float(losses[-1]) if losses.size else math.nan,
         "ssim_amplitude": run.measures["ssim_amplitude"],
@@ -124,18 +128,24 @@ def write_runs(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
 
 def table(arms: Mapping[str, Sequence[Run]]) -> str:
     """Markdown; medians over all runs with a result, in brackets the least and the largest."""
-    heads = ("arm", "flat or diverged", "steps to leave the plateau", "fell back", "loss / flat")
+    heads = (
+        "arm",
+        "flat or diverged",
+        "steps to leave the plateau",
+        "fell back: training, validation",
+        "loss / flat",
+    )
     heads += ("SSIM amplitude", "SSIM phase")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, runs in arms.items():
         found = [measures(run) for run in runs]
         failed = sum(not run.succeeded for run in runs)
-        fell = sum(not math.isnan(one["fell_back"]) for one in found)
+        fell = [sum(not math.isnan(one[key]) for one in found) for key in ("fell_back", "fell_back_epoch")]
         cells = [
             name,
             f"{failed} of {len(runs)}",
             _range([one["off_plateau"] for one in found], "{:.0f}"),
-            f"{fell} of {len(runs)}",
+            f"{fell[0]}, {fell[1]} of {len(runs)}",
             _range([one["loss"] for one in found], "{:.3f}"),
             _range([one["ssim_amplitude"] for one in found], "{:.3f}"),
             _range([one["ssim_phase"] for one in found], "{:.3f}"),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ LABELS = {
     "seconds": "training time / s",
     "parameters": "parameters",
     "largest_norm": "largest gradient norm",
+    "dead_weights": "weights without gradient at the end",
 }
 
 
@@ -93,7 +95,14 @@ def measures(run: Run) -> dict[str, float]:
         "seconds": run.measures["training_seconds"],
         "parameters": run.parameters,
         "largest_norm": float(np.nanmax(run.grad_norms)) if run.grad_norms.size else math.nan,
+        "dead_weights": _last(run, "dead_weights"),
     }
+
+
+def _last(run: Run, key: str) -> float:
+    """The last entry of a key of history.json that the report does not read."""
+    values = json.loads((run.path / artifacts.HISTORY).read_text()).get(key) or [None]
+    return math.nan if values[-1] is None else float(values[-1])
 
 
 def plateau_steps(run: Run) -> tuple[float, float]:
@@ -135,7 +144,7 @@ def table(arms: Mapping[str, Sequence[Run]]) -> str:
         "fell back: training, validation",
         "loss / flat",
     )
-    heads += ("SSIM amplitude", "SSIM phase")
+    heads += ("SSIM amplitude", "SSIM phase", "weights without gradient")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, runs in arms.items():
         found = [measures(run) for run in runs]
@@ -149,6 +158,7 @@ def table(arms: Mapping[str, Sequence[Run]]) -> str:
             _range([one["loss"] for one in found], "{:.3f}"),
             _range([one["ssim_amplitude"] for one in found], "{:.3f}"),
             _range([one["ssim_phase"] for one in found], "{:.3f}"),
+            _range([one["dead_weights"] for one in found], "{:.2f}"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -4,7 +4,8 @@
     python experiments/bench/bench.py --quick    # under a minute
 
 Writes results.json, table.md and figure.png into --out. Ratios are medians of the ratios within one
-repetition, so that a machine that is busy with something else slows both sides of each.
+repetition, so that a machine that is busy with something else slows both sides of each. Each contender
+runs in the layout of memory that is the fastest for it, and all with malloc as in training.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 import torch
-from contenders import CONTENDERS, give_the_same_weights, hybrid
+from contenders import CHANNELS_LAST, CONTENDERS, give_the_same_weights, hybrid, laid_out, layouts
 from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
 from ptychofno.models.transforms import Spectrum, analyse, matrices_of, synthesise
 from ptychofno.physics import diffraction_amplitude
+from ptychofno.training.memory import keep_freed_memory
 
 Call = Callable[[], object]
 MODES = 12
@@ -36,7 +39,7 @@ PEAK_SIZE = 1024
 
 @dataclass
 class Case:
-    """One comparison: what was timed, and the seconds of each contender in every repetition."""
+    """One comparison: what was timed, the seconds of each contender in every repetition, its layout."""
 
     section: str
     device: str
@@ -47,6 +50,7 @@ class Case:
     flops: float
     wall: dict[str, list[float]]
     cpu: dict[str, list[float]]
+    layouts: dict[str, str]
 
     def ratio(self, other: str, clock: str = "wall") -> float:
         """How many times longer ``other`` takes than ours."""
@@ -60,16 +64,16 @@ class Case:
 
 
 def interleave(
-    calls: dict[str, Call], device: str, seconds: float
+    calls: dict[str, Call], device: str, seconds: float, turns: int = 5
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Time A, B, C, A, B, C, … for about ``seconds``, at least five times each."""
+    """Time A, B, C, A, B, C, … for about ``seconds``, at least ``turns`` times each."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     wall: dict[str, list[float]] = {name: [] for name in calls}
     cpu: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     end = time.perf_counter() + seconds
-    while len(wall["ours"]) < 5 or time.perf_counter() < end:
+    while min(map(len, wall.values())) < turns or time.perf_counter() < end:
         for name, call in calls.items():
             wait()
             start, start_cpu = time.perf_counter(), time.process_time()
@@ -94,13 +98,17 @@ def layer_case(
     band = kept_modes(MODES, size)
     layers = {name: make(channels, band).to(device) for name, make in args.contenders.items()}
     give_the_same_weights(layers, band)
-    x = torch.randn(batch, channels, size, size, device=device, requires_grad=what != "forward")
-    upstream = torch.randn_like(x)
+    values, gradient = torch.randn(2, batch, channels, size, size, device=device)
     for name, layer in layers.items():
         with torch.no_grad():
-            torch.testing.assert_close(layer(x), layers["ours"](x), atol=1e-3, rtol=1e-3, msg=name)
+            torch.testing.assert_close(layer(values), layers["ours"](values), atol=1e-3, rtol=1e-3, msg=name)
+    # The first that a network may run in: that in which its layer is the fastest.
+    used = {name: layouts(name, device)[0] for name in layers}
 
-    def call(layer: nn.Module) -> Call:
+    def call(layer: nn.Module, layout: str) -> Call:
+        x = laid_out(values, layout).requires_grad_(what != "forward")
+        upstream = laid_out(gradient, layout)
+
         def forward() -> None:
             with torch.no_grad():
                 layer(x)
@@ -114,9 +122,9 @@ def layer_case(
 
     transform, mixing = flops_of_layer(channels, batch, band)
     flops = 2 * transform + mixing if what == "forward" else 4 * transform + 3 * mixing
-    calls = {name: call(layer) for name, layer in layers.items()} | {PEAK: peak_call(device)}
+    calls = {name: call(layer, used[name]) for name, layer in layers.items()} | {PEAK: peak_call(device)}
     times = interleave(calls, device, args.seconds)
-    return Case(section, device, f"{channels} channels", size, batch, what, flops, *times)
+    return Case(section, device, f"{channels} channels", size, batch, what, flops, *times, used)
 
 
 def peak_call(device: str) -> Call:
@@ -149,19 +157,30 @@ def network_case(device: str, size: int, batch: int, what: str, args: argparse.N
 
         return {"forward": forward, "forward + backward": both, "training step": step}[what]
 
-    calls: dict[str, Call] = {}
-    for name, layer in args.contenders.items():
+    def of(name: str, layout: str) -> Call:
         torch.manual_seed(0)
-        calls[name] = call(hybrid(layer, size).to(device))
-    calls[PEAK] = peak_call(device)
+        return call(hybrid(name, size, layout).to(device))
+
+    used = {name: fastest(partial(of, name), layouts(name, device), device) for name in args.contenders}
+    calls = {name: of(name, layout) for name, layout in used.items()} | {PEAK: peak_call(device)}
     times = interleave(calls, device, args.seconds)
-    return Case("network", device, "hybrid", size, batch, what, float("nan"), *times)
+    return Case("network", device, "hybrid", size, batch, what, float("nan"), *times, used)
+
+
+def fastest(make: Callable[[str], Call], choices: tuple[str, ...], device: str) -> str:
+    """The layout in which a call takes the least CPU time, of three turns."""
+    if len(choices) == 1:
+        return choices[0]
+    _, cpu = interleave({choice: make(choice) for choice in choices}, device, 0, turns=3)
+    return min(choices, key=lambda choice: min(cpu[choice]))
 
 
 def crossover_case(device: str, size: int, modes: int, args: argparse.Namespace) -> Case:
     """Analysis and synthesis of one grid, taken each way; what the sizes choose is called ours."""
     chosen = kept_modes(modes, size).spectrum()
-    x = torch.randn(max(1, 2**19 // size**2), 8, size, size, device=device)
+    layout = layouts("ours", device)[0]
+    x = laid_out(torch.randn(max(1, 2**19 // size**2), 8, size, size, device=device), layout)
+    last = layout == CHANNELS_LAST
     calls: dict[str, Call] = {}
     for method in ("whole", "axes", "fft"):
         if method == "whole" and size > 16:
@@ -170,13 +189,14 @@ def crossover_case(device: str, size: int, modes: int, args: argparse.Namespace)
         matrices = tuple(matrix.to(device, torch.float32) for matrix in matrices_of(spectrum))
 
         def call(spectrum: Spectrum = spectrum, matrices: tuple[Tensor, ...] = matrices) -> Tensor:
-            return synthesise(analyse(x, spectrum, *matrices), spectrum, *matrices)
+            return synthesise(analyse(x, spectrum, *matrices), spectrum, *matrices, channels_last=last)
 
         calls["ours" if method == chosen.method else method] = call
     with torch.no_grad():
         times = interleave(calls, device, args.seconds / 5)
     name = f"{modes} modes, {chosen.products_per_pixel:.0f} products per pixel: {chosen.method}"
-    return Case("crossover", device, name, size, len(x), "analysis + synthesis", float("nan"), *times)
+    used = dict.fromkeys(calls, layout)
+    return Case("crossover", device, name, size, len(x), "analysis + synthesis", float("nan"), *times, used)
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
@@ -217,7 +237,7 @@ def sum_of_levels(done: list[Case], what: str, other: str, clock: str) -> float:
 
 def table(done: list[Case], others: list[str]) -> str:
     head = ["section", "device", "case", "N", "batch", "what", "ours ms", *(f"{o} / ours" for o in others)]
-    head += [f"{o} / ours, CPU time" for o in others] + ["of peak"]
+    head += [f"{o} / ours, CPU time" for o in others] + ["of peak", "in channels_last"]
     rows = []
     for case in done:
         if case.section == "crossover":
@@ -226,12 +246,13 @@ def table(done: list[Case], others: list[str]) -> str:
         row.append(f"{1e3 * statistics.median(case.wall['ours']):.2f}")
         row += [f"{case.ratio(other, clock):.2f}" for clock in ("wall", "cpu") for other in others]
         row.append("" if case.flops != case.flops else f"{case.peak_fraction():.2f}")
+        row.append(", ".join(name for name, layout in case.layouts.items() if layout == CHANNELS_LAST))
         rows.append(row)
     for device in sorted({case.device for case in done if case.section == "levels"}):
         here = [case for case in done if case.device == device]
         for what in sorted({case.what for case in here if case.section == "levels"}):
             sums = [f"{sum_of_levels(here, what, o, c):.2f}" for c in ("wall", "cpu") for o in others]
-            rows.append(["levels", device, "sum of the four", "", "16", what, "", *sums, ""])
+            rows.append(["levels", device, "sum of the four", "", "16", what, "", *sums, "", ""])
     crossover = [case for case in done if case.section == "crossover"]
     text = markdown(head, rows)
     if crossover:
@@ -309,6 +330,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision(args.precision)
+    keep_freed_memory()
     torch.manual_seed(0)
     done = []
     for case in cases(args):

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from ptychofno.models import Band, HybridUNOGenerator, PtychoBlock, SpectralConv2d, unpack
 from ptychofno.models.inputs import AmplitudeInput
+from ptychofno.models.layout import is_channels_last, to_channels_last
 from ptychofno.physics import back_projection
 
 Layer = Callable[[int, Band], nn.Module]
+CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
 
 
 class Rfft2Conv(nn.Module):
@@ -70,13 +72,44 @@ def give_the_same_weights(layers: dict[str, nn.Module], band: Band) -> None:
             parameter.copy_(torch.fft.fftshift(weight, dim=2))
 
 
-def hybrid(layer: Layer, size: int) -> nn.Module:
-    """The published network at width 32, its Fourier layers replaced."""
+def layouts(name: str, device: str) -> tuple[str, ...]:
+    """In which layouts of memory a contender's network may run on a device; the fastest is taken.
+
+    On a CPU a network of ours runs in channels_last; for a network of other layers it depends.
+    """
+    if device != "cpu":
+        return (CONTIGUOUS,)
+    return (CHANNELS_LAST,) if name == "ours" else (CONTIGUOUS, CHANNELS_LAST)
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    return to_channels_last(x) if layout == CHANNELS_LAST else x.contiguous()
+
+
+class Contiguous(nn.Module):
+    """A layer that is fastest on contiguous activations, in a network where they may lie otherwise."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.layer(x.contiguous())
+        return to_channels_last(out) if is_channels_last(x) else out
+
+
+def hybrid(name: str, size: int, layout: str) -> nn.Module:
+    """The published network at width 32, its Fourier layers replaced, its activations in a layout."""
 
     class Block(PtychoBlock):
         def __init__(self, channels: int, modes: Band) -> None:
             super().__init__(channels, modes)
-            self.spectral = layer(channels, modes)  # type: ignore[assignment]
+            layer = CONTENDERS[name](channels, modes)
+            self.spectral = layer if name == "ours" else Contiguous(layer)  # type: ignore[assignment]
+
+    class Network(HybridUNOGenerator):
+        def arrange(self, x: Tensor) -> Tensor:
+            return laid_out(x, layout)
 
     inputs = AmplitudeInput(torch.ones(size, size), 1.0, back_projection)
-    return HybridUNOGenerator(inputs, 1, size, block_cls=Block)
+    return Network(inputs, 1, size, block_cls=Block)

@@ -4,13 +4,14 @@ Shapes: B batch, C channels, H rows, W columns, R row frequencies, K column freq
 those of ``transforms.matrices_of``. An analysis takes real (B, C, H, W) to modes (K, R, 2, B, C), modes
 first as the mixing of channels wants them; a synthesis is its adjoint.
 
-Contiguous activations: each product moves the axis that it transforms to the front, so that both of them
-read their input where it lies, and the last one leaves the modes first.
+Contiguous activations: on small grids one product over the whole grid; else one per axis, each of which
+moves the axis that it transforms to the front, so that both read their input where it lies, and the last
+one leaves the modes first.
 
-Activations in channels_last lie in memory as (B, H, W, C), where a product runs sample by sample, with
-W C numbers beside each other. Rows come first there, and stay real: what a real input has at +f and at
--f are the same cosines and sines. The columns make them complex, and the two signs are told apart at the
-end, where little is left.
+Activations in channels_last lie in memory as (B, H, W, C). A product runs sample by sample, with W C
+numbers beside each other; on any grid one per axis. Rows come first there, and stay real: what a real
+input has at +f and at -f are the same cosines and sines. The columns make them complex, and the two signs
+are told apart at the end, where little is left.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ Product = Callable[[Tensor, tuple[int, int, int, int], Sequence[Tensor]], Tensor
 
 def _whole(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = x.shape[:2], spectrum
-    return (matrices[0] @ x.reshape(B * C, H * W).T).view(K, R, 2, B, C)
+    return (matrices[1] @ x.reshape(B * C, H * W).T).view(K, R, 2, B, C)
 
 
 def _whole_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = modes.shape[3:], spectrum
-    return (modes.reshape(K * R * 2, B * C).T @ matrices[0]).view(B, C, H, W)
+    return (modes.reshape(K * R * 2, B * C).T @ matrices[1]).view(B, C, H, W)
 
 
 def _axes(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
@@ -53,21 +54,7 @@ def _axes_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Seq
     return (lines.view(2 * K, B * C * H).T @ across).view(B, C, H, W)
 
 
-def _whole_last(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
-    (B, C), (H, W, R, K) = x.shape[:2], spectrum
-    modes = _each(matrices[0], x.permute(0, 2, 3, 1).reshape(B, H * W, C))
-    return modes.transpose(0, 1).contiguous().view(K, R, 2, B, C)
-
-
-def _whole_last_back(
-    modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]
-) -> Tensor:
-    (B, C), (H, W, R, K) = modes.shape[3:], spectrum
-    pixels = _each(matrices[0].T, modes.reshape(K * R * 2, B, C).transpose(0, 1))
-    return pixels.view(B, H, W, C).permute(0, 3, 1, 2)
-
-
-def _axes_last(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
+def _last(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = x.shape[:2], spectrum
     across, _, folded, signs = matrices
     M = signs.shape[1] // 2
@@ -79,7 +66,7 @@ def _axes_last(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequenc
     return _each(signs, lines.reshape(K, 2 * M, B * C)).view(K, R, 2, B, C)
 
 
-def _axes_last_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
+def _last_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = modes.shape[3:], spectrum
     across, _, folded, signs = matrices
     M = signs.shape[1] // 2
@@ -96,10 +83,9 @@ def _each(matrix: Tensor, batch: Tensor) -> Tensor:
     return torch.bmm(matrix.expand(len(batch), -1, -1), batch)
 
 
-# By method and whether activations are in channels_last: analysis and synthesis.
-PRODUCTS: dict[tuple[str, bool], tuple[Product, Product]] = {
-    ("whole", False): (_whole, _whole_back),
-    ("whole", True): (_whole_last, _whole_last_back),
-    ("axes", False): (_axes, _axes_back),
-    ("axes", True): (_axes_last, _axes_last_back),
+# Analysis and synthesis: for contiguous activations by method, and for those in channels_last.
+PRODUCTS: dict[str, tuple[Product, Product]] = {
+    "whole": (_whole, _whole_back),
+    "axes": (_axes, _axes_back),
+    "channels_last": (_last, _last_back),
 }

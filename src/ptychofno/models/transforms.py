@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H rows, W columns, R row frequencies, K column freq
 
 Sizes alone decide how a transform is taken (measured in experiments/bench):
 
-- small grids: one matrix product over the whole grid;
+- small grids: one matrix product over the whole grid, where activations are contiguous;
 - few modes: a matrix product per axis;
 - many modes of a large grid: FFTs per axis that pass on only the kept frequencies.
 
@@ -28,7 +28,7 @@ from ptychofno.models.products import PRODUCTS
 # Where the measured times cross: experiments/bench, section "crossover".
 WHOLE_GRID_UP_TO_PIXELS = 100
 FFT_ABOVE_PIXELS = 64 * 64
-FFT_ABOVE_PRODUCTS_PER_PIXEL = 50
+FFT_ABOVE_PRODUCTS_PER_PIXEL = 80
 FOLDED_ROWS_UP_TO = 0.75
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -85,13 +85,13 @@ def matrices_of(spectrum: Spectrum) -> Matrices:
     """The real float64 matrices of an orthonormal analysis.
 
     Returns:
-        whole: a matrix (2 K R, H W);
-        axes: across (2 K, W), columns, all real parts before all imaginary ones; down (2, 2 R, H), rows,
-        from a real and from an imaginary input to (real, imaginary); and for channels_last, folded
-        (M, H), rows of a real input where that leaves fewer of them, else empty (then M = H), and signs
-        (2 R, 2 M), from M complex numbers to R;
-        fft: the factors (K, 1, 1, 1, 1) of the column frequencies.
-        Always four, as torch.compile wants it; those that are not named are empty.
+        across (2 K, W), columns, all real parts before all imaginary ones;
+        for contiguous activations, down (2, 2 R, H), rows, from a real and from an imaginary input to
+        (real, imaginary), or, for the whole grid at once, (2 K R, H W);
+        for channels_last, folded (M, H), rows of a real input where that leaves fewer of them, else empty
+        (then M = H), and signs (2 R, 2 M), from M complex numbers to R.
+        For FFTs: the factors (K, 1, 1, 1, 1) of the column frequencies, and three empty ones, as
+        torch.compile wants a fixed number.
     """
     H, W, R, K = spectrum
     factors = _multiplicity(W, K).sqrt()
@@ -104,13 +104,13 @@ def matrices_of(spectrum: Spectrum) -> Matrices:
     cos, sin = phase.cos() / math.sqrt(H), phase.sin() / math.sqrt(H)
     down = _on_complex(cos, sin)
     if spectrum.method == "whole":
-        whole = torch.einsum("pkw,prch->krchw", across.view(2, K, W), down)
-        return whole.reshape(2 * K * R, H * W), nothing, nothing, nothing
+        second = torch.einsum("pkw,prch->krchw", across.view(2, K, W), down).reshape(2 * K * R, H * W)
+    else:
+        second = down.reshape(2, 2 * R, H)
     folded = nothing
     if spectrum.folds_rows:
         folded, cos, sin = _fold(H, R)
-    signs = _on_complex(cos, sin).permute(1, 2, 0, 3).reshape(2 * R, -1)
-    return across, down.reshape(2, 2 * R, H), folded, signs
+    return across, second, folded, _on_complex(cos, sin).permute(1, 2, 0, 3).reshape(2 * R, -1)
 
 
 def _on_complex(cos: Tensor, sin: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class _Analysis(torch.autograd.Function):
         if spectrum.method == "fft":
             return _fft(x, spectrum, first)
         matrices = [matrix.to(x.dtype) for matrix in (first, second, third, fourth)]
-        analysis, _ = PRODUCTS[spectrum.method, channels_last]
+        analysis, _ = PRODUCTS["channels_last" if channels_last else spectrum.method]
         return analysis(x, spectrum, matrices)
 
     @staticmethod
@@ -211,7 +211,7 @@ class _Synthesis(torch.autograd.Function):
             x = _inverse_fft(modes, spectrum, first)
             return to_channels_last(x) if channels_last else x
         matrices = [matrix.to(modes.dtype) for matrix in (first, second, third, fourth)]
-        _, synthesis = PRODUCTS[spectrum.method, channels_last]
+        _, synthesis = PRODUCTS["channels_last" if channels_last else spectrum.method]
         return synthesis(modes, spectrum, matrices)
 
     @staticmethod

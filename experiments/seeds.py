@@ -238,7 +238,8 @@ def draw_courses(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
         panel.set_ylim(0.2, 1.3)
         panel.set_title(name, fontsize=9, color=INK)
         tidy(panel, 8)
-    for panel in panels[-1]:
+    for panel in panels.flat[max(0, len(arms) - columns) : len(arms)]:
+        panel.tick_params(labelbottom=True)
         panel.set_xlabel("optimizer step", fontsize=9, color=INK)
     for panel in panels[:, 0]:
         panel.set_ylabel("loss / flat object's", fontsize=9, color=INK)

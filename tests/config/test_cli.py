@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -209,6 +210,16 @@ def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> N
         assert word in text
     assert "schema" not in text and "base/" not in text
     assert max(map(len, text.splitlines())) < 130
+
+
+def test_a_reader_that_left_is_no_bug() -> None:
+    """As in ``--help | head``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ptychofno.train", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_cfg_shows_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) ->
     Nothing starts before every job's configuration is valid. Exit codes: 2 with one line on
     stderr for a mistake of the user (a ConfigError, also one that the task raises), 1 with its
     traceback for any other exception of the task, whatever SystemExit the task raises. A failed
-    job does not keep the others of a sweep from running, which then ends with 1; a SystemExit does.
+    job does not keep the others of a sweep from running, which then ends with 1; a SystemExit does. 141
+    when nobody reads stdout any more.
     While the task runs, ``sys.argv`` is what was typed.
     """
     try:
@@ -28,6 +30,11 @@ def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) ->
         from ptychofno.config.launch import launch
 
         launch(task, list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has left, as `head` does. What is still to be written at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except ConfigError as error:
         if not is_copy(os.environ):
             print(error, file=sys.stderr)

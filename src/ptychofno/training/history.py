@@ -94,7 +94,7 @@ class History(L.Callback):
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
         if self._updates is not None:
             self._ratios, self._updates = self._updates.after(), None
-            self._dead = dead_weights(module.generator)
+            self._dead = None if module.broken else dead_weights(module.generator)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)

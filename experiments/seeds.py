@@ -29,6 +29,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ptychofno import artifacts
 from ptychofno.drawing import DPI, INK, MUTED, tidy
+from ptychofno.report.arms import group
 from ptychofno.report.runs import Run, each, find
 from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back
 
@@ -68,13 +69,9 @@ def main() -> None:
 
 
 def by_arm(directories: Sequence[Path], order: Sequence[str]) -> dict[str, list[Run]]:
-    arms: dict[str, list[Run]] = {}
-    for run in each(find(directories)[0]):
-        if run.has_result:
-            arms.setdefault(run.arm, []).append(run)
+    arms = {arm.name: arm.results for arm in group(each(find(directories)[0])) if arm.results}
     places = {name: place for place, name in enumerate(order)}
-    names = sorted(arms, key=lambda name: (places.get(name, len(places)), name))
-    return {name: sorted(arms[name], key=lambda run: run.seed or 0) for name in names}
+    return {name: arms[name] for name in sorted(arms, key=lambda name: (places.get(name, len(places)), name))}
 
 
 def measures(run: Run) -> dict[str, float]:

@@ -3,9 +3,10 @@
     make bench                                   # everything, under 10 minutes
     python experiments/bench/bench.py --quick    # under a minute
 
-Writes results.json, table.md and figure.png into --out. Ratios are medians of the ratios within one
-repetition, so that a machine that is busy with something else slows both sides of each. Each contender
-runs in the layout of memory that is the fastest for it, and all with malloc as in training.
+Writes results.json, table.md and figure.png into --out; of the sections that are not run anew, what an
+earlier run on the same machine with the same contenders left there stays. Ratios are medians of the ratios
+within one repetition, so that a machine that is busy with something else slows both sides of each. Each
+contender runs in the layout of memory that is the fastest for it, and all with malloc as in training.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ def network_case(device: str, size: int, batch: int, what: str, args: argparse.N
     probe = torch.ones(size, size, dtype=torch.complex64, device=device)
 
     def call(network: nn.Module) -> Call:
-        optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+        real = not any(weight.is_complex() for weight in network.parameters())
+        optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=real)  # refused for complex weights
 
         def forward() -> None:
             with torch.no_grad():
@@ -289,6 +291,19 @@ def figure(done: list[Case], others: list[str], path: Path) -> None:
     fig.savefig(path, dpi=120)
 
 
+def kept(args: argparse.Namespace) -> list[Case]:
+    """The cases of other sections that an earlier run left."""
+    path = args.out / "results.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    cases = [Case(**case) for case in record["cases"] if case["section"] not in args.sections]
+    same = record["machine"] == machine(args)
+    contenders = {*args.contenders, PEAK}
+    comparable = all(case.section == "crossover" or set(case.wall) == contenders for case in cases)
+    return cases if same and comparable else []
+
+
 def machine(args: argparse.Namespace) -> dict[str, object]:
     return {
         "torch": torch.__version__,
@@ -334,9 +349,9 @@ def main() -> None:
     torch.set_float32_matmul_precision(args.precision)
     keep_freed_memory()
     torch.manual_seed(0)
-    done = []
+    done = kept(args)
     for case in cases(args):
-        done.append(case)
+        done = sorted([*done, case], key=lambda one: sections.index(one.section))
         ratios = ", ".join(f"{other} {case.ratio(other):.2f}" for other in case.wall if other != "ours")
         print(f"{case.section} {case.device} {case.name} N={case.size} B={case.batch} {case.what}: {ratios}")
         args.out.mkdir(parents=True, exist_ok=True)  # after every case: an interrupted run keeps what it has

@@ -4,8 +4,8 @@
 
 What a training step is made of, for K networks of the default width: each operation K times, against the
 same work as one batched operation (grouped convolution, one batched matrix product, one elementwise pass),
-forward and backward, and the whole network under ``torch.func.vmap``. Writes ensemble.json and prints a
-table of ratios: above 1 the batched form wins.
+forward and backward, and the whole network under ``torch.func.vmap``. Freed memory is kept, as in
+training. Writes ensemble.json and prints a table of ratios: above 1 the batched form wins.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from ptychofno.models import HybridUNOGenerator, PtychoBlock
 from ptychofno.models.inputs import AmplitudeInput
 from ptychofno.physics import back_projection
+from ptychofno.training.memory import keep_freed_memory
 
 WIDTH, BATCH = 16, 8
 LEVELS = ((64, 16), (32, 32), (16, 64), (8, 128))
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", message=".*batching rule.*")
     rows = []

@@ -31,6 +31,7 @@ COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_ssim", "learning_rate
 COLUMNS += ("grad_norm_max", "grad_norm_clipped_max", "clipped_fraction", "pred_amp_std", "seconds")
 INK, MUTED, BLUE, RED = "#1f2430", "#98a2b3", "#2f6fb3", "#d1495b"
 CROP_PX = 160
+Images = Sequence[np.ndarray]
 
 
 def main() -> None:
@@ -97,25 +98,33 @@ def draw_curves(study: Study, path: Path) -> None:
 
 
 def draw_reconstructions(study: Study, path: Path) -> None:
-    """The centre of the test object: truth, then every arm's run of median loss, on the truth's scales."""
-    shown = [(arm, run) for arm in study.arms for run in arm.typical()[:1]]
-    cells = []
-    truth = None
-    for arm, run in shown:
-        found = _aligned(run)
-        if found is not None:
-            truth = truth or found[1]
-            cells.append((f"{arm.name}\nSSIM {run.measures['ssim_amplitude']:.3f}", found[0]))
-    if truth is None:
+    """The centre of the test object: truth, then every arm's run of median loss, on the truth's scales.
+
+    Where arms have test objects of their own, each truth stands before the arms it is the truth of.
+    """
+    cells: list[tuple[str, Images, Images]] = []
+    truths: list[Images] = []
+    for arm in study.arms:
+        for run in arm.typical()[:1]:
+            found = _aligned(run)
+            if found is None:
+                continue
+            prediction, target = found
+            truth = next((one for one in truths if _same(one, target)), None)
+            if truth is None:
+                truth = target
+                truths.append(truth)
+                cells.append(("truth", truth, truth))
+            cells.append((f"{arm.name}\nSSIM {run.measures['ssim_amplitude']:.3f}", prediction, truth))
+    if not cells:
         return
-    cells.insert(0, ("truth", truth))
     columns = min(6, len(cells))
     bands = -(-len(cells) // columns)
     figure = Figure(figsize=(1.9 * columns, 4.2 * bands), layout="constrained")
     panels = figure.subplots(2 * bands, columns, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
-    for index, (title, images) in enumerate(cells):
+    for index, (title, images, truth) in enumerate(cells):
         band, column = divmod(index, columns)
         for kind, (image, reference) in enumerate(zip(images, truth, strict=True)):
             panel = panels[2 * band + kind, column]
@@ -133,6 +142,13 @@ def draw_reconstructions(study: Study, path: Path) -> None:
     _save(figure, path)
 
 
+def _same(one: Images, other: Images) -> bool:
+    """Whether two truths are one object; the mean that is taken off a phase depends on the run's mask."""
+    return all(
+        np.shape(a) == np.shape(b) and np.allclose(a, b, atol=0.05) for a, b in zip(one, other, strict=True)
+    )
+
+
 def _median(panel: object, arm: Arm, **style: object) -> None:
     curves = [run.curves["val_loss"] / run.flat_baseline for run in arm.results]
     length = min(map(len, curves), default=0)
@@ -142,7 +158,7 @@ def _median(panel: object, arm: Arm, **style: object) -> None:
         )
 
 
-def _aligned(run: Run) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]] | None:
+def _aligned(run: Run) -> tuple[Images, Images] | None:
     """([amplitude, phase] of the prediction, of the target), cropped; None without a reconstruction."""
     file = run.path / artifacts.RECONSTRUCTION
     if not file.exists():

@@ -38,6 +38,17 @@ ALLOWED = {
         "models",
         "physics",
         "terminal",
+        "trained",
+        "training",
+    },
+    "trained": {"artifacts", "config"},
+    "reconstruct": {
+        "artifacts",
+        "build",
+        "config",
+        "evaluation",
+        "terminal",
+        "trained",
         "training",
     },
     "train": {

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychofno import artifacts
-from ptychofno.config.errors import ConfigError, one_of
+from ptychofno.config.errors import ConfigError
 from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.config.text import printable
+from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,6 @@ PATTERNS = 32
 OUTPUT = "activations.json"
 UNTRAINED_DIR = Path("outputs/activations")
 
-_WHICH = ("best", "last", "judged")
 # Typed of a run's data, these leave the data as they are.
 _NOT_OF_THE_DATA = {"data.cache_dir", "data.batch_size", "data.drop_last"}
 _TAKEN = {
@@ -167,40 +167,20 @@ def _jobs_of_run(
                 f"{change}: the network of {run_dir} is trained, only its data, loss and optimizer can be"
                 " changed; name its arm for an untrained one"
             )
-    values, record = read(found.file), _record(run_dir)
+    values, record = read(found.file), record_of(run_dir)
     cfg = recomposed(values, changes, found.file)
     typed = {change.partition("=")[0].lstrip("+") for change in changes}
     elsewhere = any(re.match(r"(data|probe)\b", key) for key in typed - _NOT_OF_THE_DATA)
-    present = _weights(run_dir, record)
     for one in which:
-        if one not in present:
-            raise ConfigError(
-                f"{run_dir}: has no checkpoint {one}; expected one of {', '.join(present)}"
-                " (trainer.keep_every=1 keeps those of all epochs)"
-            )
         yield Job(
             f"{title} ({one.replace('=', ' ')})",
             cfg,
             recorded=True,
             run_dir=run_dir,
-            weights=present[one],
+            weights=weights_of(run_dir, record, one),
             dataset_key=None if elsewhere else record.get("dataset_key"),
             cache_dir=None if "data.cache_dir" in typed else str(values["data"].get("cache_dir")),
         )
-
-
-def checkpoints(text: str) -> list[str]:
-    """``best,epoch=5,10`` as ``best``, ``epoch=5``, ``epoch=10``."""
-    found: list[str] = []
-    for part in text.split(","):
-        number = re.fullmatch(r"(epoch=)?0*(\d{1,7})", part.strip(), re.ASCII)
-        if number and (number[1] or (found and found[-1].startswith("epoch="))):
-            found.append(f"epoch={number[2]}")
-        elif part.strip() in _WHICH:
-            found.append(part.strip())
-        else:
-            raise ConfigError(f"--checkpoint={part}: {one_of(part, [*_WHICH, 'epoch=7'])}")
-    return found
 
 
 def output_name(name: str) -> str:
@@ -219,31 +199,6 @@ def _names_network(word: str) -> bool:
         return True
     listed = word.split()
     return len(listed) > 1 and all("=" in one for one in listed)
-
-
-def _record(run_dir: Path) -> dict[str, Any]:
-    """What a run says of itself; nothing where that cannot be read."""
-    try:
-        record = artifacts.read_json(run_dir / artifacts.RUN)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _weights(run_dir: Path, record: Mapping[str, Any]) -> dict[str, Path | None]:
-    """The checkpoints of a run and their files; None for the start of training."""
-    files = {
-        "judged": run_dir / artifacts.MODEL,
-        "best": run_dir / artifacts.BEST_WEIGHTS,
-        "last": run_dir / artifacts.LAST_WEIGHTS,
-    }
-    for path in sorted((run_dir / artifacts.CHECKPOINTS_DIR).glob("*.pt")):
-        if (epoch := artifacts.epoch_of(path)) is not None:
-            files[f"epoch={epoch}"] = path
-    if record.get("state") in ("completed", "collapsed"):
-        files.setdefault(f"epoch={record.get('epochs')}", files["last"])
-        files.setdefault(f"epoch={record.get('best_epoch')}", files["best"])
-    return {"epoch=0": None, **{name: path for name, path in files.items() if path.is_file()}}
 
 
 def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
@@ -275,9 +230,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
             f"{job.run_dir}: was trained on dataset {printable(str(job.dataset_key))}, its settings now give"
             f" {key}; say with data=… on which data to run it"
         )
-    # A directory that a run names is read where it has the data, never written.
-    if job.cache_dir is not None and (Path(job.cache_dir) / f"{plan.data.name}-{key}").is_dir():
-        plan.data.cache_dir = job.cache_dir
+    read_where_it_was(plan, key, job.cache_dir)
     device = build.device(job.cfg)
     with reproducible(plan.seed, plan.trainer.num_threads):
         if key not in datasets:

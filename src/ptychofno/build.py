@@ -247,11 +247,24 @@ def load_model(path: Path) -> nn.Module:
     return network
 
 
-def recorded_generator(cfg: DictConfig, dataset: PtychoDataset, weights: Path | None = None) -> nn.Module:
+def trained_shape(path: Path) -> tuple[int, int] | None:
+    """(C, N) of the patterns that the network of a ``model.pt`` is made for; None where that is not told."""
+    try:
+        bundle = torch.load(path, map_location="cpu", weights_only=True)
+        return int(bundle["patches"]), int(bundle["size"])
+    except Exception:
+        return None  # no such file, or not one of ours: the weights will say what does not fit
+
+
+def recorded_generator(
+    cfg: DictConfig, dataset: PtychoDataset, weights: Path | None = None, *, for_its_data: bool = True
+) -> nn.Module:
     """The network of a recorded ``cfg.model``, from whoever it came: only classes of ours, no pickle.
 
     Args:
         weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
+        for_its_data: with the probe and the amplitude scale that it was trained with; else with those of
+            ``dataset``.
 
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
@@ -263,7 +276,11 @@ def recorded_generator(cfg: DictConfig, dataset: PtychoDataset, weights: Path | 
         except Exception as error:
             raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
         bundled = isinstance(values, dict) and isinstance(values.get("state_dict"), dict)
+        inputs = network.get_submodule("inputs")
+        of_dataset = {name: value.clone() for name, value in inputs.state_dict().items()}
         _fill(network, values["state_dict"] if bundled else values, weights)
+        if not for_its_data:
+            inputs.load_state_dict(of_dataset)
     return network
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -130,9 +131,7 @@ def show_interruption(console: Console, interrupted: Interrupted, resumable: boo
 
 def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
     """State, metrics, time, and where the pictures are; one line of it for one run of many."""
-    record, metrics = run.record, {}
-    if (run.path / artifacts.METRICS).exists():
-        metrics = artifacts.read_json(run.path / artifacts.METRICS)
+    record, metrics = run.record, _metrics_in(run.path)
     colour = "green" if record["state"] == "completed" else "red"
     console.print(
         Text.assemble(
@@ -149,8 +148,13 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
         console.print(f"the guard went back {number(len(record['interventions']), 'time')}")
     if record.get("error"):
         console.print(record["error"], style=colour, soft_wrap=True)
-    if brief:
-        return
+    if not brief:
+        show_metrics(console, run.path)
+
+
+def show_metrics(console: Console, directory: Path) -> None:
+    """The metrics that are there as a table, and the paths of pictures and metrics."""
+    metrics = _metrics_in(directory)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("", "amplitude", "phase"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -171,8 +175,13 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
             f"the same, from the object stitched of the others: {metrics['diffraction_error_stitched']:.4f}"
         )
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS):
-        if (run.path / name).exists():
-            console.print(str(run.path / name), soft_wrap=True)
+        if (directory / name).exists():
+            console.print(str(directory / name), soft_wrap=True)
+
+
+def _metrics_in(directory: Path) -> dict[str, Any]:
+    path = directory / artifacts.METRICS
+    return dict(artifacts.read_json(path)) if path.exists() else {}
 
 
 def number(count: int, noun: str) -> str:

@@ -19,8 +19,10 @@ from ptychofno.config.store import SCHEMAS
 from ptychofno.config.text import printable
 from ptychofno.config.validation import group_of, unknown, validate
 
-# What says how a network is made, what it sees and how a step is taken; the rest has today's values.
+# What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has
+# today's values.
 _PARTS = ("model", "optimizer", "clip", "loss", "data", "probe")
+_SETTINGS = ("seed", "infer_batch_size", "evaluation")
 # Where datasets are cached is for whoever writes there to say.
 _LEFT = {"data.cache_dir"}
 
@@ -30,7 +32,8 @@ def recomposed(values: Mapping[str, Any], overrides: Sequence[str], file: Path |
 
     Each recorded part (model, optimizer, clip, loss, data, probe) is matched with a choice of ours, and
     its plain values are set in that choice's schema: no class is taken from the record, and nothing in it
-    is resolved. What another version did not record yet has today's value. The seed is taken, too.
+    is resolved. What another version did not record yet has today's value. Seed and evaluation are taken,
+    too.
     ``data=…`` replaces the recorded data together with the probe; ``data.cache_dir`` is never the
     recorded one.
 
@@ -50,8 +53,8 @@ def recomposed(values: Mapping[str, Any], overrides: Sequence[str], file: Path |
         cfg = sources.load(overrides)
     except REFUSALS as error:
         raise explain(sources, overrides, error) from error
-    seed = [("seed", values["seed"])] if "seed" in values else []
-    for key, value in [*seed, *(setting for part in parts for setting in part.settings)]:
+    own = flat({key: values[key] for key in _SETTINGS if key in values}).items()
+    for key, value in [*own, *(setting for part in parts for setting in part.settings)]:
         if not _below(key, replaced | _LEFT):
             _set(cfg, key, value, file)
     with current(cfg):

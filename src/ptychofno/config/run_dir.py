@@ -57,8 +57,8 @@ def default_run_dir(
     name = (model if by_model else arm) or "default"
     name = name.replace("/", "-")
     said = [f"{key}={value}" for key, value in (shared or {}).items()]
-    suffix = _suffix(overrides, said, {"model"} if by_model else set())
-    return f"outputs/{study or name}/{name}-seed{seed}{f'-{suffix}' if suffix else ''}"
+    ending = suffix(overrides, said, {"model"} if by_model else set())
+    return f"outputs/{study or name}/{name}-seed{seed}{f'-{ending}' if ending else ''}"
 
 
 def of_current_job(seed: int) -> str:
@@ -86,7 +86,8 @@ def absolute(path: str) -> str:
     return os.path.abspath(path)
 
 
-def _suffix(overrides: Iterable[str], shared: Iterable[str], unnamed: Set[str]) -> str:
+def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[str] = frozenset()) -> str:
+    """What a directory's name tells of ``overrides``: those that change a result and are not ``shared``."""
     common = _values(shared)
     values = {
         key: value

@@ -1,0 +1,122 @@
+"""The command as users type it: a trained network on its own data, on other data, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ptychofno import artifacts, reconstruct
+from ptychofno.config import cli
+from ptychofno.train import train
+
+RUN = Path("outputs/run")
+TINY = ["data=grid_lines_tiny", "model.hidden_channels=4", "model/inputs=backprojection"]
+
+pytestmark = pytest.mark.usefixtures("_in_workplace")
+
+
+@pytest.fixture(autouse=True)
+def _trained(_in_workplace: None) -> None:
+    """One run of two epochs in the directory that the tests of this module share."""
+    if not RUN.exists():
+        quick = ["trainer.max_epochs=2", "trainer.keep_every=1", "logger=none", f"run_dir={RUN}"]
+        cli.run(train, [*TINY, *quick, "seed=3"])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exited:
+        reconstruct.main(list(argv))
+    lines = capsys.readouterr().err.splitlines()
+    assert exited.value.code == 2 and len(lines) == 1, lines
+    return lines[0]
+
+
+def written(name: str, run: Path = RUN) -> Path:
+    return run / reconstruct.RECONSTRUCTIONS_DIR / name
+
+
+def test_its_own_data_give_the_metrics_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    reconstruct.main([str(RUN)])
+    there = written("own-data")
+    assert artifacts.read_json(there / artifacts.METRICS) == artifacts.read_json(RUN / artifacts.METRICS)
+    with np.load(there / artifacts.RECONSTRUCTION) as new, np.load(RUN / artifacts.RECONSTRUCTION) as old:
+        assert all(np.array_equal(new[name], old[name]) for name in old)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("reconstructing with run (judged)")
+    assert said[-2:] == [str(there / artifacts.RECONSTRUCTION_FIGURE), str(there / artifacts.METRICS)]
+
+
+def test_a_run_is_left_as_it_is(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(RUN, tmp_path / "copy"))
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    reconstruct.main([str(copy), "data.nphotons=1e5"])
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_another_dose_is_seen_in_its_own_units() -> None:
+    """Amplitudes are 100 times smaller at 1e5 photons than at 1e9; the network is given them normalised."""
+    reconstruct.main([str(RUN), "data.nphotons=1e5"])
+    reconstruct.main([str(RUN)])
+    low = artifacts.read_json(written("data.nphotons=100000") / artifacts.METRICS)
+    high = artifacts.read_json(written("own-data") / artifacts.METRICS)
+    assert low["diffraction_error"] > high["diffraction_error"]
+    assert abs(low["ssim"][0] - high["ssim"][0]) < 0.1
+    source = artifacts.read_json(written("data.nphotons=100000") / reconstruct.SOURCE)
+    assert source["trained_on"] != source["dataset_key"]
+
+
+def test_the_probe_is_that_of_the_data() -> None:
+    """An instrument of another probe: the back-projection must see that probe, not the trained one."""
+    reconstruct.main([str(RUN), "probe.defocus_rad=0"])
+    with np.load(written("probe.defocus_rad=0") / artifacts.RECONSTRUCTION) as own:
+        seen = own["prediction"]
+    given = torch.load(RUN / artifacts.MODEL, weights_only=True)["state_dict"]["inputs.probe"]
+    assert np.isfinite(seen).all() and given.is_complex()
+    reconstruct.main([str(RUN)])
+    with np.load(written("own-data") / artifacts.RECONSTRUCTION) as own:
+        assert not np.allclose(own["prediction"], seen)
+
+
+def test_a_checkpoint_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    reconstruct.main([str(RUN), "--checkpoint", "epoch=1"])
+    reconstruct.main([str(RUN), "--checkpoint", "last", "--output-dir", str(tmp_path / "there")])
+    first = artifacts.read_json(written("own-data-epoch=1") / artifacts.METRICS)
+    last = artifacts.read_json(tmp_path / "there" / artifacts.METRICS)
+    assert first != last
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["outputs/nowhere"], "outputs/nowhere: no such arm, run directory or YAML file"),
+        (["control"], "control: expected the directory of a run"),
+        (["+arm=control"], "+arm=control: expected the directory of a run"),
+        ([str(RUN), "other"], "other: expected SETTING=VALUE; one run at a time"),
+        ([str(RUN), "model.modes=3"], "model.modes=3: the network is trained, only data, probe, evaluation"),
+        ([str(RUN), "data.nphotonz=1"], "data.nphotonz: no such setting; did you mean data.nphotons?"),
+        ([str(RUN), "--checkpoint", "epoch=9"], "has no checkpoint epoch=9; expected one of epoch=0, judged"),
+        ([str(RUN), "--checkpoint", "best,last"], "--checkpoint=best,last: expected one"),
+        (
+            [str(RUN), "data=grid_lines_tiny", "data.N=64"],
+            "data: one sample is 1 x 64 x 64 (patterns x rows x columns); the network takes 1 x 32 x 32",
+        ),
+    ],
+)
+def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], said: str) -> None:
+    assert said in refused(capsys, *argv)
+
+
+def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(capsys, str(RUN), "--output-dir", str(tmp_path / "file/below"))
+
+
+def test_a_run_without_a_model_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(RUN, tmp_path / "copy"))
+    (copy / artifacts.MODEL).unlink()
+    assert "has no checkpoint judged" in refused(capsys, str(copy))

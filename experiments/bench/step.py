@@ -34,8 +34,6 @@ CHOICES = (
     "clip=agc",
     "clip=adaptive_norm",
     "averaging=ema",
-    "optimizer=muon",
-    "optimizer.fused=false",
     "model/block=layerscale",
     "trainer.matmul_precision=medium",
     "trainer.precision=bf16-mixed",
@@ -43,8 +41,8 @@ CHOICES = (
 )
 DEEP = "model.checkpoint_activations=true"
 NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "width 16, batch 8": ("+arm=recommended", CHOICES),
-    "width 32, batch 16": ("+arm=control clip=norm data=grid_lines_small", CHOICES),
+    "width 8, batch 8": ("+arm=recommended", ("optimizer=adam", *CHOICES)),
+    "width 32, batch 16": ("+arm=control clip=norm data=grid_lines_small", ("optimizer=muon", *CHOICES)),
     "depth, width 32, batch 16": (
         "+arm=control clip=norm data=grid_lines_small",
         (

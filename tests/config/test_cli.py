@@ -202,7 +202,7 @@ def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> N
         "stable_warmup",
         "model/block",
         "backprojection",
-        "optimizer.lr=0.001",
+        "optimizer.lr=0.003",
         "learning rate",
         "-m",
         "crash_hunt",

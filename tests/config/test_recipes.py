@@ -100,6 +100,7 @@ def test_the_default_recipe() -> None:
     config = settings(compose())
     assert isinstance(config.model, schema.HybridModel)
     assert isinstance(config.model.inputs, schema.BackprojectionInput)
+    assert isinstance(config.optimizer, schema.MuonOptimizer)
     assert isinstance(config.scheduler, schema.WarmupCosineScheduler)
     assert config.data.name == "grid_lines_small"
     assert config.run_dir == "outputs/default/default-seed0"

@@ -32,7 +32,7 @@ TYPED = {
     "optimiser.lr=1": "optimiser.lr: no such setting; did you mean optimizer.lr?",
     "max_epochs=3": "max_epochs: no such setting; did you mean trainer.max_epochs?",
     "sed=3": "sed: no such setting; did you mean seed?",
-    "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, weight_decay, fused",
+    "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, momentum, weight_decay",
     "scheduler.gamma=0.9": "scheduler.gamma: no such setting of the chosen scheduler; "
     "it belongs to scheduler=exponential",
     "data.layout.quantity=counts": "data.layout.quantity: no such setting of the chosen data; "
@@ -80,7 +80,7 @@ TYPED = {
     "data=measured": "data.path: needs a value: NPZ file of the scan",
     "optimizer.lr=${nope}": f"optimizer.lr=${{nope}}: {LR}, but Interpolation key 'nope' not found",
     "optimizer._target_=torch.optim.Adagrad": "optimizer._target_=torch.optim.Adagrad: "
-    "fixed to torch.optim.Adam by the chosen file",
+    "fixed to ptychofno.training.Muon by the chosen file",
     "probe=dataset": "probe=dataset: only data=measured brings a probe; "
     "expected one of aperture, gaussian, npz",
     # classes of objects and probes

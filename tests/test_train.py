@@ -202,7 +202,7 @@ def test_another_configuration_in_the_same_directory_is_refused(capsys: pytest.C
         run(*SMALL, "run_dir=outputs/taken", "optimizer.lr=0.5")
     assert refused.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "optimizer.lr=0.001" in said[0]
+    assert len(said) == 1 and "optimizer.lr=0.003" in said[0]
 
 
 @pytest.mark.parametrize(

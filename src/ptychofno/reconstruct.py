@@ -28,8 +28,8 @@ typed is as it was in training. The network is given the probe and the amplitude
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ptychofno.reconstruct",
-        description="Give a trained network the test patterns of a simulated scan, or all patterns of a measured\n"
-        "one, and put its patches together. Writes the object, a picture and the metrics.",
+        description="Give a trained network the test patterns of a simulated scan, or all patterns of a\n"
+        "measured one, and put its patches together. Writes the object, a picture and the metrics.",
         epilog=_USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

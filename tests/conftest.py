@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from ptychofno import physics
+
+# No example has a time limit: a busy machine is no bug.
+settings.register_profile("ptychofno", deadline=None)
+settings.load_profile("ptychofno")
 
 
 @pytest.fixture(autouse=True)

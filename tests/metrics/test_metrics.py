@@ -53,7 +53,7 @@ def test_the_result_is_plain_json():
         json.dumps(metrics.compare(prediction, target), allow_nan=False)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(1e-4, 1e4), st.floats(-np.pi, np.pi))
 def test_a_complex_constant_on_the_prediction_changes_nothing(modulus, phase):
     target = smooth_object()
@@ -62,7 +62,7 @@ def test_a_complex_constant_on_the_prediction_changes_nothing(modulus, phase):
     assert pairs_close(metrics.compare(turned, target), metrics.compare(prediction, target), 1e-7)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5))
 def test_a_plane_takes_out_any_ramp_also_one_that_wraps(row_slope, col_slope):
     target = smooth_object()
@@ -76,7 +76,7 @@ def holes(shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
     return np.hypot(rows % 16 - 7.5, cols % 16 - 7.5) < 6.5
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(-np.pi, np.pi), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
 def test_with_holes_neither_phase_nor_ramp_nor_the_dark_matter(phase, row_slope, col_slope):
     target, mask = smooth_object(), holes()
@@ -318,7 +318,7 @@ def test_bad_arguments_are_named():
         metrics.compare(target, target, mask=np.zeros(target.shape, dtype=np.bool_))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(-np.pi, np.pi))
 def test_the_targets_own_global_phase_does_not_matter(phase):
     target = smooth_object()

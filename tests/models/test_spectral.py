@@ -64,7 +64,7 @@ def assert_textbook(layer: SpectralConv2d, grid: tuple[int, int], layout: str) -
         assert values.is_contiguous(memory_format=LAYOUTS[layout])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(band=bands, known=st.booleans(), layout=st.sampled_from(sorted(LAYOUTS)), seed=st.integers(0, 99))
 def test_values_and_gradients_agree_with_the_textbook(
     band: Band, known: bool, layout: str, seed: int
@@ -76,7 +76,7 @@ def test_values_and_gradients_agree_with_the_textbook(
     assert_textbook(layer, band.grid, layout)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(band=bands, seed=st.integers(0, 99))
 def test_weights_convert_both_ways(band: Band, seed: int) -> None:
     """Planes to complex and back is exact; complex to planes keeps every weight of the textbook layer."""
@@ -89,7 +89,7 @@ def test_weights_convert_both_ways(band: Band, seed: int) -> None:
     torch.testing.assert_close(textbook(x, complex_of(planes, band)), textbook(x, weight))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(band=bands, seed=st.integers(0, 99))
 def test_no_weight_is_without_effect_and_none_is_missing(band: Band, seed: int) -> None:
     """The stored parts are exactly those in which the textbook layer has a gradient."""
@@ -155,7 +155,7 @@ def test_one_channel_keeps_its_layout(layout: str) -> None:
     assert SpectralConv2d(1, 1, 3)(x).stride() == x.stride()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(band=bands, layout=st.sampled_from(sorted(LAYOUTS)), seed=st.integers(0, 99))
 def test_synthesis_is_the_adjoint_of_analysis(band: Band, layout: str, seed: int) -> None:
     torch.manual_seed(seed)

@@ -41,7 +41,7 @@ def diffraction_amplitude(patch: Tensor, probe: Tensor) -> Tensor:
     return modulus(far_field(probe * patch))
 
 
-def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float) -> Tensor:
+def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, iterations: int = 0) -> Tensor:
     """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N).
 
     psi0 is the exit wave with the measured ``amplitude`` and the phase of the far field of
@@ -49,12 +49,25 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float) -> Tensor:
     (Rodenburg and Faulkner 2004) makes of a flat object, here divided by the probe with a
     Wiener regularisation, so that the guess is 0 where the probe is dark. ``epsilon`` is
     relative: a probe in other units gives the same guess.
+
+    Each of ``iterations`` gives the far field of the guess the measured amplitude again and adds what
+    that changes of the exit wave, divided by the probe in the same way: error reduction (Fienup 1982)
+    of one pattern with a known probe. Lines sharpen within a few; what varies slowly over the patch
+    hardly moves in a hundred.
     """
-    bare = far_field(probe)
-    phase = torch.where(bare == 0, torch.ones_like(bare), torch.sgn(bare))
     intensity = probe.abs().square()
-    guess = inverse_far_field(amplitude * phase)
-    return probe.conj() * guess / (intensity + epsilon * intensity.max())
+    divided = probe.conj() / (intensity + epsilon * intensity.max())
+    guess = divided * inverse_far_field(amplitude * _phase_factor(far_field(probe)))
+    for _ in range(iterations):
+        wave = probe * guess
+        constrained = inverse_far_field(amplitude * _phase_factor(far_field(wave)))
+        guess = guess + divided * (constrained - wave)
+    return guess
+
+
+def _phase_factor(field: Tensor) -> Tensor:
+    """exp(i arg field); 1 where the field is 0."""
+    return torch.where(field == 0, torch.ones_like(field), torch.sgn(field))
 
 
 def photon_scale(exit_intensity: float, nphotons: float) -> float:

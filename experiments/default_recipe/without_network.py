@@ -1,0 +1,92 @@
+"""How good is the first guess by itself, without a network, and what becomes of slow phase?
+
+    python experiments/default_recipe/without_network.py --iterations 0 4 16 64 outputs/default/default-seed0
+
+Judges the back-projected guess of the test patterns of the default dataset, after rounds of error reduction,
+and the runs that are given, and prints a table: metrics, and how much of the true phase is found at which
+spatial frequency (cross-spectrum of reconstruction and truth over the truth's power, Hann window).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ptychofno import artifacts, build, physics
+from ptychofno.config import compose, settings
+from ptychofno.evaluation import evaluate
+from ptychofno.metrics import align
+
+BANDS = ((0.0, 0.01), (0.01, 0.02), (0.02, 0.04), (0.04, 0.08), (0.08, 0.16), (0.16, 0.3))
+
+
+class Guess(nn.Module):
+    """The guess in place of a generator: (B, C, N, N) to (B, N, N, C, 2)."""
+
+    def __init__(self, probe: Tensor, iterations: int) -> None:
+        super().__init__()
+        self.probe, self.iterations = probe, iterations
+
+    def forward(self, amplitude: Tensor) -> Tensor:
+        guess = physics.back_projection(amplitude, self.probe, 1e-3, self.iterations)
+        return torch.view_as_real(guess.movedim(1, -1).contiguous())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("runs", metavar="RUN_DIR", nargs="*", type=Path)
+    parser.add_argument("--iterations", type=int, nargs="*", default=[0, 4, 16, 64])
+    args = parser.parse_args()
+    heads = ("", "error", "SSIM amplitude", "SSIM phase", "phase error / rad")
+    heads += tuple(f"{low:g}–{high:g}" for low, high in BANDS)
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    plan = settings(compose())
+    dataset = build.dataset(plan) if args.iterations else None
+    for iterations in args.iterations:
+        assert dataset is not None
+        found = evaluate(
+            Guess(torch.from_numpy(dataset.probe.copy()), iterations),
+            dataset,
+            infer_batch_size=plan.infer_batch_size,
+            stitch=plan.evaluation.stitch,
+            sync_rounds=plan.evaluation.sync_rounds,
+            phase_alignment=plan.evaluation.phase_alignment,
+            device="cpu",
+        )
+        assert found.target is not None
+        region = found.region
+        row(f"guess, {iterations} rounds", found.metrics, found.prediction[region], found.target[region])
+    for run in args.runs:
+        with np.load(run / artifacts.RECONSTRUCTION, allow_pickle=False) as arrays:
+            region = tuple(slice(*ends) for ends in arrays["region"].tolist())
+            prediction, target = arrays["prediction"][region], arrays["target"][region]
+        row(run.name, artifacts.read_json(run / artifacts.METRICS), prediction, target)
+
+
+def row(name: str, metrics: dict[str, list[float]], prediction: np.ndarray, target: np.ndarray) -> None:
+    amplitude, phase = metrics["ssim"]
+    cells = [f"{metrics['diffraction_error']:.4f}", f"{amplitude:.3f}", f"{phase:.3f}"]
+    cells.append(f"{metrics['phase_mae_rad']:.3f}")
+    cells += [f"{share:.2f}" for share in found_phase(prediction, target)]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def found_phase(prediction: np.ndarray, target: np.ndarray) -> list[float]:
+    """Share of the true phase that is found, in each band of spatial frequencies (cycles per pixel)."""
+    fields = align(prediction, target)
+    window = np.outer(*(np.hanning(side) for side in target.shape))
+    seen, true = (np.fft.fft2((f - f.mean()) * window) for f in (fields.phase_rad, fields.target_phase_rad))
+    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in target.shape), indexing="ij"))
+    shares = []
+    for low, high in BANDS:
+        band = (frequency > low) & (frequency <= high)
+        shares.append(float((seen * true.conj())[band].real.sum() / np.abs(true[band] ** 2).sum()))
+    return shares
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from ptychofno.models import HybridUNOGenerator, PtychoBlock, StablePtychoBlock
-from ptychofno.models.blocks import InstanceNorm2d, PointwiseConv2d, SpatialLifter
+from ptychofno.models.blocks import SpatialLifter
 from ptychofno.models.spectral import SpectralConv2d, pack
 from ptychofno.training import MAELoss
 
@@ -70,24 +70,6 @@ class LeakyDecoder(HybridUNOGenerator):
             stage.merge = _LeakyMerge(stage.merge, slope)
 
 
-class NormedDecoder(HybridUNOGenerator):
-    """What goes into the GELU of a decoder stage is normalised per channel and sample: never all negative."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        for stage in self.decoder:
-            stage.merge = _NormedMerge(stage.merge)
-
-
-class ResidualDecoder(HybridUNOGenerator):
-    """Around the convolutions of every decoder stage leads a 1×1 convolution, which no activation closes."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        for stage in self.decoder:
-            stage.merge = _ResidualMerge(stage.merge)
-
-
 class _LeakyMerge(nn.Module):
     def __init__(self, merge: SpatialLifter, slope: float) -> None:
         super().__init__()
@@ -95,26 +77,6 @@ class _LeakyMerge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(F.leaky_relu(self.first(x), self.slope))
-
-
-class _NormedMerge(nn.Module):
-    def __init__(self, merge: SpatialLifter) -> None:
-        super().__init__()
-        self.first, self.second = merge.first, merge.second
-        self.norm = InstanceNorm2d(merge.first.out_channels, eps=1e-5, affine=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(F.gelu(self.norm(self.first(x))))
-
-
-class _ResidualMerge(nn.Module):
-    def __init__(self, merge: SpatialLifter) -> None:
-        super().__init__()
-        self.merge = merge
-        self.around = PointwiseConv2d(merge.first.in_channels, merge.second.out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.merge(x) + self.around(x)
 
 
 class _Masked(nn.Module):

@@ -90,7 +90,6 @@ class BackprojectionInput:
     _target_: str = constant("ptychofno.models.BackprojectionInput")
     _partial_: bool = constant(True)
     epsilon: float = setting("regularisation of the division by |P|^2, relative to its maximum", gt=0)
-    iterations: int = setting("of the guess with the measured amplitude", ge=0, le=1000)
 
 
 @dataclass

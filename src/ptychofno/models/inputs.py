@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-# (amplitude, probe, epsilon, iterations) to a complex first guess of the patch.
-BackProjector = Callable[[Tensor, Tensor, float, int], Tensor]
+# (amplitude, probe, epsilon) to a complex first guess of the patch.
+BackProjector = Callable[[Tensor, Tensor, float], Tensor]
 
 
 class AmplitudeInput(nn.Module):
@@ -39,7 +39,6 @@ class BackprojectionInput(nn.Module):
         back_project: the physics of the guess; see ``physics.back_projection``.
         epsilon: regularisation relative to the largest probe intensity. Smaller shows more of the
             dim rim of the probe, and its noise.
-        iterations: of the guess, each with the measured amplitude.
     """
 
     channels_per_pattern = 3
@@ -47,18 +46,13 @@ class BackprojectionInput(nn.Module):
     rms_amplitude: Tensor
 
     def __init__(
-        self,
-        probe: Tensor,
-        rms_amplitude: float,
-        back_project: BackProjector,
-        epsilon: float,
-        iterations: int = 0,
+        self, probe: Tensor, rms_amplitude: float, back_project: BackProjector, epsilon: float
     ) -> None:
         super().__init__()
         self.register_buffer("probe", probe)
         self.register_buffer("rms_amplitude", torch.tensor(rms_amplitude))
-        self.back_project, self.epsilon, self.iterations = back_project, epsilon, iterations
+        self.back_project, self.epsilon = back_project, epsilon
 
     def forward(self, amplitude: Tensor) -> Tensor:
-        guess = self.back_project(amplitude, self.probe, self.epsilon, self.iterations)
+        guess = self.back_project(amplitude, self.probe, self.epsilon)
         return torch.cat((amplitude / self.rms_amplitude, guess.real, guess.imag), dim=1)

@@ -85,7 +85,6 @@ def wait_for(condition: Any, *processes: subprocess.Popen[str]) -> None:
         ["averaging=ema", "model.checkpoint_activations=true", "scheduler=plateau", "logger=tensorboard"],
         pytest.param(["clip=agc", "optimizer=sgd"], marks=pytest.mark.slow),
         pytest.param(["optimizer=muon"], marks=pytest.mark.slow),
-        pytest.param(["clip=adaptive_norm", "clip.window=5"], marks=pytest.mark.slow),
         pytest.param(["clip=value", "clip.value=1e-3", "data.drop_last=true"], marks=pytest.mark.slow),
         pytest.param(["trainer.precision=bf16-mixed", "loss=poisson"], marks=pytest.mark.slow),
     ],

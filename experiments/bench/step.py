@@ -32,7 +32,6 @@ from ptychofno.training.memory import keep_freed_memory
 CHOICES = (
     "clip=none",
     "clip=agc",
-    "clip=adaptive_norm",
     "averaging=ema",
     "model/block=layerscale",
     "trainer.matmul_precision=medium",

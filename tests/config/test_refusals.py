@@ -179,9 +179,8 @@ FILES = {
     WITH_BASE + "clip: {eps: 1}": "clip.eps: no such setting of the chosen clip; it belongs to clip=agc",
     GLOBAL
     + "defaults: [control, override /optimizr: sgd]": "optimizr: no such group; did you mean optimizer?",
-    GLOBAL
-    + "defaults: [control, override /clip: nrom]": "clip=nrom: expected one of adaptive_norm, agc, none, "
-    "norm, norm_tight, value; did you mean norm?",
+    GLOBAL + "defaults: [control, override /clip: nrom]": "clip=nrom: expected one of agc, none, norm, "
+    "norm_tight, value; did you mean norm?",
     GLOBAL + "defaults: [/optimizr: sgd]": "optimizr/sgd: no such group; did you mean optimizer?",
     "defaults: [control, _self_]\noptimizer: {lr: 1}": 'expected "# @package _global_" as its first line',
 }

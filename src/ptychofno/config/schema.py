@@ -217,15 +217,6 @@ class AgcClip:
 
 
 @dataclass
-class AdaptiveNormClip:
-    _target_: str = constant("ptychofno.training.AdaptiveNormClip")
-    percentile: float = setting(
-        "largest global gradient norm, as a percentile of those of the last steps", ge=0, le=100
-    )
-    window: int = setting("how many steps these are", ge=1, le=100_000)
-
-
-@dataclass
 class NoAveraging:
     _target_: str = constant("ptychofno.training.NoAveraging")
 

@@ -37,7 +37,6 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "norm": schema.NormClip,
         "value": schema.ValueClip,
         "agc": schema.AgcClip,
-        "adaptive_norm": schema.AdaptiveNormClip,
     },
     "averaging": {"none": schema.NoAveraging, "ema": schema.EmaAveraging},
     "guard": {"none": schema.NoGuard, "rollback": schema.RollbackGuard},

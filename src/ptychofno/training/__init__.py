@@ -6,7 +6,6 @@ from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.checkpoints import save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
-    AdaptiveNormClip,
     NoClip,
     NormClip,
     ValueClip,
@@ -33,7 +32,6 @@ from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
     "AdaptiveClip",
-    "AdaptiveNormClip",
     "Averaging",
     "CheckpointError",
     "ConstantSchedule",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,7 @@ class Clip(Protocol):
     """One way of clipping.
 
     Called with the parameters that have gradients, ``output_axes`` as from ``output_axes_of``, and the
-    Euclidean norm of all gradients together, a scalar on their device; returns that norm afterwards. One
-    that remembers is a module, whose state dict holds what it remembers, and serves one run.
+    Euclidean norm of all gradients together, a scalar on their device; returns that norm afterwards.
     """
 
     def __call__(
@@ -136,41 +134,3 @@ class AdaptiveClip:
     def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:
         adaptive_gradient_clip_(parameters, self.value, self.eps, output_axes)
         return total_gradient_norm(parameters)
-
-
-class AdaptiveNormClip(nn.Module):
-    """Scale all gradients together down to a percentile of their own recent norms (Seetharaman et al. 2020).
-
-    AutoClip: the limit is the ``percentile`` of the norms before clipping of the last ``window`` steps, this
-    one included, interpolated linearly. The paper keeps all steps; a window lets the limit follow a run.
-    The first step is never clipped.
-    """
-
-    norms: Tensor
-
-    def __init__(self, percentile: float, window: int) -> None:
-        super().__init__()
-        self.percentile, self.window, self.steps = percentile, window, 0
-        self.register_buffer("norms", torch.zeros(window))
-
-    def forward(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:
-        self.norms[self.steps % self.window] = norm
-        self.steps += 1
-        limit = self._limit()
-        # By hand: torch's clipping wants a number, and would wait for the device to give it.
-        factor = (limit / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0)
-        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
-        return torch.minimum(norm, limit)
-
-    def _limit(self) -> Tensor:
-        """All that has to be known to find it is known without the device."""
-        count = min(self.steps, self.window)
-        rank = self.percentile / 100 * (count - 1)
-        ordered = self.norms[:count].sort().values
-        return torch.lerp(ordered[math.floor(rank)], ordered[math.ceil(rank)], rank % 1)
-
-    def get_extra_state(self) -> Any:
-        return self.steps
-
-    def set_extra_state(self, state: Any) -> None:
-        self.steps = state

@@ -86,10 +86,10 @@ class Rollback(Watch):
       below 0.8 of it.
 
     A good epoch is one in which none of them happened. The next epoch then starts from weights, their
-    average, optimizer state and what the clip remembers as of the end of the last good epoch (or of the
-    beginning), with the learning rate that the schedule asks for times ``lr_factor`` to the power of the
-    interventions so far. The epoch counts as one of the run's, and schedule and order of the data go on.
-    After ``max_interventions``, and in the last epoch, from which nothing could go on, a run is left to its
+    average and optimizer state as of the end of the last good epoch (or of the beginning), with the
+    learning rate that the schedule asks for times ``lr_factor`` to the power of the interventions so far.
+    The epoch counts as one of the run's, and schedule and order of the data go on. After
+    ``max_interventions``, and in the last epoch, from which nothing could go on, a run is left to its
     course: it diverges at the first value that is not finite.
     """
 

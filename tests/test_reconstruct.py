@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from ptychofno import artifacts, reconstruct
-from ptychofno.config import cli
+from ptychofno import artifacts, build, reconstruct
+from ptychofno.config import cli, settings
+from ptychofno.config.naming import read
+from ptychofno.config.recorded import recomposed
 from ptychofno.train import train
 
 RUN = Path("outputs/run")
@@ -80,6 +82,18 @@ def test_the_probe_is_that_of_the_data() -> None:
     reconstruct.main([str(RUN)])
     with np.load(written("own-data") / artifacts.RECONSTRUCTION) as own:
         assert not np.allclose(own["prediction"], seen)
+
+    cfg = recomposed(read(RUN / artifacts.CONFIG), ["probe.defocus_rad=0", "data.nphotons=1e5"], RUN)
+    dataset = build.dataset(settings(cfg))
+    of_data, of_training = (
+        build.recorded_generator(cfg, dataset, RUN / artifacts.MODEL, for_its_data=own).state_dict()
+        for own in (False, True)
+    )
+    torch.testing.assert_close(of_data["inputs.probe"], torch.from_numpy(dataset.probe.copy()))
+    assert float(of_data["inputs.rms_amplitude"]) == pytest.approx(dataset.rms_amplitude)
+    assert torch.equal(of_training["inputs.probe"], given) and not torch.equal(of_data["inputs.probe"], given)
+    weights = set(of_data) - {"inputs.probe", "inputs.rms_amplitude"}
+    assert all(torch.equal(of_data[name], of_training[name]) for name in weights)
 
 
 def test_a_checkpoint_has_a_directory_of_its_own(tmp_path: Path) -> None:

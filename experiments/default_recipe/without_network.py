@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ptychofno import artifacts, build, physics
 from ptychofno.config import compose, settings
-from ptychofno.evaluation import evaluate
+from ptychofno.evaluation import judge
 from ptychofno.metrics import align
 
 BANDS = ((0.0, 0.01), (0.01, 0.02), (0.02, 0.04), (0.04, 0.08), (0.08, 0.16), (0.16, 0.3))
@@ -48,15 +48,8 @@ def main() -> None:
     dataset = build.dataset(plan) if args.iterations else None
     for iterations in args.iterations:
         assert dataset is not None
-        found = evaluate(
-            Guess(torch.from_numpy(dataset.probe.copy()), iterations),
-            dataset,
-            infer_batch_size=plan.infer_batch_size,
-            stitch=plan.evaluation.stitch,
-            sync_rounds=plan.evaluation.sync_rounds,
-            phase_alignment=plan.evaluation.phase_alignment,
-            device="cpu",
-        )
+        guess = Guess(torch.from_numpy(dataset.probe.copy()), iterations)
+        found = judge(guess, dataset, plan, "cpu")
         assert found.target is not None
         region = found.region
         row(f"guess, {iterations} rounds", found.metrics, found.prediction[region], found.target[region])

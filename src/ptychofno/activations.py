@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychofno import artifacts
-from ptychofno.config.errors import ConfigError
+from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.config.text import printable
 from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
@@ -68,13 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output-dir", metavar="DIR", type=Path, help="where to write (default: the first run directory)")
     add("--output-name", metavar="NAME", default=OUTPUT, help=f"file name of the JSON (default: {OUTPUT})")
     args = parser.parse_intermixed_args(argv)
-    try:
+    with exit_codes():
         activations(args)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 def activations(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ptychofno.config.comparison import differing, flat, of_the_result
-from ptychofno.config.errors import ConfigError, shown
+from ptychofno.config.errors import exit_codes, shown
 from ptychofno.config.naming import Composed, read, subject
 from ptychofno.config.text import aligned, printable
 
@@ -40,11 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if len(args.configs) < 2:
         parser.error("expected two or more configurations")
-    try:
+    with exit_codes():
         configs = {name: load(name) for name in args.configs}
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
     keys = [key for key in differing(configs) if of_the_result(key)]
     listed = sorted({key for config in configs.values() for key in config}) if args.all else keys
     if args.json:

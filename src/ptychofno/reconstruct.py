@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ptychofno import artifacts
-from ptychofno.config.errors import ConfigError
+from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Recorded, read, says_settings, subject
 from ptychofno.config.text import printable
 from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
@@ -49,13 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/ and a name of the settings)",
     )
     args = parser.parse_intermixed_args(argv)
-    try:
+    with exit_codes():
         reconstruct(args.run_dir, args.changes, args.checkpoint, args.output_dir)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: Path | None) -> None:
@@ -79,16 +73,15 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     # Imported here: what is refused must not wait for torch.
     from ptychofno import build
     from ptychofno.config import resolved_yaml, settings
-    from ptychofno.evaluation import check_evaluable, draw_reconstruction, evaluate, save_reconstruction
+    from ptychofno.evaluation import check_evaluable, judge, write_evaluation
     from ptychofno.terminal import duration, make_console, show_metrics
     from ptychofno.training import reproducible
 
     console = make_console()
     plan = settings(cfg)
     key = build.dataset_key(plan)
-    recorded_cache = values["data"].get("cache_dir")
     if not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
-        read_where_it_was(plan, key, recorded_cache)
+        read_where_it_was(plan, key, values["data"].get("cache_dir"))
     device = build.device(cfg)
     threads, precision = plan.trainer.num_threads, plan.trainer.matmul_precision
     with reproducible(plan.seed, threads, precision), build.told():
@@ -104,15 +97,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         )
         started = time.monotonic()
         with console.status("reconstructing"):
-            evaluation = evaluate(
-                network,
-                dataset,
-                infer_batch_size=plan.infer_batch_size,
-                stitch=plan.evaluation.stitch,
-                sync_rounds=plan.evaluation.sync_rounds,
-                phase_alignment=plan.evaluation.phase_alignment,
-                device=device,
-            )
+            evaluation = judge(network, dataset, plan, device)
         seconds = time.monotonic() - started
     source = {
         "run_dir": str(found.run_dir),
@@ -129,11 +114,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         where.mkdir(parents=True, exist_ok=True)
         artifacts.write_text(where / artifacts.CONFIG, resolved_yaml(cfg))
         artifacts.write_json(where / SOURCE, source)
-        artifacts.write_json(where / artifacts.METRICS, evaluation.metrics)
-        save_reconstruction(where / artifacts.RECONSTRUCTION, evaluation)
-        draw_reconstruction(
-            where / artifacts.RECONSTRUCTION_FIGURE, evaluation, f"{found.run_dir.name}: {name}"
-        )
+        write_evaluation(where, evaluation, f"{found.run_dir.name}: {name}")
     except OSError as error:
         raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
     console.print(f"reconstructed and judged in {duration(seconds)}")

@@ -96,10 +96,9 @@ def execute(
     from ptychofno.evaluation import (
         check_evaluable,
         draw_curves,
-        draw_reconstruction,
-        evaluate,
         follow_similarity,
-        save_reconstruction,
+        judge,
+        write_evaluation,
     )
     from ptychofno.runs import begin, finish
     from ptychofno.stats import epoch_fell_back, epoch_left_plateau, statistics
@@ -141,8 +140,8 @@ def execute(
         announce(console, cfg, run, dataset, network)
         followed = []
         if dataset.validation_objects is not None:
-            judge = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
-            followed.append(ValidationSimilarity(judge))
+            similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
+            followed.append(ValidationSimilarity(similarity))
         with build.told(), group.watching():
             group.lead(run_dir=str(run.path.absolute()), flat_baseline=baseline)
             outcome = fit(
@@ -170,19 +169,9 @@ def execute(
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
             with console.status("evaluating"):
                 network.load_state_dict(weights)
-                evaluation = evaluate(
-                    network,
-                    dataset,
-                    infer_batch_size=plan.infer_batch_size,
-                    stitch=plan.evaluation.stitch,
-                    sync_rounds=plan.evaluation.sync_rounds,
-                    phase_alignment=plan.evaluation.phase_alignment,
-                    device=device,
-                )
+                evaluation = judge(network, dataset, plan, device)
                 metrics = evaluation.metrics
-                artifacts.write_json(run.path / artifacts.METRICS, metrics)
-                save_reconstruction(run.path / artifacts.RECONSTRUCTION, evaluation)
-                draw_reconstruction(run.path / artifacts.RECONSTRUCTION_FIGURE, evaluation, run.path.name)
+                write_evaluation(run.path, evaluation, run.path.name)
         stats = statistics(
             epochs=outcome.epochs,
             grad_norms=outcome.grad_norms,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -16,6 +18,18 @@ class ConfigError(ValueError):
 
 class Held(ConfigError):
     """Another process is at this run already."""
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """End a command with 2 and its one line on stderr for a ConfigError, and with 130 for Ctrl-C."""
+    try:
+        yield
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

@@ -6,6 +6,7 @@ from ptychofno.evaluation.figures import draw_curves, draw_reconstruction
 from ptychofno.evaluation.follow import follow_similarity
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
+from ptychofno.evaluation.judge import judge, write_evaluation
 from ptychofno.evaluation.stitch import Stitched, centre_crop, stitch
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "draw_reconstruction",
     "evaluate",
     "follow_similarity",
+    "judge",
     "lit_pixels",
     "predict_patches",
     "save_reconstruction",
     "scanned_region",
     "stitch",
+    "write_evaluation",
 ]

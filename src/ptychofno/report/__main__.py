@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ptychofno import artifacts
-from ptychofno.config.errors import ConfigError
+from ptychofno.config.errors import ConfigError, exit_codes
 
 PAGE, TEXT, ROWS, VALUES = "report.html", "report.md", "report.csv", "report.json"
 
@@ -30,11 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--anyway", action="store_true", help="rank in spite of missing seeds and different code versions"
     )
     args = parser.parse_args(argv)
-    try:
+    with exit_codes():
         report(args.directories, args.output, args.control, args.anyway)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def report(directories: Sequence[Path], output: Path | None, control: str | None, anyway: bool) -> None:

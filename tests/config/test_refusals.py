@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,21 @@ def test_a_block_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert refusal(config_dir=tmp_path / "nowhere").endswith("nowhere: no such directory")
+
+
+def test_a_file_with_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra takes the first of two files of one name: what the other says would be lost without a word."""
+    monkeypatch.chdir(tmp_path)
+    mine = Path("mine/arm/agc.yaml")
+    mine.parent.mkdir(parents=True)
+    mine.write_text(f"{GLOBAL}optimizer:\n  lr: 1e-5\n")
+    for overrides in ("+arm=agc", "+arm=control"):
+        assert refusal(overrides, config_dir=Path("mine")) == (
+            "mine/arm/agc.yaml: would never be read, conf/arm/agc.yaml has the same name; give it another one"
+        )
+    copied = Path(str(files("ptychofno.conf"))) / "arm/agc.yaml"
+    mine.write_text(copied.read_text())
+    assert compose(["+arm=agc"], config_dir="mine").optimizer.lr == compose(["+arm=agc"]).optimizer.lr
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)

@@ -89,10 +89,12 @@ def test_the_probe_is_that_of_the_data() -> None:
         build.recorded_generator(cfg, dataset, RUN / artifacts.MODEL, for_its_data=own).state_dict()
         for own in (False, True)
     )
-    torch.testing.assert_close(of_data["inputs.probe"], torch.from_numpy(dataset.probe.copy()))
+    for part in ("inputs", "output"):
+        torch.testing.assert_close(of_data[f"{part}.probe"], torch.from_numpy(dataset.probe.copy()))
+        assert torch.equal(of_training[f"{part}.probe"], given)
     assert float(of_data["inputs.rms_amplitude"]) == pytest.approx(dataset.rms_amplitude)
-    assert torch.equal(of_training["inputs.probe"], given) and not torch.equal(of_data["inputs.probe"], given)
-    weights = set(of_data) - {"inputs.probe", "inputs.rms_amplitude"}
+    assert not torch.equal(of_data["inputs.probe"], given)
+    weights = set(of_data) - {"inputs.probe", "inputs.rms_amplitude", "output.probe"}
     assert all(torch.equal(of_data[name], of_training[name]) for name in weights)
 
 

@@ -238,6 +238,7 @@ def load_model(path: Path) -> nn.Module:
             probe=torch.ones(size, size, dtype=torch.complex64),
             rms_amplitude=1.0,
             back_project=physics.back_projection,
+            project=physics.error_reduction,
         )
         weights = bundle["state_dict"]
     except Exception as error:
@@ -276,11 +277,12 @@ def recorded_generator(
         except Exception as error:
             raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
         bundled = isinstance(values, dict) and isinstance(values.get("state_dict"), dict)
-        inputs = network.get_submodule("inputs")
-        of_dataset = {name: value.clone() for name, value in inputs.state_dict().items()}
+        seen = [network.get_submodule(name) for name in ("inputs", "output")]
+        of_dataset = [{name: value.clone() for name, value in part.state_dict().items()} for part in seen]
         _fill(network, values["state_dict"] if bundled else values, weights)
         if not for_its_data:
-            inputs.load_state_dict(of_dataset)
+            for part, values in zip(seen, of_dataset, strict=True):
+                part.load_state_dict(values)
     return network
 
 
@@ -318,6 +320,7 @@ def _model_context(dataset: PtychoDataset) -> dict[str, Any]:
         "probe": torch.from_numpy(dataset.probe.copy()),
         "rms_amplitude": dataset.rms_amplitude,
         "back_project": physics.back_projection,
+        "project": physics.error_reduction,
     }
 
 

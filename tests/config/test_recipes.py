@@ -64,6 +64,7 @@ SHARED = {
     "model.hidden_channels": 32,
     "model.modes": 12,
     "model.inputs": schema.AmplitudeInput,
+    "model.output": schema.PatchOutput,
     "loss": schema.MaeLoss,
     "data.N": 64,
     "data.gridsize": 1,
@@ -100,6 +101,7 @@ def test_the_default_recipe() -> None:
     config = settings(compose())
     assert isinstance(config.model, schema.HybridModel)
     assert isinstance(config.model.inputs, schema.BackprojectionInput)
+    assert isinstance(config.model.output, schema.ProjectedOutput)
     assert isinstance(config.optimizer, schema.MuonOptimizer)
     assert isinstance(config.scheduler, schema.WarmupCosineScheduler)
     assert config.data.name == "grid_lines_small"
@@ -188,7 +190,7 @@ def test_every_choice_of_every_group_composes() -> None:
         probe = [] if picked["data"] == "measured" or picked["probe"] != "dataset" else ["probe=aperture"]
         compose([*(f"{group}={name}" for group, name in picked.items()), *paths, *probe])
     for i in range(3):
-        parts = [(g, sources.choices(g)) for g in ("model/block", "model/inputs")]
+        parts = [(g, sources.choices(g)) for g in ("model/block", "model/inputs", "model/output")]
         compose([f"{group}={names[i % len(names)]}" for group, names in parts])
 
 

@@ -65,6 +65,14 @@ def test_a_record_of_an_earlier_version_has_todays_value() -> None:
     assert again(recorded)["data"]["drop_last"] is False
 
 
+def test_a_record_from_before_a_group_has_what_was_done_then() -> None:
+    recorded = values()
+    assert recorded["model"]["output"]["_target_"] == "ptychofno.models.ProjectedOutput"
+    assert again(recorded)["model"]["output"] == recorded["model"]["output"]
+    del recorded["model"]["output"]
+    assert again(recorded)["model"]["output"]["_target_"] == "ptychofno.models.PatchOutput"
+
+
 @pytest.mark.parametrize(
     ("part", "change", "said"),
     [

@@ -33,6 +33,10 @@ INPUTS: dict[str, dict[str, Any]] = {
     "amplitude": {"_target_": "ptychofno.models.AmplitudeInput"},
     "backprojection": {"_target_": "ptychofno.models.BackprojectionInput", "epsilon": 0.01},
 }
+OUTPUTS: dict[str, dict[str, Any]] = {
+    "patch": {"_target_": "ptychofno.models.PatchOutput"},
+    "projected": {"_target_": "ptychofno.models.ProjectedOutput", "rounds": 2, "epsilon": 0.01},
+}
 
 
 def build(model: str = "hybrid", inputs: str = "amplitude", patches: int = 1, **changes: Any) -> nn.Module:
@@ -45,14 +49,18 @@ def build(model: str = "hybrid", inputs: str = "amplitude", patches: int = 1, **
         probe=probe,
         rms_amplitude=2.0,
         back_project=physics.back_projection,
+        project=physics.error_reduction,
     )
 
 
 @pytest.mark.parametrize("patches", [1, 4])
+@pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("model", MODELS)
-def test_contract_and_a_gradient_for_every_parameter(model: str, inputs: str, patches: int) -> None:
-    network = build(model, inputs, patches)
+def test_contract_and_a_gradient_for_every_parameter(
+    model: str, inputs: str, output: str, patches: int
+) -> None:
+    network = build(model, inputs, patches, output=OUTPUTS[output])
     out = network(torch.rand(2, patches, SIZE, SIZE))
     assert out.shape == (2, SIZE, SIZE, patches, 2) and out.dtype == torch.float32
     out.square().sum().backward()
@@ -78,6 +86,19 @@ def test_a_network_starts_around_the_empty_object(model: str, patches: int) -> N
     """A start near 0 leaves the phase of every pixel to the seed, and some seeds never recover."""
     patch = build(model, patches=patches)(torch.zeros(2, patches, SIZE, SIZE))
     torch.testing.assert_close(patch.mean((0, 1, 2, 3)), torch.tensor([1.0, 0.0]), atol=0.5, rtol=0)
+
+
+@pytest.mark.parametrize("patches", [1, 4])
+def test_a_projected_patch_explains_its_own_pattern_better(patches: int) -> None:
+    """Patch for patch: a projection by another patch's amplitude would not."""
+    amplitude = torch.rand(2, patches, SIZE, SIZE) * torch.arange(1.0, patches + 1).view(-1, 1, 1)
+    networks = [build(patches=patches, output=OUTPUTS[name]) for name in OUTPUTS]
+    probe = networks[1].get_buffer("output.probe")
+    errors = []
+    for network in networks:
+        patch = torch.view_as_complex(network(amplitude).detach().contiguous()).movedim(-1, 1)
+        errors.append((physics.diffraction_amplitude(patch, probe) - amplitude).square().sum((-2, -1)))
+    assert (errors[1] < errors[0]).all()
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -109,7 +130,7 @@ def test_activations_and_their_gradients_stay_in_channels_last(model: str, patch
         module.register_forward_hook(after)
 
     for name, module in network.named_modules():
-        if name and not name.startswith("inputs") and not isinstance(module, nn.ModuleList):
+        if name and not name.startswith(("inputs", "output")) and not isinstance(module, nn.ModuleList):
             watch(name, module)
     out = network(torch.rand(2, patches, SIZE, SIZE))
     out.backward(torch.randn_like(out))
@@ -251,6 +272,7 @@ def test_a_users_own_block_needs_only_a_class() -> None:
         probe=torch.ones(SIZE, SIZE),
         rms_amplitude=1.0,
         back_project=physics.back_projection,
+        project=physics.error_reduction,
         find=lambda name: find.get(name) or models.known_class(name),
     )
     assert isinstance(network.encoder[0], Quiet) and network.encoder[0].volume == 0.5

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ptychofno.physics import (
     back_projection,
     diffraction_amplitude,
+    error_reduction,
     far_field,
     inverse_far_field,
     modulus,
@@ -95,6 +96,33 @@ def test_back_projection_does_not_depend_on_the_unit_of_the_probe(iterations: in
         for scale in (1.0, unit)
     ]
     torch.testing.assert_close(guesses[0], guesses[1])
+
+
+def test_the_true_patch_stays_where_it_is(scan: dict[str, torch.Tensor]) -> None:
+    probe, patch = scan["probe"], scan["object"][8:24, 8:24]
+    after = error_reduction(patch, diffraction_amplitude(patch, probe), probe, 1e-3, rounds=8)
+    torch.testing.assert_close(after, patch, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dark", ["pixel", "pattern", "patch", "all"])
+def test_error_reduction_has_a_bounded_gradient_where_it_is_dark(dark: str) -> None:
+    """The phase factor has none at 0, and one that grows without bounds near it."""
+    probe, patch = random_wave(16, 16, seed=1), random_wave(16, 16)
+    measured = diffraction_amplitude(patch, probe)
+    if dark in ("pattern", "all"):
+        measured = torch.zeros_like(measured)
+    if dark in ("patch", "all"):
+        patch = torch.zeros_like(patch)
+    if dark == "pixel":
+        field = far_field(probe * patch)
+        field[3, 5] = 1e-30
+        patch = inverse_far_field(field) / probe
+    patch = patch.clone().requires_grad_()
+    after = error_reduction(patch, measured, probe, 1e-2, rounds=2)
+    diffraction_amplitude(after, probe).sum().backward()
+    assert patch.grad is not None
+    assert torch.isfinite(torch.view_as_real(after)).all() and torch.isfinite(patch.grad.abs()).all()
+    assert patch.grad.abs().max() < 1e7  # a thousand a round; of the factor as it is, 1e16
 
 
 def test_photon_scale_gives_the_photons_asked_for() -> None:

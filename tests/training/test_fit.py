@@ -91,6 +91,7 @@ def run(
             probe=scan["probe"],
             rms_amplitude=float(scan["amplitude"].square().mean().sqrt()),
             back_project=physics.back_projection,
+            project=physics.error_reduction,
         )
         loss = MAELoss(float(scan["amplitude"].mean()), 1.0, 1.0)
         module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs, averaging)

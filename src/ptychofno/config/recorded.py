@@ -88,7 +88,8 @@ def _part(key: str, node: Any, file: Path | str) -> Iterator[_Part]:
     settings = {name: value for name, value in node.items() if name not in fixed and name not in below}
     yield _Part(key, choice, list(flat(settings, key).items()) if settings else [])
     for name in below:
-        yield from _part(f"{key}.{name}", node.get(name), file)
+        if name in node:  # else recorded before there was such a group
+            yield from _part(f"{key}.{name}", node[name], file)
 
 
 def _choice_of(key: str, node: Mapping[str, Any], file: Path | str) -> tuple[str, type]:

@@ -93,6 +93,20 @@ class BackprojectionInput:
 
 
 @dataclass
+class PatchOutput:
+    _target_: str = constant("ptychofno.models.PatchOutput")
+    _partial_: bool = constant(True)
+
+
+@dataclass
+class ProjectedOutput:
+    _target_: str = constant("ptychofno.models.ProjectedOutput")
+    _partial_: bool = constant(True)
+    rounds: int = setting("rounds of error reduction of the patch, trained through", ge=1, le=1000)
+    epsilon: float = setting("regularisation of the division by |P|^2, relative to its maximum", gt=0)
+
+
+@dataclass
 class HybridModel:
     _target_: str = constant("ptychofno.models.HybridUNOGenerator")
     fno_blocks: int = setting("encoder blocks, one per level of the U", ge=1, le=16)
@@ -102,6 +116,7 @@ class HybridModel:
     checkpoint_activations: bool = setting("recompute activations in backward to save memory")
     block: Any = setting("the block class, a partial (group model/block)")
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
+    output: Any = setting("what becomes of the network's patch, a partial (group model/output)")
 
 
 @dataclass
@@ -118,6 +133,7 @@ class FnoModel:
     checkpoint_activations: bool = setting("recompute activations in backward to save memory")
     block: Any = setting("the block class, a partial (group model/block)")
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
+    output: Any = setting("what becomes of the network's patch, a partial (group model/output)")
 
 
 @dataclass
@@ -127,6 +143,7 @@ class CnnModel:
     hidden_channels: int = setting("channels of the first level", ge=1, le=4096)
     max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
+    output: Any = setting("what becomes of the network's patch, a partial (group model/output)")
 
 
 # --- optimisation ----------------------------------------------------------------------------

@@ -20,6 +20,10 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "amplitude": schema.AmplitudeInput,
         "backprojection": schema.BackprojectionInput,
     },
+    "model/output": {
+        "patch": schema.PatchOutput,
+        "projected": schema.ProjectedOutput,
+    },
     "optimizer": {
         "adam": schema.AdamOptimizer,
         "adamw": schema.AdamWOptimizer,

@@ -8,6 +8,7 @@ from ptychofno.models.generators import (
     StableHybridUNOGenerator,
 )
 from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
+from ptychofno.models.outputs import PatchOutput, ProjectedOutput
 from ptychofno.models.registry import build_generator, known_class
 from ptychofno.models.spectral import Band, SpectralConv2d, kept_modes, pack, unpack
 
@@ -19,6 +20,8 @@ __all__ = [
     "CascadedFNOGenerator",
     "ConvBlock",
     "HybridUNOGenerator",
+    "PatchOutput",
+    "ProjectedOutput",
     "PtychoBlock",
     "SpatialLifter",
     "SpectralConv2d",

@@ -24,6 +24,7 @@ from ptychofno.models.blocks import (
     StablePtychoBlock,
 )
 from ptychofno.models.layout import to_channels_last
+from ptychofno.models.outputs import PatchOutput
 from ptychofno.models.spectral import Band, kept_modes
 
 BlockClass = Callable[[int, "int | tuple[int, int] | Band"], nn.Module]
@@ -37,11 +38,15 @@ class Generator(nn.Module):
         patches: C.
         checkpoint_activations: recompute a stage's activations in the backward pass instead of
             keeping them: less memory, about a third more time.
+        output: an output module (``models.outputs``); ``None`` for the patch as it is.
     """
 
-    def __init__(self, inputs: nn.Module, patches: int, checkpoint_activations: bool) -> None:
+    def __init__(
+        self, inputs: nn.Module, patches: int, checkpoint_activations: bool, output: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.inputs = inputs
+        self.output = PatchOutput() if output is None else output
         self.patches = patches
         self.in_channels = patches * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
         self.checkpoint_activations = checkpoint_activations
@@ -49,7 +54,9 @@ class Generator(nn.Module):
     def forward(self, amplitude: Tensor) -> Tensor:
         """float32 (B, C, N, N) to (B, N, N, C, 2)."""
         out = self.body(self.arrange(self.inputs(amplitude)))
-        return out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
+        patch = out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
+        answer: Tensor = self.output(patch, amplitude)
+        return answer
 
     def arrange(self, x: Tensor) -> Tensor:
         """Features in the layout in which activations flow on their device; see ``models.layout``."""
@@ -129,8 +136,9 @@ class UGenerator(Generator):
         levels: Sequence[Level],
         make_block: Callable[[Level, bool], nn.Module],
         checkpoint_activations: bool,
+        output: nn.Module | None = None,
     ) -> None:
-        super().__init__(inputs, patches, checkpoint_activations)
+        super().__init__(inputs, patches, checkpoint_activations, output)
         pairs = list(pairwise(levels))
         self.lifter = SpatialLifter(self.in_channels, levels[0].channels)
         self.encoder = nn.ModuleList(make_block(level, False) for level in levels)
@@ -168,7 +176,7 @@ class HybridUNOGenerator(UGenerator):
         hidden_channels: of the first level; doubled from level to level.
         modes: Fourier modes per axis; the bottleneck keeps half as many.
         max_hidden_channels: cap on the doubling; ``None`` for none. Weights grow as its square.
-        checkpoint_activations: see ``Generator``.
+        checkpoint_activations, output: see ``Generator``.
     """
 
     def __init__(
@@ -182,13 +190,14 @@ class HybridUNOGenerator(UGenerator):
         modes: int = 12,
         max_hidden_channels: int | None = None,
         checkpoint_activations: bool = False,
+        output: nn.Module | None = None,
     ) -> None:
         def make_block(level: Level, bottleneck: bool) -> nn.Module:
             wanted = max(1, modes // 2) if bottleneck else modes
             return block_cls(level.channels, kept_modes(wanted, level.size))
 
         levels = plan_levels(fno_blocks, hidden_channels, max_hidden_channels, size)
-        super().__init__(inputs, patches, levels, make_block, checkpoint_activations)
+        super().__init__(inputs, patches, levels, make_block, checkpoint_activations, output)
 
 
 class StableHybridUNOGenerator(HybridUNOGenerator):
@@ -216,9 +225,10 @@ class CNNGenerator(UGenerator):
         levels: int = 4,
         hidden_channels: int = 32,
         max_hidden_channels: int | None = None,
+        output: nn.Module | None = None,
     ) -> None:
         plan = plan_levels(levels, hidden_channels, max_hidden_channels, size)
-        super().__init__(inputs, patches, plan, lambda level, _: ConvBlock(level.channels), False)
+        super().__init__(inputs, patches, plan, lambda level, _: ConvBlock(level.channels), False, output)
 
 
 class CascadedFNOGenerator(Generator):
@@ -237,8 +247,9 @@ class CascadedFNOGenerator(Generator):
         hidden_channels: int = 32,
         modes: int = 12,
         checkpoint_activations: bool = False,
+        output: nn.Module | None = None,
     ) -> None:
-        super().__init__(inputs, patches, checkpoint_activations)
+        super().__init__(inputs, patches, checkpoint_activations, output)
         held = kept_modes(modes, size)
         self.lifter = SpatialLifter(self.in_channels, hidden_channels)
         self.blocks = nn.ModuleList(block_cls(hidden_channels, held) for _ in range(fno_blocks))

@@ -3,6 +3,7 @@
 from ptychofno.physics.diffraction import (
     back_projection,
     diffraction_amplitude,
+    error_reduction,
     far_field,
     inverse_far_field,
     modulus,
@@ -13,6 +14,7 @@ from ptychofno.physics.scan import extract_patches, place_patches, raster_positi
 __all__ = [
     "back_projection",
     "diffraction_amplitude",
+    "error_reduction",
     "extract_patches",
     "far_field",
     "inverse_far_field",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _AXES = (-2, -1)
+_FLOOR = 1e-3
 
 
 def far_field(exit_wave: Tensor) -> Tensor:
@@ -50,24 +51,39 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, iterations
     Wiener regularisation, so that the guess is 0 where the probe is dark. ``epsilon`` is
     relative: a probe in other units gives the same guess.
 
-    Each of ``iterations`` gives the far field of the guess the measured amplitude again and adds what
-    that changes of the exit wave, divided by the probe in the same way: error reduction (Fienup 1982)
-    of one pattern with a known probe. Lines sharpen within a few; what varies slowly over the patch
-    hardly moves in a hundred.
+    ``iterations`` rounds of ``error_reduction`` follow.
     """
+    field = far_field(probe)
+    phase_factor = torch.where(field == 0, torch.ones_like(field), torch.sgn(field))
+    guess = _divided_by(probe, epsilon) * inverse_far_field(amplitude * phase_factor)
+    return error_reduction(guess, amplitude, probe, epsilon, iterations)
+
+
+def error_reduction(patch: Tensor, amplitude: Tensor, probe: Tensor, epsilon: float, rounds: int) -> Tensor:
+    """The patch after rounds of error reduction with a known probe (Fienup 1982), complex (…, N, N).
+
+    Each of ``rounds`` gives the far field F of the patch the measured ``amplitude`` and adds what that
+    changes of the exit wave, divided by the probe as in ``back_projection``. Lines sharpen within a few;
+    what varies slowly over the patch hardly moves in a hundred.
+
+    The measured amplitude A with the phase of F has no limit at F = 0 and a gradient of A / |F| near it,
+    which one dark pixel could let grow without bounds: so it is A F / max(|F|, A / 1000).
+    """
+    divided = _divided_by(probe, epsilon)
+    floor = (_FLOOR * amplitude).square() + torch.finfo(amplitude.dtype).tiny
+    for _ in range(rounds):
+        wave = probe * patch
+        field = far_field(wave)
+        intensity = field.real.square() + field.imag.square()
+        ratio = amplitude * torch.maximum(intensity, floor).rsqrt()
+        patch = patch + divided * (inverse_far_field(ratio * field) - wave)
+    return patch
+
+
+def _divided_by(probe: Tensor, epsilon: float) -> Tensor:
+    """What to multiply an exit wave with to divide it by the probe, with a Wiener regularisation."""
     intensity = probe.abs().square()
-    divided = probe.conj() / (intensity + epsilon * intensity.max())
-    guess = divided * inverse_far_field(amplitude * _phase_factor(far_field(probe)))
-    for _ in range(iterations):
-        wave = probe * guess
-        constrained = inverse_far_field(amplitude * _phase_factor(far_field(wave)))
-        guess = guess + divided * (constrained - wave)
-    return guess
-
-
-def _phase_factor(field: Tensor) -> Tensor:
-    """exp(i arg field); 1 where the field is 0."""
-    return torch.where(field == 0, torch.ones_like(field), torch.sgn(field))
+    return probe.conj() / (intensity + epsilon * intensity.max())
 
 
 def photon_scale(exit_intensity: float, nphotons: float) -> float:

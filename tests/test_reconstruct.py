@@ -98,6 +98,27 @@ def test_the_probe_is_that_of_the_data() -> None:
     assert all(torch.equal(of_data[name], of_training[name]) for name in weights)
 
 
+def test_the_patch_can_be_taken_as_it_is_and_brought_nearer_to_the_pattern() -> None:
+    """Also by a run that was trained without: what the rounds need is the data's, not the network's."""
+    errors = []
+    for setting in ("model/output=patch", "model.output.rounds=1", "model.output.rounds=16"):
+        reconstruct.main([str(RUN), setting])
+        metrics = artifacts.read_json(written(setting.replace("/", ".")) / artifacts.METRICS)
+        errors.append(metrics["diffraction_error"])
+    assert errors == sorted(errors, reverse=True)
+
+    plain = Path("outputs/plain")
+    quick = ["trainer.max_epochs=1", "logger=none", f"run_dir={plain}"]
+    cli.run(train, [*TINY, *quick, "model/output=patch"])
+    reconstruct.main([str(plain)])
+    reconstruct.main([str(plain), "model/output=projected"])
+    as_it_is, projected = (
+        artifacts.read_json(written(name, plain) / artifacts.METRICS)["diffraction_error"]
+        for name in ("own-data", "model.output=projected")
+    )
+    assert projected < as_it_is
+
+
 def test_a_checkpoint_has_a_directory_of_its_own(tmp_path: Path) -> None:
     reconstruct.main([str(RUN), "--checkpoint", "epoch=1"])
     reconstruct.main([str(RUN), "--checkpoint", "last", "--output-dir", str(tmp_path / "there")])
@@ -113,7 +134,7 @@ def test_a_checkpoint_has_a_directory_of_its_own(tmp_path: Path) -> None:
         (["control"], "control: expected the directory of a run"),
         (["+arm=control"], "+arm=control: expected the directory of a run"),
         ([str(RUN), "other"], "other: expected SETTING=VALUE; one run at a time"),
-        ([str(RUN), "model.modes=3"], "model.modes=3: the network is trained, only data, probe, evaluation"),
+        ([str(RUN), "model.modes=3"], "model.modes=3: the network is trained, only data, probe, model"),
         ([str(RUN), "data.nphotonz=1"], "data.nphotonz: no such setting; did you mean data.nphotons?"),
         ([str(RUN), "--checkpoint", "epoch=9"], "has no checkpoint epoch=9; expected one of epoch=0, judged"),
         ([str(RUN), "--checkpoint", "best,last"], "--checkpoint=best,last: expected one"),

@@ -276,14 +276,18 @@ def recorded_generator(
             values = torch.load(weights, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
-        bundled = isinstance(values, dict) and isinstance(values.get("state_dict"), dict)
-        seen = [network.get_submodule(name) for name in ("inputs", "output")]
-        of_dataset = [{name: value.clone() for name, value in part.state_dict().items()} for part in seen]
-        _fill(network, values["state_dict"] if bundled else values, weights)
-        if not for_its_data:
-            for part, values in zip(seen, of_dataset, strict=True):
-                part.load_state_dict(values)
+        if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+            values = values["state_dict"]
+        if not for_its_data and isinstance(values, dict):
+            of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
+            values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
+        _fill(network, values, weights)
     return network
+
+
+def _is_of_data(name: Any) -> bool:
+    """Whether an entry of a state dict is the dataset's, held by ``models.inputs`` or ``models.outputs``."""
+    return str(name).startswith(("inputs.", "output."))
 
 
 def _fill(network: nn.Module, weights: Any, path: Path) -> None:

@@ -16,12 +16,13 @@ from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights
 RECONSTRUCTIONS_DIR = "reconstructions"
 SOURCE = "source.json"
 
-_GROUPS = ("data", "probe", "evaluation")
+_GROUPS = ("data", "probe", "model.output", "evaluation")
 _SETTINGS = ("infer_batch_size", "trainer.accelerator", "trainer.num_threads", "trainer.matmul_precision")
 _USAGE = """\
 SETTING=VALUE changes what is looked at and how it is judged: data (data=measured data.path=scan.npz,
-data.nphotons=1e5), probe, evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads. What is not
-typed is as it was in training. The network is given the probe and the amplitude scale of the data."""
+data.nphotons=1e5), probe, what becomes of the network's patch (model/output=patch, model.output.rounds=16),
+evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads. What is not typed is as it was in
+training. The network is given the probe and the amplitude scale of the data."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -128,7 +129,8 @@ def _check_settings(changes: Sequence[str]) -> None:
         key = key.lstrip("+")
         if not equals:
             raise ConfigError(f"{printable(change)}: expected SETTING=VALUE; one run at a time")
-        if key not in _SETTINGS and key.replace("/", ".").split(".")[0] not in _GROUPS:
+        key = key.replace("/", ".")
+        if key not in _SETTINGS and not f"{key}.".startswith(tuple(f"{group}." for group in _GROUPS)):
             free = ", ".join((*_GROUPS, *_SETTINGS))
             raise ConfigError(f"{printable(change)}: the network is trained, only {free} can be set")
 

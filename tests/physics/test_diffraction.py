@@ -122,7 +122,7 @@ def test_error_reduction_has_a_bounded_gradient_where_it_is_dark(dark: str) -> N
     diffraction_amplitude(after, probe).sum().backward()
     assert patch.grad is not None
     assert torch.isfinite(torch.view_as_real(after)).all() and torch.isfinite(patch.grad.abs()).all()
-    assert patch.grad.abs().max() < 1e7  # a thousand a round; of the factor as it is, 1e16
+    assert patch.grad.abs().max() < 1e4  # tenfold a round, in all pixels; without a floor 1e16
 
 
 def test_photon_scale_gives_the_photons_asked_for() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 _AXES = (-2, -1)
-_FLOOR = 1e-3
+_FLOOR = 0.1
 
 
 def far_field(exit_wave: Tensor) -> Tensor:
@@ -66,8 +66,9 @@ def error_reduction(patch: Tensor, amplitude: Tensor, probe: Tensor, epsilon: fl
     changes of the exit wave, divided by the probe as in ``back_projection``. Lines sharpen within a few;
     what varies slowly over the patch hardly moves in a hundred.
 
-    The measured amplitude A with the phase of F has no limit at F = 0 and a gradient of A / |F| near it,
-    which one dark pixel could let grow without bounds: so it is A F / max(|F|, A / 1000).
+    The measured amplitude A with the phase of F has no limit at F = 0 and a gradient of A / |F| near it:
+    pixels that a network predicts too dark would rule its gradient (experiments/projection has what comes
+    of it). So it is A F / max(|F|, A / 10), and such a pixel, and its gradient, grows tenfold a round.
     """
     divided = _divided_by(probe, epsilon)
     floor = (_FLOOR * amplitude).square() + torch.finfo(amplitude.dtype).tiny

@@ -130,7 +130,8 @@ def execute(
         guard = build.guard(cfg)
         data = build.batches(cfg, dataset, group)
         device = build.device(cfg)
-        baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe)
+        output = getattr(network, "output", None)  # a user's own network may have none
+        baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe, output)
         run.update(
             dataset=dataset.name,
             parameters=sum(p.numel() for p in network.parameters()),

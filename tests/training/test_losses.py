@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ptychofno.physics import diffraction_amplitude
+from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput
+from ptychofno.physics import back_projection, diffraction_amplitude, error_reduction
 from ptychofno.training import MAELoss, PoissonLoss, flat_baseline
 
 LOSSES: dict[str, Callable[..., nn.Module]] = {"mae": MAELoss, "poisson": PoissonLoss}
@@ -96,3 +97,24 @@ def test_the_flat_baseline_finds_a_flat_object(scan: dict[str, Tensor]) -> None:
     measured = (0.6 * bare).expand(3, 1, -1, -1)
     best, amplitude = flat_baseline(make("mae", measured), measured, scan["probe"])
     assert amplitude == pytest.approx(0.6, abs=1e-3) and best == pytest.approx(0.0, abs=2e-3)
+
+
+def test_a_network_that_sees_nothing_has_the_flat_baseline_whatever_its_output(
+    scan: dict[str, Tensor],
+) -> None:
+    """Rounds towards the measurement bring out lines by themselves; a dead network must not pass by them."""
+    measured, probe = scan["amplitude"], scan["probe"]
+    loss = make("mae", measured)
+    plain, amplitude = flat_baseline(loss, measured, probe)
+    output = ProjectedOutput(probe, error_reduction, rounds=3, epsilon=0.01)
+    baseline, _ = flat_baseline(loss, measured, probe, output)
+    assert baseline < 0.8 * plain
+    inputs = AmplitudeInput(probe, 1.0, back_projection)
+    dead = HybridUNOGenerator(inputs, 1, probe.shape[-1], fno_blocks=2, hidden_channels=2, output=output)
+    with torch.no_grad():
+        for weight in dead.parameters():
+            weight.zero_()
+        dead.head.bias.copy_(torch.tensor([amplitude, 0.0]))
+        patch = torch.view_as_complex(dead(measured).contiguous()).movedim(-1, 1)
+        assert float(loss(diffraction_amplitude(patch, probe), measured)) == pytest.approx(baseline, rel=1e-5)
+    assert flat_baseline(loss, measured, probe, PatchOutput())[0] == pytest.approx(plain, rel=1e-5)

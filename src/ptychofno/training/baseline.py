@@ -8,15 +8,22 @@ from torch import Tensor, nn
 
 from ptychofno.physics import diffraction_amplitude
 
+_AT_ONCE = 64
 
-def flat_baseline(loss: nn.Module, measured: Tensor, probe: Tensor) -> tuple[float, float]:
+
+def flat_baseline(
+    loss: nn.Module, measured: Tensor, probe: Tensor, output: nn.Module | None = None
+) -> tuple[float, float]:
     """The smallest loss that an object O = a can reach, and that amplitude a.
 
-    Both losses are convex in a. The phase of O does not matter: the modulus removes it.
+    Both losses are convex in a. The phase of O does not matter: the modulus removes it. What a network
+    does to its patches is done to the flat one, too: a network whose layers see nothing in the patterns
+    has this loss, and not a smaller one for what its output makes of them.
 
     Args:
-        loss: of (predicted, measured) amplitudes.
+        loss: of (predicted, measured) amplitudes, a mean.
         measured: (n, C, N, N). probe: complex (N, N).
+        output: of the generator; see ``models.outputs``.
     """
     bare = diffraction_amplitude(torch.ones_like(probe), probe)
     brightest = float((measured.square().sum((-2, -1)).max() / bare.square().sum()).sqrt())
@@ -26,4 +33,13 @@ def flat_baseline(loss: nn.Module, measured: Tensor, probe: Tensor) -> tuple[flo
         method="bounded",
         options={"xatol": 1e-4 * brightest},
     )
-    return float(best.fun), float(best.x)
+    if output is None:
+        return float(best.fun), float(best.x)
+    total = 0.0
+    with torch.no_grad():
+        for part in measured.split(_AT_ONCE):
+            flat = torch.zeros(*part.movedim(1, -1).shape, 2)
+            flat[..., 0] = best.x
+            patch = torch.view_as_complex(output(flat, part).contiguous()).movedim(-1, 1)
+            total += len(part) * float(loss(diffraction_amplitude(patch, probe), part))
+    return total / len(measured), float(best.x)

@@ -29,6 +29,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ptychofno import artifacts
 from ptychofno.drawing import DPI, INK, MUTED, tidy
+from ptychofno.metrics import align, found_shares
 from ptychofno.report.arms import group
 from ptychofno.report.runs import Run, each, find
 from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back
@@ -44,6 +45,7 @@ LABELS = {
     "ssim_amplitude": "SSIM amplitude",
     "ssim_phase": "SSIM phase",
     "mae_phase": "phase error / rad",
+    "slow_phase": "share of the slow phase that is found",
     "seconds": "training time / s",
     "parameters": "parameters",
     "largest_norm": "largest gradient norm",
@@ -89,11 +91,23 @@ def measures(run: Run) -> dict[str, float]:
         "ssim_amplitude": run.measures["ssim_amplitude"],
         "ssim_phase": run.measures["ssim_phase"],
         "mae_phase": run.measures["mae_phase"],
+        "slow_phase": slow_phase(run),
         "seconds": run.measures["training_seconds"],
         "parameters": run.parameters,
         "largest_norm": float(np.nanmax(run.grad_norms)) if run.grad_norms.size else math.nan,
         "dead_weights": _last(run, "dead_weights"),
     }
+
+
+def slow_phase(run: Run) -> float:
+    """How much of the true phase's structures above 50 px is found; NaN for a run without a picture."""
+    try:
+        with np.load(run.path / artifacts.RECONSTRUCTION, allow_pickle=False) as arrays:
+            region = tuple(slice(*ends) for ends in arrays["region"].tolist())
+            fields = align(arrays["prediction"][region], arrays["target"][region])
+    except OSError:
+        return math.nan
+    return found_shares(fields.phase_rad, fields.target_phase_rad, [(0.0, 0.02)])[0]
 
 
 def _last(run: Run, key: str) -> float:
@@ -141,7 +155,8 @@ def table(arms: Mapping[str, Sequence[Run]]) -> str:
         "fell back: training, validation",
         "loss / flat",
     )
-    heads += ("SSIM amplitude", "SSIM phase", "weights without gradient")
+    heads += ("SSIM amplitude", "SSIM phase", "phase error / rad", "slow phase found")
+    heads += ("weights without gradient",)
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, runs in arms.items():
         found = [measures(run) for run in runs]
@@ -155,6 +170,8 @@ def table(arms: Mapping[str, Sequence[Run]]) -> str:
             _range([one["loss"] for one in found], "{:.3f}"),
             _range([one["ssim_amplitude"] for one in found], "{:.3f}"),
             _range([one["ssim_phase"] for one in found], "{:.3f}"),
+            _range([one["mae_phase"] for one in found], "{:.3f}"),
+            _range([one["slow_phase"] for one in found], "{:.2f}"),
             _range([one["dead_weights"] for one in found], "{:.2f}"),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ptychofno import artifacts, build, physics
 from ptychofno.config import compose, settings
 from ptychofno.evaluation import judge
-from ptychofno.metrics import align
+from ptychofno.metrics import align, found_shares
 
 BANDS = ((0.0, 0.01), (0.01, 0.02), (0.02, 0.04), (0.04, 0.08), (0.08, 0.16), (0.16, 0.3))
 
@@ -64,21 +64,9 @@ def row(name: str, metrics: dict[str, list[float]], prediction: np.ndarray, targ
     amplitude, phase = metrics["ssim"]
     cells = [f"{metrics['diffraction_error']:.4f}", f"{amplitude:.3f}", f"{phase:.3f}"]
     cells.append(f"{metrics['phase_mae_rad']:.3f}")
-    cells += [f"{share:.2f}" for share in found_phase(prediction, target)]
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
-
-
-def found_phase(prediction: np.ndarray, target: np.ndarray) -> list[float]:
-    """Share of the true phase that is found, in each band of spatial frequencies (cycles per pixel)."""
     fields = align(prediction, target)
-    window = np.outer(*(np.hanning(side) for side in target.shape))
-    seen, true = (np.fft.fft2((f - f.mean()) * window) for f in (fields.phase_rad, fields.target_phase_rad))
-    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in target.shape), indexing="ij"))
-    shares = []
-    for low, high in BANDS:
-        band = (frequency > low) & (frequency <= high)
-        shares.append(float((seen * true.conj())[band].real.sum() / np.abs(true[band] ** 2).sum()))
-    return shares
+    cells += [f"{share:.2f}" for share in found_shares(fields.phase_rad, fields.target_phase_rad, BANDS)]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

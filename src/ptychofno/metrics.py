@@ -8,6 +8,7 @@ are not judged. Each quality is a pair [amplitude, phase]; null (None) where it 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,6 +230,25 @@ def resolved_frequency(frequency: Real, correlation: Real, threshold: float) -> 
     start = end - 1
     fraction = (correlation[start] - threshold) / (correlation[start] - correlation[end])
     return float(frequency[start] + fraction * (frequency[end] - frequency[start]))
+
+
+def found_shares(image: Real, reference: Real, bands: Sequence[tuple[float, float]]) -> list[float]:
+    """How much of ``reference`` is in ``image``, both (H, W), in bands of spatial frequency.
+
+    Re sum F conj(G) / sum |G|^2 over each band above its lower and up to its upper end, in cycles/pixel,
+    after a Hann window: 1 where all of it is there, 0 where nothing, 0.5 also where it is there at half its
+    height. Ring correlation, which normalises both, does not see that. NaN for a band that holds no frequency
+    or nothing of the reference.
+    """
+    window = np.outer(*(np.hanning(side) for side in reference.shape))
+    found, true = (np.fft.fft2(window * (one - one.mean())) for one in (image, reference))
+    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in reference.shape), indexing="ij"))
+    shares = []
+    for low, high in bands:
+        band = (frequency > low) & (frequency <= high)
+        power = float(np.square(np.abs(true[band])).sum())
+        shares.append(float((found * np.conj(true))[band].real.sum()) / power if power > 0 else math.nan)
+    return shares
 
 
 def _checked(

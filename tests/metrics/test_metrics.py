@@ -334,3 +334,14 @@ def test_the_jump_between_opposite_edges_does_not_correlate():
     rings, correlation = metrics.fourier_ring_correlation(image, reference)
     assert correlation[0] > 0.99
     assert abs(correlation[rings > 0.2].mean()) < 0.1
+
+
+def test_found_shares_tell_what_is_there_and_at_which_height():
+    image = smooth_object().real
+    bands = [(0.0, 0.05), (0.05, 0.2), (0.2, 0.7)]
+    assert np.allclose(metrics.found_shares(image, image, bands), 1)
+    assert np.allclose(metrics.found_shares(7 + 0.5 * image, image, bands), 0.5)
+    slow, middle, fast = metrics.found_shares(gaussian_filter(image, 2), image, bands)
+    assert slow > middle > 0.1 > fast > -0.1
+    assert np.allclose(metrics.found_shares(smooth_object(seed=5).real, image, [(0.0, 0.7)]), 0, atol=0.2)
+    assert math.isnan(metrics.found_shares(image, image, [(0.8, 0.9)])[0])

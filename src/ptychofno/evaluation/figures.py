@@ -55,7 +55,8 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
 
     Args:
         history: one list per key, one entry per epoch; None and NaN leave gaps. An axis is
-            logarithmic where its values are positive and span more than a factor of 3.
+            logarithmic where its values are positive and span more than a factor of 3. Epochs in which
+            the guard intervened are marked.
         flat_baseline: validation loss of the best constant object, drawn as a dashed line.
     """
     figure = _figure(10.0, 6.8)
@@ -69,6 +70,9 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
     _plot(axes, history, "val_loss", "validation", _RED)
     if flat_baseline is not None and np.isfinite(flat_baseline):
         axes.axhline(flat_baseline, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
+    for number, epoch in enumerate(_went_back(history)):
+        label = None if number else "the guard went back"
+        axes.axvline(epoch, color=_ORANGE, linestyle=":", linewidth=1.4, label=label)
     _finish(axes, "loss")
 
     axes = figure.add_subplot(below[0, 0])
@@ -81,6 +85,13 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
     _plot(axes, history, "grad_norm_median", "median", _BLUE)
     _finish(axes, "gradient norm")
     _save(path, figure)
+
+
+def _went_back(history: History) -> list[float]:
+    """Epochs in which the count of interventions rose; a state that came back from a file may lack some."""
+    counts = [count or 0 for count in history.get("interventions", [])]
+    rises = [i for i, (now, before) in enumerate(zip(counts, [0, *counts], strict=False)) if now > before]
+    return [epoch for i in rises if (epoch := history["epoch"][i]) is not None]
 
 
 def _draw_compared(evaluation: Evaluation, title: str) -> Figure:

@@ -64,11 +64,11 @@ def test_singular_values_go_where_the_polynomial_takes_them(m: int, n: int, seed
 
 def test_they_end_near_one() -> None:
     torch.manual_seed(0)
-    for shape in ((5, 16, 16), (1, 16, 144), (1, 64, 32)):
+    for shape in ((5, 16, 16), (1, 16, 144), (1, 64, 32), (3, 64, 64), (1, 64, 576)):
         u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
         s = torch.logspace(0, -1, u.shape[2])  # the smallest is a fiftieth of the norm or more
         values = torch.linalg.svdvals(orthogonalised((u * s) @ v))
-        assert values.min() > 0.68 and values.max() < 1.14
+        assert values.min() > 0.66 and values.max() < 1.16  # a fiftieth more in bfloat16
 
 
 def test_nothing_becomes_nothing() -> None:

@@ -47,6 +47,7 @@ class ProjectedOutput(nn.Module):
         self.register_buffer("probe", probe)
         self.project, self.rounds, self.epsilon = project, rounds, epsilon
 
+    @torch.compiler.disable  # inductor has no code for complex numbers, and trips over their strides
     def forward(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         wave = torch.view_as_complex(patch.to(amplitude.dtype).contiguous()).movedim(-1, 1)
         wave = self.project(wave, amplitude, self.probe, self.epsilon, self.rounds)

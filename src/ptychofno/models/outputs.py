@@ -49,6 +49,6 @@ class ProjectedOutput(nn.Module):
 
     @torch.compiler.disable  # inductor has no code for complex numbers, and trips over their strides
     def forward(self, patch: Tensor, amplitude: Tensor) -> Tensor:
-        wave = torch.view_as_complex(patch.to(amplitude.dtype).contiguous()).movedim(-1, 1)
-        wave = self.project(wave, amplitude, self.probe, self.epsilon, self.rounds)
-        return torch.view_as_real(wave.movedim(1, -1).contiguous())
+        start = torch.view_as_complex(patch.to(amplitude.dtype).contiguous()).movedim(-1, 1)
+        found = self.project(start, amplitude, self.probe, self.epsilon, self.rounds)
+        return torch.view_as_real(found.movedim(1, -1).contiguous())

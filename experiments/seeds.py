@@ -100,9 +100,11 @@ def measures(run: Run) -> dict[str, float]:
 
 
 def slow_phase(run: Run) -> float:
-    """How much of the true phase's structures above 50 px is found; NaN for a run without a picture."""
+    """How much of the true phase's structures above 50 px is found; NaN for a run without a truth."""
     try:
         with np.load(run.path / artifacts.RECONSTRUCTION, allow_pickle=False) as arrays:
+            if "target" not in arrays:
+                return math.nan
             region = tuple(slice(*ends) for ends in arrays["region"].tolist())
             fields = align(arrays["prediction"][region], arrays["target"][region])
     except OSError:

@@ -162,12 +162,13 @@ def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -
     assert record(Path("outputs/again-previous-1"))["state"] == record(Path("outputs/again"))["state"]
 
 
-def test_a_run_from_before_there_were_guards_and_averages_is_not_another_one(
+def test_a_run_from_before_there_were_guards_and_averages_and_outputs_is_not_another_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(*SMALL, "run_dir=outputs/older")
     file = Path("outputs/older") / artifacts.CONFIG
     config = yaml.safe_load(file.read_text())
+    assert config["model"].pop("output")["_target_"] == "ptychofno.models.PatchOutput"
     del config["guard"], config["averaging"]
     file.write_text(yaml.safe_dump(config))
     capsys.readouterr()
@@ -372,6 +373,10 @@ def test_names_are_printed_to_the_letter(tmp_path: Path, capsys: pytest.CaptureF
 def test_states() -> None:
     assert state_of(None, [0.3, 0.1], 0.3) == "completed"
     assert state_of(None, [0.1, 0.28], 0.3) == "collapsed"
+    # After rounds towards noisy patterns, flat and true patches have nearly the same loss.
+    assert state_of(None, [0.1, 0.28], 0.3, [0.03, 0.9]) == "completed"
+    assert state_of(None, [0.1, 0.28], 0.3, [0.9, 0.03]) == "collapsed"
+    assert state_of(None, [0.1, 0.28], 0.3, [float("nan")]) == "collapsed"
     assert state_of("loss is not finite in epoch 2", [0.1], 0.3) == "diverged"
 
 

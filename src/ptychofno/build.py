@@ -70,6 +70,13 @@ def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     return network
 
 
+def output_of(network: nn.Module) -> nn.Module | None:
+    """What changes the patches of a network of ours after its layers; None where nothing does."""
+    if not isinstance(network, models.Generator) or isinstance(network.output, models.PatchOutput):
+        return None
+    return network.output
+
+
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
     """The training module: network, physics, loss, optimizer, schedule, clip and averaging."""
     if cfg.trainer.compile:

@@ -20,6 +20,9 @@ LEFT_PLATEAU_BELOW = 0.8
 FLAT_ABOVE = 0.9
 """A run is on the flat plateau, at its end or again, above this share of the flat object's loss."""
 
+ALIKE_BELOW = 0.5
+"""Below this contrast patches are all alike: those of a flat network have 0.03, of a good one 0.9 to 1.6."""
+
 GOOD_SSIM = 0.8
 """The amplitude SSIM from which the field calls a reconstruction good."""
 

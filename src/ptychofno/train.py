@@ -130,7 +130,7 @@ def execute(
         guard = build.guard(cfg)
         data = build.batches(cfg, dataset, group)
         device = build.device(cfg)
-        output = getattr(network, "output", None)  # a user's own network may have none
+        output = build.output_of(network)
         baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe, output)
         run.update(
             dataset=dataset.name,
@@ -159,7 +159,8 @@ def execute(
                 loggers=build.loggers(cfg, run.path),
                 callbacks=[*followed, ProgressBar(console)],
             )
-        state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline)
+        contrast = None if output is None else outcome.epochs["pred_contrast"][-1:]
+        state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
         draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)
 
         evaluating = time.monotonic()
@@ -205,13 +206,20 @@ def execute(
     )
 
 
-def state_of(diverged: str | None, val_loss: list[Any], baseline: float) -> str:
-    """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``."""
-    from ptychofno.stats import FLAT_ABOVE
+def state_of(
+    diverged: str | None, val_loss: list[Any], baseline: float, contrast: list[Any] | None = None
+) -> str:
+    """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``.
+
+    ``contrast`` is that between the layers' patches where an output module changes them. Its rounds bring the
+    losses of all patches together that fit the same noise, so that there the loss alone does not tell.
+    """
+    from ptychofno.stats import ALIKE_BELOW, FLAT_ABOVE
 
     if diverged is not None:
         return "diverged"
-    return "collapsed" if val_loss[-1] > FLAT_ABOVE * baseline else "completed"
+    alike = contrast is None or not contrast[-1] >= ALIKE_BELOW
+    return "collapsed" if alike and val_loss[-1] > FLAT_ABOVE * baseline else "completed"
 
 
 def main() -> None:

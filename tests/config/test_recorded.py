@@ -73,6 +73,14 @@ def test_a_record_from_before_a_group_has_what_was_done_then() -> None:
     assert again(recorded)["model"]["output"]["_target_"] == "ptychofno.models.PatchOutput"
 
 
+@pytest.mark.parametrize("part", ["inputs", "block"])
+def test_a_part_that_every_version_records_may_not_be_missing(part: str) -> None:
+    recorded = values("+arm=control")
+    del recorded["model"][part]
+    with pytest.raises(ConfigError, match=rf"run/config.yaml: model.{part}: expected settings"):
+        again(recorded)
+
+
 @pytest.mark.parametrize(
     ("part", "change", "said"),
     [

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from ptychofno.config import compose, settings
 from ptychofno.config.errors import ConfigError, nearest
+from ptychofno.config.launch import launch
 from ptychofno.config.limits import expectation, violation
+from ptychofno.config.naming import Composed, subject
 
 
 def refusal(*overrides: str, config_dir: Path | None = None) -> str:
@@ -293,12 +295,16 @@ def test_a_file_with_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
     mine = Path("mine/arm/agc.yaml")
     mine.parent.mkdir(parents=True)
     mine.write_text(f"{GLOBAL}optimizer:\n  lr: 1e-5\n")
-    for overrides in ("+arm=agc", "+arm=control"):
-        assert refusal(overrides, config_dir=Path("mine")) == (
-            "mine/arm/agc.yaml: would never be read, conf/arm/agc.yaml has the same name; give it another one"
-        )
+    told = "mine/arm/agc.yaml: would never be read, conf/arm/agc.yaml has the same name; give it another one"
+    for arm in ("agc", "control"):
+        with pytest.raises(ConfigError) as refused:
+            launch(lambda cfg: None, [f"+arm={arm}", "--config-dir", "mine", "--cfg", "job"])
+        assert str(refused.value) == told
+    with pytest.raises(ConfigError, match=r"mine/arm/agc.yaml: would never be read"):
+        subject("mine/arm/agc.yaml")
     copied = Path(str(files("ptychofno.conf"))) / "arm/agc.yaml"
     mine.write_text(copied.read_text())
+    assert subject("mine/arm/agc.yaml") == Composed(["+arm=agc"], str(Path("mine").resolve()))
     assert compose(["+arm=agc"], config_dir="mine").optimizer.lr == compose(["+arm=agc"]).optimizer.lr
 
 

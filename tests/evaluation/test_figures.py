@@ -145,7 +145,7 @@ def test_missing_entries_leave_gaps(tmp_path, drawn):
 
 
 def test_epochs_in_which_the_guard_went_back_are_marked(tmp_path, drawn):
-    history = make_history(6) | {"interventions": [0, 0, 1, 1, 3, 3]}
+    history = make_history(6) | {"interventions": [0, 0, 1, None, 3, 3]}
     draw_curves(tmp_path / "curves.png", history, 0.3, "guarded")
     marks = [line for line in drawn[0].axes[0].get_lines() if len(set(line.get_xdata())) == 1]
     assert [line.get_xdata()[0] for line in marks] == [history["epoch"][2], history["epoch"][4]]

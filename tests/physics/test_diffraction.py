@@ -125,6 +125,24 @@ def test_error_reduction_has_a_bounded_gradient_where_it_is_dark(dark: str) -> N
     assert patch.grad.abs().max() < 1e4  # tenfold a round, in all pixels; without a floor 1e16
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-12])
+def test_error_reduction_and_its_gradient_are_finite_in_any_unit_and_for_a_blank_frame(unit: float) -> None:
+    """In single precision, with a probe of a hard edge; a file may hold amplitudes down to 1e-12."""
+    axis = torch.arange(16) - 7.5
+    probe = (unit * (axis[:, None].square() + axis.square() < 30)).to(torch.complex64)
+    truth = random_wave(2, 16, 16).to(torch.complex64)
+    measured = diffraction_amplitude(truth, probe)
+    measured[1] = 0
+    gradients = []
+    for scale in (1.0, 1 / unit):
+        patch = random_wave(2, 16, 16, seed=3).to(torch.complex64).requires_grad_()
+        after = error_reduction(patch, scale * measured, scale * probe, 1e-3, rounds=8)
+        (diffraction_amplitude(after, scale * probe).sum() / (unit * scale)).backward()
+        assert patch.grad is not None and torch.isfinite(torch.view_as_real(patch.grad)).all()
+        gradients.append(patch.grad)
+    torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-2, atol=1e-2)
+
+
 def test_photon_scale_gives_the_photons_asked_for() -> None:
     wave = random_wave(5, 16, 16)
     intensity = float(wave.abs().square().sum((-2, -1)).mean())

@@ -15,6 +15,8 @@ from ptychofno.config.run_dir import NOT_OF_THE_RESULT
 LATER = {
     "guard._target_": "ptychofno.training.NoGuard",
     "averaging._target_": "ptychofno.training.NoAveraging",
+    "model.output._target_": "ptychofno.models.PatchOutput",
+    "model.output._partial_": True,
 }
 """Settings that earlier runs do not have, and what goes without saying there."""
 
@@ -54,7 +56,8 @@ def conflict(run_dir: Path, config: str) -> str | None:
         return damaged(file)
     if not isinstance(recorded, dict):
         return damaged(file)
-    earlier, present = LATER | flat(recorded), flat(yaml.safe_load(config))
+    present = flat(yaml.safe_load(config))
+    earlier = {key: value for key, value in LATER.items() if key in present} | flat(recorded)
     keys = [key for key in differing({"earlier": earlier, "present": present}) if of_the_result(key)]
     if not keys:
         return None

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -25,6 +26,7 @@ from ptychofno.config.diagnosis import REFUSALS, check_unswept, explain, unreada
 from ptychofno.config.environment import without_environment
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.job import Task
+from ptychofno.config.naming import refuse_hidden
 from ptychofno.config.plan import check_launcher, plan
 from ptychofno.config.sources import CONFIG_NAME, CONFIG_PATH, Sources
 from ptychofno.config.store import register
@@ -43,6 +45,8 @@ def launch(task: Task, argv: list[str]) -> None:
             f"{flag} shows the configuration of one run; leave out -m, and give every key one value"
         )
     sources = Sources.open(args.config_dir, args.config_path, args.config_name)
+    if args.config_dir and not args.config_path:
+        refuse_hidden(Path(args.config_dir))
     overrides = [sources.normalised(override) for override in args.overrides]
     flags = [word for word in argv if word not in args.overrides]
     multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides

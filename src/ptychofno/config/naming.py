@@ -49,9 +49,30 @@ def subject(name: str) -> Composed | Recorded:
         return Recorded(path / artifacts.CONFIG, path)
     if path.is_file():
         if path.parent.name == "arm":
-            return Composed([f"+arm={path.stem}"], config_dir=str(path.resolve().parents[1]))
+            config_dir = path.resolve().parents[1]
+            refuse_hidden(config_dir, path.name)
+            return Composed([f"+arm={path.stem}"], config_dir=str(config_dir))
         return Recorded(path)
     raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, arms())}")
+
+
+def refuse_hidden(config_dir: Path, arm: str | None = None) -> None:
+    """Raise ConfigError for a file below ``config_dir`` that one of ours of the same name hides.
+
+    Of all that ours has, or of ``arm`` alone, the name of a file. A copy of ours is none.
+    """
+    shipped = Path(str(files("ptychofno.conf")))
+    for file in sorted(shipped.rglob("*.yaml") if arm is None else (shipped / "arm").glob(arm)):
+        name = file.relative_to(shipped)
+        theirs = config_dir / name
+        try:
+            hidden = theirs.is_file() and theirs.read_bytes() != file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{theirs}: cannot be read: {error.strerror}") from None
+        if hidden:
+            raise ConfigError(
+                f"{theirs}: would never be read, conf/{name} has the same name; give it another one"
+            )
 
 
 def says_settings(name: str) -> bool:

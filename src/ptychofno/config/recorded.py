@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from ptychofno.config.comparison import flat
+from ptychofno.config.comparison import LATER, flat
 from ptychofno.config.composition import current
 from ptychofno.config.diagnosis import REFUSALS, check_typed, explain, explain_type
 from ptychofno.config.errors import ConfigError, shown
@@ -88,8 +88,8 @@ def _part(key: str, node: Any, file: Path | str) -> Iterator[_Part]:
     settings = {name: value for name, value in node.items() if name not in fixed and name not in below}
     yield _Part(key, choice, list(flat(settings, key).items()) if settings else [])
     for name in below:
-        if name in node:  # else recorded before there was such a group
-            yield from _part(f"{key}.{name}", node[name], file)
+        if name in node or f"{key}.{name}._target_" not in LATER:  # else from before there was such a group
+            yield from _part(f"{key}.{name}", node.get(name), file)
 
 
 def _choice_of(key: str, node: Mapping[str, Any], file: Path | str) -> tuple[str, type]:

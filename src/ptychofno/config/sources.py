@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -65,14 +64,12 @@ class Sources:
     def open(
         cls, config_dir: str | None = None, config_path: str | None = None, config_name: str | None = None
     ) -> Sources:
-        """Raises ConfigError when ``config_dir`` is no directory, or has a file that would never be read."""
+        """Raises ConfigError when ``config_dir`` is no directory."""
         register()
         search_path = create_config_search_path(config_path or CONFIG_PATH)
         if config_dir is not None:
             if not os.path.isdir(config_dir):
                 raise ConfigError(f"--config-dir {config_dir}: no such directory")
-            if config_path is None:
-                _refuse_hidden(config_dir)
             search_path.prepend(
                 provider="command-line",
                 path=f"file://{os.path.abspath(config_dir)}",
@@ -189,17 +186,6 @@ def shortened(path: str) -> str:
         return f"conf/{shipped}"
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
-
-
-def _refuse_hidden(config_dir: str) -> None:
-    shipped = Path(str(files("ptychofno.conf")))
-    for file in sorted(shipped.rglob("*.yaml")):
-        name = file.relative_to(shipped)
-        theirs = Path(config_dir) / name
-        if theirs.is_file() and theirs.read_bytes() != file.read_bytes():
-            raise ConfigError(
-                f"{theirs}: would never be read, conf/{name} has the same name; give it another one"
-            )
 
 
 def _holds(content: Any, key: str) -> bool:

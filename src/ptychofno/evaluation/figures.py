@@ -88,10 +88,13 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
 
 
 def _went_back(history: History) -> list[float]:
-    """Epochs in which the count of interventions rose; a state that came back from a file may lack some."""
-    counts = [count or 0 for count in history.get("interventions", [])]
-    rises = [i for i, (now, before) in enumerate(zip(counts, [0, *counts], strict=False)) if now > before]
-    return [epoch for i in rises if (epoch := history["epoch"][i]) is not None]
+    """Epochs in which the count of interventions rose."""
+    known, rises = 0.0, []
+    for epoch, count in zip(history["epoch"], history.get("interventions", []), strict=False):
+        if epoch is not None and count is not None and count > known:
+            known = count
+            rises.append(epoch)
+    return rises
 
 
 def _draw_compared(evaluation: Evaluation, title: str) -> Figure:

@@ -13,7 +13,7 @@ from ptychofno.evaluation.evaluate import Dataset, Evaluation, evaluate, save_re
 from ptychofno.evaluation.figures import draw_reconstruction
 
 
-class Settings(Protocol):
+class EvaluationSettings(Protocol):
     """See ``evaluate``."""
 
     @property
@@ -30,7 +30,7 @@ class Plan(Protocol):
     @property
     def infer_batch_size(self) -> int: ...
     @property
-    def evaluation(self) -> Settings: ...
+    def evaluation(self) -> EvaluationSettings: ...
 
 
 def judge(model: nn.Module, dataset: Dataset, plan: Plan, device: torch.device | str) -> Evaluation:

@@ -4,6 +4,7 @@ from ptychofno.models.blocks import ConvBlock, PtychoBlock, SpatialLifter, Stabl
 from ptychofno.models.generators import (
     CascadedFNOGenerator,
     CNNGenerator,
+    Generator,
     HybridUNOGenerator,
     StableHybridUNOGenerator,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "CNNGenerator",
     "CascadedFNOGenerator",
     "ConvBlock",
+    "Generator",
     "HybridUNOGenerator",
     "PatchOutput",
     "ProjectedOutput",

@@ -53,10 +53,13 @@ class Generator(nn.Module):
 
     def forward(self, amplitude: Tensor) -> Tensor:
         """float32 (B, C, N, N) to (B, N, N, C, 2)."""
-        out = self.body(self.arrange(self.inputs(amplitude)))
-        patch = out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
-        answer: Tensor = self.output(patch, amplitude)
+        answer: Tensor = self.output(self.own_patch(amplitude), amplitude)
         return answer
+
+    def own_patch(self, amplitude: Tensor) -> Tensor:
+        """The layers' patch, before the output module; shapes as of ``forward``."""
+        out = self.body(self.arrange(self.inputs(amplitude)))
+        return out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
 
     def arrange(self, x: Tensor) -> Tensor:
         """Features in the layout in which activations flow on their device; see ``models.layout``."""

@@ -14,6 +14,8 @@ from torch import Tensor
 
 _AXES = (-2, -1)
 _FLOOR = 0.1
+_DARK = 1e-36
+"""An intensity whose root and its gradient are finite in single precision."""
 
 
 def far_field(exit_wave: Tensor) -> Tensor:
@@ -71,12 +73,12 @@ def error_reduction(patch: Tensor, amplitude: Tensor, probe: Tensor, epsilon: fl
     of it). So it is A F / max(|F|, A / 10), and such a pixel, and its gradient, grows tenfold a round.
     """
     divided = _divided_by(probe, epsilon)
-    floor = (_FLOOR * amplitude).square() + torch.finfo(amplitude.dtype).tiny
+    floor = (_FLOOR * amplitude).square() + _DARK
     for _ in range(rounds):
         wave = probe * patch
         field = far_field(wave)
         intensity = field.real.square() + field.imag.square()
-        ratio = amplitude * torch.maximum(intensity, floor).rsqrt()
+        ratio = amplitude / torch.maximum(intensity, floor).sqrt()
         patch = patch + divided * (inverse_far_field(ratio * field) - wave)
     return patch
 

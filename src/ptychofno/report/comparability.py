@@ -131,7 +131,9 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
         remarks.append(f"Runs in no known state: {_first_few(unknown)}.")
     known = {arm.name: arm.settings for arm in arms if arm.settings}
     differing_keys = differing(known) if known else []
-    for key in (key for key in differing_keys if key in _SAME_BUDGET or key.startswith("evaluation.")):
+    # An output module lowers the loss of whatever comes to it.
+    grouped = ("evaluation.", "model.output.")
+    for key in (key for key in differing_keys if key in _SAME_BUDGET or key.startswith(grouped)):
         values = Counter(settings.get(key, "none") for settings in known.values())
         found = listed(f"{value} ({counted(number, 'arm')})" for value, number in sorted(values.items()))
         remarks.append(f"Not the same {key}: {found}.")

@@ -16,9 +16,9 @@ def flat_baseline(
 ) -> tuple[float, float]:
     """The smallest loss that an object O = a can reach, and that amplitude a.
 
-    Both losses are convex in a. The phase of O does not matter: the modulus removes it. What a network
-    does to its patches is done to the flat one, too: a network whose layers see nothing in the patterns
-    has this loss, and not a smaller one for what its output makes of them.
+    Both losses are convex in a. The phase of O does not matter: the modulus removes it. With an ``output``
+    the loss is that of the same flat patch after it: a network whose layers see nothing in the patterns is
+    held against that, and not against what it would have without.
 
     Args:
         loss: of (predicted, measured) amplitudes, a mean.

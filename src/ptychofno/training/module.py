@@ -138,10 +138,11 @@ class PhysicsSupervised(L.LightningModule):
 
     def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""
-        patch = self._patch(self.judged, amplitude)
+        patch, own = self._patches(self.judged, amplitude)
         predicted = diffraction_amplitude(patch, self.probe)
         loss = self.loss(predicted, amplitude)
-        self._spreads[0].add(predicted)
+        # What an output module makes of a flat patch differs from pattern to pattern: its own are looked at.
+        self._spreads[0].add(predicted if own is patch else diffraction_amplitude(own, self.probe))
         self._spreads[1].add(amplitude)
         # Every process sees all of it; one number for all, as decisions hang on it.
         several = self.group.size > 1
@@ -149,8 +150,8 @@ class PhysicsSupervised(L.LightningModule):
         # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
         # precision, because near the flat plateau the variance is a small difference.
         weight = self.probe.abs().square().double()
-        modulus = patch.abs().double()
-        count = weight.sum() * (patch.numel() / weight.numel())
+        modulus = own.abs().double()
+        count = weight.sum() * (own.numel() / weight.numel())
         moments = [count, (weight * modulus).sum(), (weight * modulus.square()).sum()]
         self._amplitude_moments = self._amplitude_moments + torch.stack(moments)
         return patch
@@ -160,14 +161,15 @@ class PhysicsSupervised(L.LightningModule):
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64, device=self.device)
 
     def predicted_amplitude_std(self) -> float:
-        """Standard deviation of |O| over the patches of the last validation, where the probe is."""
+        """Standard deviation of |O| over the layers' patches of the last validation, where the probe is."""
         count, total, squares = self._amplitude_moments.tolist()
         return max(squares / count - (total / count) ** 2, 0.0) ** 0.5
 
     def predicted_contrast(self) -> float:
-        """How much the patterns predicted in the last validation differ, relative to the measured ones.
+        """How much patterns of the layers' patches differ in the last validation; of the measured ones, 1.
 
-        0 on the flat plateau, where all are the probe's own; near 1 for the true objects.
+        0 on the flat plateau, where all are the probe's own; near 1 for the true objects, and above where an
+        output module leaves the layers free to put out more than is there.
         """
         predicted, measured = (spread.root_sum_square() for spread in self._spreads)
         return predicted / measured if measured > 0 else float("nan")
@@ -189,9 +191,23 @@ class PhysicsSupervised(L.LightningModule):
         return scale_learning_rate(scheduler, self.learning_rate_factor)
 
     def _patch(self, network: nn.Module, amplitude: Tensor) -> Tensor:
-        """The physics stays in float32 under any precision."""
-        parts = network(amplitude).float()
-        return torch.view_as_complex(parts.contiguous()).permute(0, 3, 1, 2)
+        return _as_complex(network(amplitude))
+
+    def _patches(self, network: nn.Module, amplitude: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's answer, and the patch of its layers, which may be the same."""
+        layers: Callable[[Tensor], Tensor] | None = getattr(network, "own_patch", None)
+        if layers is None:  # a user's own
+            patch = self._patch(network, amplitude)
+            return patch, patch
+        own = layers(amplitude)
+        answer = network.get_submodule("output")(own, amplitude)
+        patch = _as_complex(answer)
+        return patch, patch if answer is own else _as_complex(own)
 
     def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         return self.loss(diffraction_amplitude(patch, self.probe), amplitude)
+
+
+def _as_complex(parts: Tensor) -> Tensor:
+    """(B, N, N, C, 2) to complex (B, C, N, N): the physics stays in float32 under any precision."""
+    return torch.view_as_complex(parts.float().contiguous()).permute(0, 3, 1, 2)

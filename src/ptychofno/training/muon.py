@@ -108,7 +108,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     Five steps of the Newton-Schulz iteration X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X from X / |X|: singular
     values above a hundredth of that norm end between 0.68 and 1.14 instead of at 1, which training does
     not notice (Jordan et al. 2024). Nor does it notice the products' being taken in bfloat16, as there:
-    done where it is faster, which is for matrices of 32 rows and columns or more on a processor made for it.
+    done where it is faster, for matrices of 32 rows and columns or more on a processor made for it, where
+    they end between 0.66 and 1.16.
     """
     upright = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if upright else matrices
@@ -128,7 +129,8 @@ def _products_in(x: Tensor) -> torch.dtype:
     if x.device.type == "cpu":
         made_for_it = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # of no public name
         return torch.bfloat16 if made_for_it is not None and made_for_it() else x.dtype
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else x.dtype
+    with torch.cuda.device(x.device):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else x.dtype
 
 
 def _is_matrix(parameter: Tensor) -> bool:

@@ -21,7 +21,10 @@ from ptychofno.processes import _TORCHRUN
 from ptychofno.train import train
 from ptychofno.training.history import KEYS
 
+# Without what makes more of the order of sums: Muon's products in bfloat16 of larger matrices, and rounds
+# behind the network, whose small gradients Muon magnifies.
 SMALL = ["data=grid_lines_tiny", "logger=none", "model.hidden_channels=4", "model.modes=4"]
+SMALL += ["model.max_hidden_channels=16", "model/output=patch"]
 # 81 patterns: the last batch of 16 holds one, which only one of two processes can have.
 SMALL += ["data.batch_size=16", "trainer.num_threads=1"]
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
@@ -47,7 +50,8 @@ def assert_same(one: Path, other: Path, rel: float = 1e-4) -> None:
     histories = [artifacts.read_json(path / artifacts.HISTORY) for path in (one, other)]
     for key in set(KEYS) - {"seconds"}:
         expected, found = ([math.nan if v is None else v for v in history[key]] for history in histories)
-        assert found == pytest.approx(expected, rel=rel, nan_ok=True), key
+        least = rel if key == "explained" else None  # 1 minus a ratio, near 0 on the plateau
+        assert found == pytest.approx(expected, rel=rel, abs=least, nan_ok=True), key
     networks = [build.load_model(path / artifacts.MODEL).state_dict() for path in (one, other)]
     assert list(networks[0]) == list(networks[1])
     for name, weight in networks[0].items():

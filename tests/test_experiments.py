@@ -23,9 +23,11 @@ def test_an_arm_composes(arm: Path) -> None:
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
 def test_a_study_names_arms_that_are_there(study: Path) -> None:
-    swept = yaml.safe_load(study.read_text())["hydra"]["sweeper"]["params"]["+arm"]
+    swept = yaml.safe_load(study.read_text())["hydra"]["sweeper"]["params"]
     there = {path.stem for path in (study.parents[1] / "arm").glob("*.yaml")}
-    assert set(swept.split(",")) <= there
+    assert set(filter(None, swept.pop("+arm", "").split(","))) <= there
+    first = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
+    settings(compose([f"+study={study.stem}", *first], config_dir=str(study.parents[1])))
 
 
 def test_the_small_control_is_the_control_at_the_size_of_a_laptop() -> None:

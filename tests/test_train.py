@@ -165,17 +165,17 @@ def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -
 def test_a_run_from_before_there_were_guards_and_averages_and_outputs_is_not_another_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run(*SMALL, "run_dir=outputs/older")
+    run(*SMALL, "model/output=patch", "run_dir=outputs/older")
     file = Path("outputs/older") / artifacts.CONFIG
     config = yaml.safe_load(file.read_text())
     assert config["model"].pop("output")["_target_"] == "ptychofno.models.PatchOutput"
     del config["guard"], config["averaging"]
     file.write_text(yaml.safe_dump(config))
     capsys.readouterr()
-    run(*SMALL, "run_dir=outputs/older")
+    run(*SMALL, "model/output=patch", "run_dir=outputs/older")
     assert "finished already" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        run(*SMALL, "run_dir=outputs/older", "guard=rollback")
+        run(*SMALL, "model/output=patch", "run_dir=outputs/older", "guard=rollback")
     assert "holds a run with guard._target_=ptychofno.training.NoGuard" in capsys.readouterr().err
 
 

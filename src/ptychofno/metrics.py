@@ -32,6 +32,8 @@ _CONSTANT_RANGE = 1e-5
 """A target whose values span less than this (phase in radians, amplitude relative to its mean)
 is constant: ten times and more what complex64 rounding leaves of a constant."""
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Aligned:
@@ -312,6 +314,8 @@ def _psnr(mean_square: float | None, data_range: float) -> float | None:
 
 def _likeness(image: Real, reference: Real, data_range: float, lit: Mask) -> dict[str, Any]:
     level = reference[lit].mean()
+    if np.ptp(image[lit]) <= _ROUNDING * data_range:
+        image = np.full_like(image, image[lit].mean())  # rounding of a constant correlates by chance
     share = _soft_edged(lit)
     frequency, correlation = fourier_ring_correlation(share * (image - level), share * (reference - level))
     return {

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
 from ptychofno.models.transforms import Spectrum, analyse, matrices_of, synthesise
-from ptychofno.physics import diffraction_amplitude
+from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.training.memory import keep_freed_memory
 
 Call = Callable[[], object]
@@ -147,7 +147,7 @@ def network_case(device: str, size: int, batch: int, what: str, args: argparse.N
 
         def both() -> Tensor:
             optimizer.zero_grad(set_to_none=True)
-            patch = torch.view_as_complex(network(measured).contiguous()).movedim(-1, 1)
+            patch = complex_patches(network(measured))
             loss = (diffraction_amplitude(patch, probe) - measured).abs().mean()
             loss.backward()
             return loss

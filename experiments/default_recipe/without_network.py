@@ -32,7 +32,8 @@ class Guess(nn.Module):
         self.probe, self.iterations = probe, iterations
 
     def forward(self, amplitude: Tensor) -> Tensor:
-        guess = physics.back_projection(amplitude, self.probe, 1e-3, self.iterations)
+        guess = physics.back_projection(amplitude, self.probe, 1e-3)
+        guess = physics.error_reduction(guess, amplitude, self.probe, 1e-3, self.iterations)
         return torch.view_as_real(guess.movedim(1, -1).contiguous())
 
 

@@ -159,7 +159,7 @@ def execute(
                 loggers=build.loggers(cfg, run.path),
                 callbacks=[*followed, ProgressBar(console)],
             )
-        contrast = None if output is None else outcome.epochs["pred_contrast"][-1:]
+        contrast = None if output is None else outcome.epochs["pred_contrast"]
         state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
         draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)
 

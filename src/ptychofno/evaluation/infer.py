@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ptychofno.physics import complex_patches
+
 
 def predict_patches(
     model: nn.Module, amplitude: Any, *, batch_size: int, device: torch.device | str = "cpu"
@@ -44,8 +46,7 @@ def predict_patches(
                 expected = (len(batch), size, size, channels, 2)
                 if parts.shape != expected:
                     raise ValueError(f"the model must return {expected}, not {tuple(parts.shape)}")
-                patch = torch.view_as_complex(parts.to(torch.float32).contiguous())
-                patches[start : start + len(batch)] = patch.permute(0, 3, 1, 2).cpu()
+                patches[start : start + len(batch)] = complex_patches(parts).cpu()
     finally:
         for module, mode in training.items():
             module.training = mode

@@ -2,6 +2,7 @@
 
 from ptychofno.physics.diffraction import (
     back_projection,
+    complex_patches,
     diffraction_amplitude,
     error_reduction,
     far_field,
@@ -13,6 +14,7 @@ from ptychofno.physics.scan import extract_patches, place_patches, raster_positi
 
 __all__ = [
     "back_projection",
+    "complex_patches",
     "diffraction_amplitude",
     "error_reduction",
     "extract_patches",

@@ -39,12 +39,17 @@ def modulus(field: Tensor) -> Tensor:
     return (field + smallest * (field == 0)).abs()
 
 
+def complex_patches(parts: Tensor) -> Tensor:
+    """What a generator answers, (B, N, N, C, 2), as complex64 (B, C, N, N), whatever its precision."""
+    return torch.view_as_complex(parts.float().contiguous()).permute(0, 3, 1, 2)
+
+
 def diffraction_amplitude(patch: Tensor, probe: Tensor) -> Tensor:
     """A = |F(P O)|, real (…, N, N), for a patch (…, N, N) and a probe (N, N)."""
     return modulus(far_field(probe * patch))
 
 
-def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, iterations: int = 0) -> Tensor:
+def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float) -> Tensor:
     """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N).
 
     psi0 is the exit wave with the measured ``amplitude`` and the phase of the far field of
@@ -52,13 +57,10 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, iterations
     (Rodenburg and Faulkner 2004) makes of a flat object, here divided by the probe with a
     Wiener regularisation, so that the guess is 0 where the probe is dark. ``epsilon`` is
     relative: a probe in other units gives the same guess.
-
-    ``iterations`` rounds of ``error_reduction`` follow.
     """
     field = far_field(probe)
     phase_factor = torch.where(field == 0, torch.ones_like(field), torch.sgn(field))
-    guess = _divided_by(probe, epsilon) * inverse_far_field(amplitude * phase_factor)
-    return error_reduction(guess, amplitude, probe, epsilon, iterations)
+    return _divided_by(probe, epsilon) * inverse_far_field(amplitude * phase_factor)
 
 
 def error_reduction(patch: Tensor, amplitude: Tensor, probe: Tensor, epsilon: float, rounds: int) -> Tensor:

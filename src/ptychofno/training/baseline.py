@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from ptychofno.physics import diffraction_amplitude
+from ptychofno.physics import complex_patches, diffraction_amplitude
 
 _AT_ONCE = 64
 
@@ -40,6 +40,6 @@ def flat_baseline(
         for part in measured.split(_AT_ONCE):
             flat = torch.zeros(*part.movedim(1, -1).shape, 2)
             flat[..., 0] = best.x
-            patch = torch.view_as_complex(output(flat, part).contiguous()).movedim(-1, 1)
-            total += len(part) * float(loss(diffraction_amplitude(patch, probe), part))
+            predicted = diffraction_amplitude(complex_patches(output(flat, part)), probe)
+            total += len(part) * float(loss(predicted, part))
     return total / len(measured), float(best.x)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ptychofno.physics import diffraction_amplitude
+from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.processes import Group
 from ptychofno.training.averaging import Averaging, NoAveraging
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
@@ -75,7 +75,7 @@ class PhysicsSupervised(L.LightningModule):
 
     def forward(self, amplitude: Tensor) -> Tensor:
         """Complex object patches (B, C, N, N)."""
-        return self._patch(self.generator, amplitude)
+        return complex_patches(self.generator(amplitude))
 
     @property
     def judged(self) -> nn.Module:
@@ -190,24 +190,16 @@ class PhysicsSupervised(L.LightningModule):
         super().lr_scheduler_step(scheduler, metric)
         return scale_learning_rate(scheduler, self.learning_rate_factor)
 
-    def _patch(self, network: nn.Module, amplitude: Tensor) -> Tensor:
-        return _as_complex(network(amplitude))
-
     def _patches(self, network: nn.Module, amplitude: Tensor) -> tuple[Tensor, Tensor]:
         """The network's answer, and the patch of its layers, which may be the same."""
         layers: Callable[[Tensor], Tensor] | None = getattr(network, "own_patch", None)
         if layers is None:  # a user's own
-            patch = self._patch(network, amplitude)
+            patch = complex_patches(network(amplitude))
             return patch, patch
         own = layers(amplitude)
         answer = network.get_submodule("output")(own, amplitude)
-        patch = _as_complex(answer)
-        return patch, patch if answer is own else _as_complex(own)
+        patch = complex_patches(answer)
+        return patch, patch if answer is own else complex_patches(own)
 
     def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
         return self.loss(diffraction_amplitude(patch, self.probe), amplitude)
-
-
-def _as_complex(parts: Tensor) -> Tensor:
-    """(B, N, N, C, 2) to complex (B, C, N, N): the physics stays in float32 under any precision."""
-    return torch.view_as_complex(parts.float().contiguous()).permute(0, 3, 1, 2)

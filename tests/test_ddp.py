@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from ptychofno import artifacts, build
+from ptychofno import artifacts, build, saved
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import _TORCHRUN
@@ -52,7 +52,7 @@ def assert_same(one: Path, other: Path, rel: float = 1e-4) -> None:
         expected, found = ([math.nan if v is None else v for v in history[key]] for history in histories)
         least = rel if key == "explained" else None  # 1 minus a ratio, near 0 on the plateau
         assert found == pytest.approx(expected, rel=rel, abs=least, nan_ok=True), key
-    networks = [build.load_model(path / artifacts.MODEL).state_dict() for path in (one, other)]
+    networks = [saved.load_model(path / artifacts.MODEL).state_dict() for path in (one, other)]
     assert list(networks[0]) == list(networks[1])
     for name, weight in networks[0].items():
         torch.testing.assert_close(networks[1][name], weight, rtol=rel, atol=rel * float(weight.abs().max()))

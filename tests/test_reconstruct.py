@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptychofno import artifacts, build, reconstruct
+from ptychofno import artifacts, build, reconstruct, saved
 from ptychofno.config import cli, settings
 from ptychofno.config.naming import read
 from ptychofno.config.recorded import recomposed
@@ -86,7 +86,9 @@ def test_the_probe_is_that_of_the_data() -> None:
     cfg = recomposed(read(RUN / artifacts.CONFIG), ["probe.defocus_rad=0", "data.nphotons=1e5"], RUN)
     dataset = build.dataset(settings(cfg))
     of_data, of_training = (
-        build.recorded_generator(cfg, dataset, RUN / artifacts.MODEL, for_its_data=own).state_dict()
+        saved.recorded_generator(
+            build.plain(cfg.model), dataset, RUN / artifacts.MODEL, for_its_data=own
+        ).state_dict()
         for own in (False, True)
     )
     for part in ("inputs", "output"):

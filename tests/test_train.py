@@ -18,7 +18,7 @@ import torch
 import yaml
 
 import ptychofno
-from ptychofno import artifacts, build
+from ptychofno import artifacts, build, saved
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import Group
@@ -136,7 +136,7 @@ def test_what_a_run_leaves_behind() -> None:
 
 def test_the_saved_model_is_the_judged_one() -> None:
     run(*SMALL, "run_dir=outputs/saved")
-    network = build.load_model(Path("outputs/saved") / artifacts.MODEL)
+    network = saved.load_model(Path("outputs/saved") / artifacts.MODEL)
     best = torch.load(Path("outputs/saved") / artifacts.BEST_WEIGHTS, weights_only=True)
     assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
 
@@ -146,7 +146,7 @@ def test_a_model_file_is_data(tmp_path: Path) -> None:
         {"model": {"_target_": "os.system"}, "size": 8, "patches": 1, "state_dict": {}}, tmp_path / "m.pt"
     )
     with pytest.raises(ValueError, match=r"m\.pt: not a usable model"):
-        build.load_model(tmp_path / "m.pt")
+        saved.load_model(tmp_path / "m.pt")
 
 
 def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:

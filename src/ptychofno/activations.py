@@ -6,7 +6,6 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +207,7 @@ def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
 def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
     import torch
 
-    from ptychofno import build
+    from ptychofno import build, saved
     from ptychofno.config import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
@@ -230,8 +229,10 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
-        make = partial(build.recorded_generator, weights=job.weights) if job.recorded else build.generator
-        network = make(job.cfg, dataset)
+        if job.recorded:
+            network = saved.recorded_generator(build.plain(job.cfg.model), dataset, job.weights)
+        else:
+            network = build.generator(job.cfg, dataset)
         module = build.experiment(job.cfg, dataset, network).to(device)
         chosen = _chosen(len(dataset.train), patterns)
         found = inspect_network(

@@ -72,7 +72,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     where = output_dir or found.run_dir / RECONSTRUCTIONS_DIR / name
 
     # Imported here: what is refused must not wait for torch.
-    from ptychofno import build
+    from ptychofno import build, saved
     from ptychofno.config import resolved_yaml, settings
     from ptychofno.evaluation import check_evaluable, judge, write_evaluation
     from ptychofno.terminal import duration, make_console, show_metrics
@@ -88,8 +88,8 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     with reproducible(plan.seed, threads, precision), build.told():
         dataset = build.dataset(plan)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
-        _check_shape(dataset.train.amplitude.shape, build.trained_shape(found.run_dir / artifacts.MODEL))
-        network = build.recorded_generator(cfg, dataset, weights, for_its_data=False)
+        _check_shape(dataset.train.amplitude.shape, saved.trained_shape(found.run_dir / artifacts.MODEL))
+        network = saved.recorded_generator(build.plain(cfg.model), dataset, weights, for_its_data=False)
         patterns, _, size, _ = dataset.scan().amplitude.shape
         console.print(
             f"reconstructing with {found.run_dir.name} ({which.replace('=', ' ')}): {patterns} patterns of"

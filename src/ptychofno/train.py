@@ -101,6 +101,7 @@ def execute(
         write_evaluation,
     )
     from ptychofno.runs import begin, finish
+    from ptychofno.saved import save_model
     from ptychofno.stats import epoch_fell_back, epoch_left_plateau, statistics
     from ptychofno.terminal import ProgressBar, announce
     from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
@@ -166,7 +167,7 @@ def execute(
         evaluating = time.monotonic()
         use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
         weights = outcome.best_weights if use_best else outcome.last_weights
-        build.save_model(run.path / artifacts.MODEL, cfg, dataset, weights)
+        save_model(run.path / artifacts.MODEL, build.plain(cfg.model), dataset, weights)
         metrics: dict[str, Any] = {}
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
             with console.status("evaluating"):

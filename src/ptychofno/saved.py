@@ -1,0 +1,128 @@
+"""Networks in files: written as plain values and weights, rebuilt from our own classes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptychofno import models, physics
+from ptychofno.build import model_context, told
+from ptychofno.config.errors import ConfigError
+from ptychofno.config.text import printable
+from ptychofno.data import PtychoDataset
+from ptychofno.training import save_tensors
+
+
+def save_model(
+    path: Path, model: Mapping[str, Any], dataset: PtychoDataset, weights: Mapping[str, Tensor]
+) -> None:
+    """Write weights and what is needed to rebuild their network, of plain ``model`` settings: no pickle."""
+    context = model_context(dataset)
+    bundle = {
+        "state_dict": dict(weights),
+        "model": dict(model),
+        "size": context["size"],
+        "patches": context["patches"],
+    }
+    save_tensors(path, bundle)
+
+
+def load_model(path: Path) -> nn.Module:
+    """The trained network of a ``model.pt``, from whoever it came: only classes of ours, no pickle.
+
+    Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
+    """
+    try:
+        bundle = torch.load(path, map_location="cpu", weights_only=True)
+        size = int(bundle["size"])
+        network = models.build_generator(
+            bundle["model"],
+            size=size,
+            patches=int(bundle["patches"]),
+            probe=torch.ones(size, size, dtype=torch.complex64),
+            rms_amplitude=1.0,
+            back_project=physics.back_projection,
+            project=physics.error_reduction,
+        )
+        weights = bundle["state_dict"]
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not a usable model: {reason[:300]}") from error
+    _fill(network, weights, path)
+    return network
+
+
+def trained_shape(path: Path) -> tuple[int, int] | None:
+    """(C, N) of the patterns that the network of a ``model.pt`` is made for; None where that is not told."""
+    try:
+        bundle = torch.load(path, map_location="cpu", weights_only=True)
+        return int(bundle["patches"]), int(bundle["size"])
+    except Exception:
+        return None  # no such file, or not one of ours: the weights will say what does not fit
+
+
+def recorded_generator(
+    model: Mapping[str, Any],
+    dataset: PtychoDataset,
+    weights: Path | None = None,
+    *,
+    for_its_data: bool = True,
+) -> nn.Module:
+    """The network of recorded ``model`` settings, from whoever it came: only classes of ours, no pickle.
+
+    Args:
+        weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
+        for_its_data: with the probe and the amplitude scale that it was trained with; else with those of
+            ``dataset``.
+
+    Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
+    """
+    with told():
+        network = models.build_generator(model, **model_context(dataset))
+    if weights is not None:
+        try:
+            values = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
+        if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+            values = values["state_dict"]
+        if not for_its_data and isinstance(values, dict):
+            of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
+            values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
+        _fill(network, values, weights)
+    return network
+
+
+def _is_of_data(name: Any) -> bool:
+    """Whether an entry of a state dict is the dataset's, held by ``models.inputs`` or ``models.outputs``."""
+    return str(name).startswith(("inputs.", "output."))
+
+
+def _fill(network: nn.Module, weights: Any, path: Path) -> None:
+    """Load ``weights``; raise ConfigError naming those that do not fit."""
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ConfigError(f"{path}: not a usable model: expected weights by name")
+    expected = network.state_dict()
+    reshaped = [
+        f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    wrong = {
+        "missing": [name for name in expected if name not in weights],
+        "unexpected": [str(name) for name in weights if name not in expected],
+        "of another shape": reshaped,
+    }
+    said = [f"{what} {_listed(names)}" for what, names in wrong.items() if names]
+    if said:
+        raise ConfigError(f"{path}: not a usable model: weights {'; '.join(said)}")
+    network.load_state_dict(weights)
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return printable(", ".join(names[:most])) + more

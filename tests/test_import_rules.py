@@ -22,7 +22,7 @@ ALLOWED = {
     "training": {"physics", "artifacts", "processes", "stats"},
     "diff": {"artifacts", "config"},
     "inspection": {"artifacts", "drawing", "stats"},
-    "drawing": set(),
+    "drawing": {"artifacts"},
     "evaluation": {"physics", "metrics", "artifacts", "drawing"},
     "report": {"artifacts", "config", "metrics", "stats"},
     "runs": {"artifacts", "config", "training"},

@@ -1,11 +1,50 @@
-"""How every figure looks."""
+"""How every figure looks, and how it comes to be a file.
+
+Figures are built as objects, never through pyplot, so that drawing leaves no global state.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from ptychofno.artifacts import write_with
 
 DPI = 150
 INK, MUTED, GRID = "#1f2430", "#667085", "#e4e7ec"
+BLUE, RED, ORANGE = "#2f6fb3", "#d1495b", "#e09f3e"
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty white page."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(path: Path | str, figure: Figure) -> None:
+    """Write a PNG file in one step."""
+    write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
+
+
+def write_title(figure: Figure, title: str, subtitle: str = "") -> None:
+    """A title in the upper left corner, of any characters, and a line below it."""
+    height, width = figure.get_figheight(), figure.get_figwidth()
+    x = 0.25 / width
+    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "va": "top"}
+    figure.add_artist(_Title(x, 1 - 0.17 / height, title, **style))
+    figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
 
 
 def tidy(axes: Axes, labelsize: float) -> None:
@@ -17,3 +56,28 @@ def tidy(axes: Axes, labelsize: float) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(MUTED)
+
+
+class _Title(Text):
+    """Text that others chose: drawn as it is, with boxes for what the font lacks."""
+
+    def __init__(self, x: float, y: float, text: str, **style: Any) -> None:
+        # Names of files may hold undecodable bytes, which no font takes.
+        drawable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        super().__init__(x, y, drawable, parse_math=False, **style)
+
+    def draw(self, renderer: RendererBase) -> None:
+        with without_glyph_warnings():
+            super().draw(renderer)
+
+    def get_window_extent(self, renderer: RendererBase | None = None, dpi: float | None = None) -> Bbox:
+        with without_glyph_warnings():
+            return super().get_window_extent(renderer, dpi)
+
+
+@contextmanager
+def without_glyph_warnings() -> Iterator[None]:
+    """Names that others chose may hold what the font lacks, which is drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield

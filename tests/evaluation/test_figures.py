@@ -1,10 +1,11 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.ndimage import gaussian_filter
 
-from ptychofno.evaluation import Evaluation, draw_curves, draw_reconstruction, figures
+from ptychofno.evaluation import Evaluation, draw_curves, draw_reconstruction
 from ptychofno.metrics import compare
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -48,8 +49,13 @@ def make_history(epochs):
 def drawn(monkeypatch):
     """The figures that were saved, kept for inspection."""
     kept = []
-    save = figures._save
-    monkeypatch.setattr(figures, "_save", lambda path, figure: (kept.append(figure), save(path, figure)))
+    save = Figure.savefig
+
+    def save_and_keep(figure, *args, **kwargs):
+        kept.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", save_and_keep)
     return kept
 
 

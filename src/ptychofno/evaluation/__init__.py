@@ -1,8 +1,9 @@
 """From a trained network to a judged object: prediction, stitching, metrics, pictures."""
 
+from ptychofno.evaluation.curves import draw_curves
 from ptychofno.evaluation.evaluable import check_evaluable
 from ptychofno.evaluation.evaluate import Evaluation, evaluate, save_reconstruction
-from ptychofno.evaluation.figures import draw_curves, draw_reconstruction
+from ptychofno.evaluation.figures import draw_reconstruction
 from ptychofno.evaluation.follow import follow_similarity
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches

@@ -1,39 +1,26 @@
-"""The pictures of a run: what was reconstructed, and how training went.
-
-Figures are built as objects, never through pyplot, so that drawing leaves no global state.
-"""
+"""What was reconstructed, as a picture."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ptychofno import metrics as quality
-from ptychofno.artifacts import write_with
-from ptychofno.drawing import DPI, GRID, INK, MUTED, tidy
+from ptychofno.drawing import GRID, INK, MUTED, new_figure, save_figure, write_title
 from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.evaluation.illumination import lit_pixels
 
 Real = NDArray[Any]
-History = Mapping[str, Sequence[float | None]]
 
-_BLUE, _RED, _ORANGE = "#2f6fb3", "#d1495b", "#e09f3e"
 _COLOURS = {"amplitude": "gray", "phase": "viridis", "difference": "RdBu_r"}
 _UNITS = {"amplitude": "amplitude", "phase": "phase (rad)"}
 
@@ -47,54 +34,7 @@ def draw_reconstruction(path: Path | str, evaluation: Evaluation, title: str) ->
     reconstructed stay empty.
     """
     draw = _draw_measured if evaluation.target is None else _draw_compared
-    _save(path, draw(evaluation, title))
-
-
-def draw_curves(path: Path | str, history: History, flat_baseline: float | None, title: str) -> None:
-    """Losses, learning rate and gradient norms over epochs as a PNG file, written in one step.
-
-    Args:
-        history: one list per key, one entry per epoch; None and NaN leave gaps. An axis is
-            logarithmic where its values are positive and span more than a factor of 3. Epochs in which
-            the guard intervened are marked.
-        flat_baseline: validation loss of the best constant object, drawn as a dashed line.
-    """
-    figure = _figure(10.0, 6.8)
-    _write_title(figure, title)
-    area = {"left": 0.115, "right": 0.98}
-    top = figure.add_gridspec(1, 1, top=0.87, bottom=0.49, **area)
-    below = figure.add_gridspec(1, 2, top=0.345, bottom=0.085, wspace=0.27, **area)
-
-    axes = figure.add_subplot(top[0, 0])
-    _plot(axes, history, "train_loss", "training", _BLUE)
-    _plot(axes, history, "val_loss", "validation", _RED)
-    if flat_baseline is not None and np.isfinite(flat_baseline):
-        axes.axhline(flat_baseline, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
-    for number, epoch in enumerate(_went_back(history)):
-        label = None if number else "the guard went back"
-        axes.axvline(epoch, color=_ORANGE, linestyle=":", linewidth=1.4, label=label)
-    _finish(axes, "loss")
-
-    axes = figure.add_subplot(below[0, 0])
-    _plot(axes, history, "learning_rate", "learning rate", _BLUE)
-    _finish(axes, "learning rate")
-
-    axes = figure.add_subplot(below[0, 1])
-    _plot(axes, history, "grad_norm_max", "max", _RED)
-    _plot(axes, history, "grad_norm_clipped_max", "max, clipped", _ORANGE, linestyle="--")
-    _plot(axes, history, "grad_norm_median", "median", _BLUE)
-    _finish(axes, "gradient norm")
-    _save(path, figure)
-
-
-def _went_back(history: History) -> list[float]:
-    """Epochs in which the count of interventions rose."""
-    known, rises = 0.0, []
-    for epoch, count in zip(history["epoch"], history.get("interventions", []), strict=False):
-        if epoch is not None and count is not None and count > known:
-            known = count
-            rises.append(epoch)
-    return rises
+    save_figure(path, draw(evaluation, title))
 
 
 def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
@@ -117,8 +57,8 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
     panel_width, left, head, line = 3.3, 0.5, 1.15, 0.65
     panel_height = panel_width * height / width
     total_width, total_height = 13.1, head + 2 * (panel_height + line)
-    figure = _figure(total_width, total_height)
-    _write_title(figure, title, f"scanned area {height} × {width} px, aligned in scale and phase")
+    figure = new_figure(total_width, total_height)
+    write_title(figure, title, f"scanned area {height} × {width} px, aligned in scale and phase")
 
     def place(x: float, y: float, across: float, down: float) -> Axes:
         box = (x / total_width, 1 - (y + down) / total_height, across / total_width, down / total_height)
@@ -171,8 +111,8 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
     panel_width, left, head, foot, bar_room = 6.4, 0.25, 1.12, 0.62, 1.15
     panel_height = panel_width * height / width
     total_width, total_height = left + 2 * (panel_width + bar_room), head + panel_height + foot
-    figure = _figure(total_width, total_height)
-    _write_title(figure, title, f"scanned area {height} × {width} px")
+    figure = new_figure(total_width, total_height)
+    write_title(figure, title, f"scanned area {height} × {width} px")
     for column, (kind, image) in enumerate(images.items()):
         x = left + column * (panel_width + bar_room)
         low, high = _padded(*(float(value) for value in np.percentile(image[well_lit], (0.5, 99.5))))
@@ -218,48 +158,6 @@ def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
     return "     ".join(form.format(value) for form, value in known)
 
 
-class _Title(Text):
-    """Text that others chose: drawn as it is, with boxes for what the font lacks."""
-
-    def __init__(self, x: float, y: float, text: str, **style: Any) -> None:
-        # Names of files may hold undecodable bytes, which no font takes.
-        drawable = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        super().__init__(x, y, drawable, parse_math=False, **style)
-
-    def draw(self, renderer: RendererBase) -> None:
-        with _without_glyph_warnings():
-            super().draw(renderer)
-
-    def get_window_extent(self, renderer: RendererBase | None = None, dpi: float | None = None) -> Bbox:
-        with _without_glyph_warnings():
-            return super().get_window_extent(renderer, dpi)
-
-
-@contextmanager
-def _without_glyph_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(path: Path | str, figure: Figure) -> None:
-    write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
-
-
-def _write_title(figure: Figure, title: str, subtitle: str = "") -> None:
-    height, width = figure.get_figheight(), figure.get_figwidth()
-    x = 0.25 / width
-    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "va": "top"}
-    figure.add_artist(_Title(x, 1 - 0.17 / height, title, **style))
-    figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
-
-
 def _show(axes: Axes, image: Real, colours: str, low: float, high: float) -> AxesImage:
     shown = axes.imshow(image, cmap=colours, vmin=low, vmax=high, aspect="auto")
     axes.set_facecolor(GRID)
@@ -298,36 +196,3 @@ def _padded(low: float, high: float) -> tuple[float, float]:
         return low, high
     room = 0.5 * max(abs(low), 1.0)
     return low - room, high + room
-
-
-def _plot(axes: Axes, history: History, key: str, label: str, colour: str, linestyle: str = "-") -> None:
-    epochs = np.asarray(history["epoch"], dtype=np.float64)
-    # None becomes NaN, which leaves a gap.
-    values = np.asarray(history[key], dtype=np.float64)
-    values[~np.isfinite(values)] = np.nan
-    marker = "o" if len(epochs) <= 30 else "none"
-    line = axes.plot(epochs, values, color=colour, label=label)[0]
-    line.set(linestyle=linestyle, linewidth=2, marker=marker, markersize=4)
-    if epochs.size:
-        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-
-
-def _finish(axes: Axes, quantity: str) -> None:
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.get_lines()])
-    finite = values[np.isfinite(values)]
-    # A log-likelihood may be negative, and within a factor of 3 a logarithmic axis has no ticks.
-    if finite.size and finite.min() > 0 and finite.max() > 3 * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-    elif finite.size and finite.min() == finite.max() > 0:
-        axes.set_ylim(0, 2 * finite.max())
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_ylabel(quantity, fontsize=12, color=INK)
-    axes.set_xlabel("epoch", fontsize=12, color=INK)
-    tidy(axes, 11)
-    if len(axes.get_lines()) > 1:
-        # Above the axes, where it hides no curve.
-        style: dict[str, Any] = {"frameon": False, "fontsize": 11, "labelcolor": INK, "handlelength": 1.6}
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, ncols=3, **style)

@@ -1,26 +1,19 @@
-"""Activations, gradients and gains over the depth of one or several networks.
-
-Built as an object, never through pyplot, so that drawing leaves no global state.
-"""
+"""Activations, gradients and gains over the depth of one or several networks."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ptychofno.artifacts import write_with
-from ptychofno.drawing import DPI, INK, MUTED, tidy
+from ptychofno.drawing import INK, MUTED, new_figure, save_figure, tidy, without_glyph_warnings
 from ptychofno.inspection.terminal import common_order, letters_of
 
 _COLOURS = ("#2f6fb3", "#d1495b", "#e09f3e", "#3d8b5f", "#7a5ba6", "#4aa3a8", "#8c5a3c", "#667085")
@@ -82,8 +75,7 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
     rows = math.ceil(len(panels) / _COLUMNS)
     head, foot = 0.8 + 0.26 * len(networks), 0.3 + 0.085 * max(map(len, names))
     height = head + 2.75 * rows + foot
-    figure = Figure(figsize=(15.0, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(15.0, height)
     _write_head(figure, networks, height)
     grid = figure.add_gridspec(
         rows,
@@ -102,9 +94,8 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
         axes.set_xticks(
             range(len(names)), names if last else [""] * len(names), rotation=90, parse_math=False
         )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
+    with without_glyph_warnings():
+        save_figure(path, figure)
 
 
 def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], names: Sequence[str]) -> None:

@@ -1,0 +1,95 @@
+"""How a training went: losses, learning rate and gradient norms over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from ptychofno.drawing import BLUE, INK, MUTED, ORANGE, RED, new_figure, save_figure, tidy, write_title
+
+History = Mapping[str, Sequence[float | None]]
+
+
+def draw_curves(path: Path | str, history: History, flat_baseline: float | None, title: str) -> None:
+    """Losses, learning rate and gradient norms over epochs as a PNG file, written in one step.
+
+    Args:
+        history: one list per key, one entry per epoch; None and NaN leave gaps. An axis is
+            logarithmic where its values are positive and span more than a factor of 3. Epochs in which
+            the guard intervened are marked.
+        flat_baseline: validation loss of the best constant object, drawn as a dashed line.
+    """
+    figure = new_figure(10.0, 6.8)
+    write_title(figure, title)
+    area = {"left": 0.115, "right": 0.98}
+    top = figure.add_gridspec(1, 1, top=0.87, bottom=0.49, **area)
+    below = figure.add_gridspec(1, 2, top=0.345, bottom=0.085, wspace=0.27, **area)
+
+    axes = figure.add_subplot(top[0, 0])
+    _plot(axes, history, "train_loss", "training", BLUE)
+    _plot(axes, history, "val_loss", "validation", RED)
+    if flat_baseline is not None and np.isfinite(flat_baseline):
+        axes.axhline(flat_baseline, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
+    for number, epoch in enumerate(_went_back(history)):
+        label = None if number else "the guard went back"
+        axes.axvline(epoch, color=ORANGE, linestyle=":", linewidth=1.4, label=label)
+    _finish(axes, "loss")
+
+    axes = figure.add_subplot(below[0, 0])
+    _plot(axes, history, "learning_rate", "learning rate", BLUE)
+    _finish(axes, "learning rate")
+
+    axes = figure.add_subplot(below[0, 1])
+    _plot(axes, history, "grad_norm_max", "max", RED)
+    _plot(axes, history, "grad_norm_clipped_max", "max, clipped", ORANGE, linestyle="--")
+    _plot(axes, history, "grad_norm_median", "median", BLUE)
+    _finish(axes, "gradient norm")
+    save_figure(path, figure)
+
+
+def _went_back(history: History) -> list[float]:
+    """Epochs in which the count of interventions rose."""
+    known, rises = 0.0, []
+    for epoch, count in zip(history["epoch"], history.get("interventions", []), strict=False):
+        if epoch is not None and count is not None and count > known:
+            known = count
+            rises.append(epoch)
+    return rises
+
+
+def _plot(axes: Axes, history: History, key: str, label: str, colour: str, linestyle: str = "-") -> None:
+    epochs = np.asarray(history["epoch"], dtype=np.float64)
+    # None becomes NaN, which leaves a gap.
+    values = np.asarray(history[key], dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan
+    marker = "o" if len(epochs) <= 30 else "none"
+    line = axes.plot(epochs, values, color=colour, label=label)[0]
+    line.set(linestyle=linestyle, linewidth=2, marker=marker, markersize=4)
+    if epochs.size:
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+
+
+def _finish(axes: Axes, quantity: str) -> None:
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.get_lines()])
+    finite = values[np.isfinite(values)]
+    # A log-likelihood may be negative, and within a factor of 3 a logarithmic axis has no ticks.
+    if finite.size and finite.min() > 0 and finite.max() > 3 * finite.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    elif finite.size and finite.min() == finite.max() > 0:
+        axes.set_ylim(0, 2 * finite.max())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylabel(quantity, fontsize=12, color=INK)
+    axes.set_xlabel("epoch", fontsize=12, color=INK)
+    tidy(axes, 11)
+    if len(axes.get_lines()) > 1:
+        # Above the axes, where it hides no curve.
+        style: dict[str, Any] = {"frameon": False, "fontsize": 11, "labelcolor": INK, "handlelength": 1.6}
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, ncols=3, **style)

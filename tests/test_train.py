@@ -65,7 +65,7 @@ CHOICES = [
     ["data.batch_size=7", "data.drop_last=true"],
     ["evaluation.stitch=centre_crop"],
     ["trainer.precision=bf16-mixed"],
-    ["trainer.matmul_precision=medium"],
+    ["trainer.matmul_precision=highest"],
 ]
 
 

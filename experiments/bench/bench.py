@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ptychofno.models import Band, kept_modes
 from ptychofno.models.transforms import Spectrum, analyse, matrices_of, synthesise
 from ptychofno.physics import complex_patches, diffraction_amplitude
+from ptychofno.training import precise_matmul_setting
 from ptychofno.training.memory import keep_freed_memory
 
 Call = Callable[[], object]
@@ -205,6 +206,7 @@ def crossover_case(device: str, size: int, modes: int, args: argparse.Namespace)
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     for device in args.devices:
+        torch.set_float32_matmul_precision(precision(device, args))
         if "levels" in args.sections:
             for size, channels in LEVELS:
                 for what in ("forward", "forward + backward"):
@@ -310,8 +312,13 @@ def machine(args: argparse.Namespace) -> dict[str, object]:
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if "cuda" in args.devices else None,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": {device: precision(device, args) for device in args.devices},
     }
+
+
+def precision(device: str, args: argparse.Namespace) -> str:
+    """As a run on this device has it, unless said."""
+    return precise_matmul_setting(torch.device(device)) if args.precision == "auto" else args.precision
 
 
 def processor() -> str:
@@ -334,9 +341,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=["highest", "high", "medium"],
-        default="highest",
-        help="torch.set_float32_matmul_precision",
+        choices=["auto", "highest", "high", "medium"],
+        default="auto",
+        help="as trainer.matmul_precision",
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
@@ -346,7 +353,6 @@ def main() -> None:
     others = [name for name in args.contenders if name != "ours"]
     if args.threads:
         torch.set_num_threads(args.threads)
-    torch.set_float32_matmul_precision(args.precision)
     keep_freed_memory()
     torch.manual_seed(0)
     done = kept(args)

@@ -34,7 +34,7 @@ CHOICES = (
     "clip=agc",
     "averaging=ema",
     "model/block=layerscale",
-    "trainer.matmul_precision=medium",
+    "trainer.matmul_precision=highest",
     "trainer.precision=bf16-mixed",
     "trainer.compile=true",
 )

@@ -212,7 +212,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
     from ptychofno.physics import diffraction_amplitude
-    from ptychofno.training import reproducible
+    from ptychofno.processes import Group
     from ptychofno.training.clipping import total_gradient_norm
 
     job.cfg.trainer.compile = False  # a compiled network runs past the hooks
@@ -225,7 +225,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
         )
     read_where_it_was(plan, key, job.cache_dir)
     device = build.device(job.cfg)
-    with reproducible(plan.seed, plan.trainer.num_threads):
+    with build.reproducibly(job.cfg, Group()):
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]

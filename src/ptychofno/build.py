@@ -23,7 +23,7 @@ from ptychofno.config.schema import Config
 from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset
 from ptychofno.processes import Group, place_of
-from ptychofno.training import Guard, PhysicsSupervised, ResidentData, reproducible
+from ptychofno.training import Guard, PhysicsSupervised, ResidentData, precise_matmul_setting, reproducible
 
 
 @contextmanager
@@ -205,7 +205,13 @@ def threads(cfg: DictConfig, group: Group) -> int | None:
 
 def reproducibly(cfg: DictConfig, group: Group) -> AbstractContextManager[None]:
     """The numerical environment of a run: its seed, threads and precision of products."""
-    return reproducible(cfg.seed, threads(cfg, group), cfg.trainer.matmul_precision)
+    return reproducible(cfg.seed, threads(cfg, group), matmul_precision(cfg))
+
+
+def matmul_precision(cfg: DictConfig) -> str:
+    """What ``trainer.matmul_precision`` means here."""
+    wanted = cast(str, cfg.trainer.matmul_precision)
+    return precise_matmul_setting(device(cfg)) if wanted == "auto" else wanted
 
 
 def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:

@@ -75,8 +75,8 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     from ptychofno import build, saved
     from ptychofno.config import resolved_yaml, settings
     from ptychofno.evaluation import check_evaluable, judge, write_evaluation
+    from ptychofno.processes import Group
     from ptychofno.terminal import duration, make_console, show_metrics
-    from ptychofno.training import reproducible
 
     console = make_console()
     plan = settings(cfg)
@@ -84,8 +84,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     if not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
         read_where_it_was(plan, key, values["data"].get("cache_dir"))
     device = build.device(cfg)
-    threads, precision = plan.trainer.num_threads, plan.trainer.matmul_precision
-    with reproducible(plan.seed, threads, precision), build.told():
+    with build.reproducibly(cfg, Group()), build.told():
         dataset = build.dataset(plan)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
         _check_shape(dataset.train.amplitude.shape, saved.trained_shape(found.run_dir / artifacts.MODEL))

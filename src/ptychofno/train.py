@@ -137,6 +137,7 @@ def execute(
             dataset=dataset.name,
             parameters=sum(p.numel() for p in network.parameters()),
             device=build.device_name(device, group.size),
+            matmul_precision=build.matmul_precision(cfg),
             flat_baseline=baseline,
         )
         announce(console, cfg, run, dataset, network)

@@ -395,7 +395,8 @@ class Trainer:
     accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
     precision: str = setting("arithmetic of the network", choices=["32-true", "bf16-mixed"])
     matmul_precision: str = setting(
-        "of matrix products: torch.set_float32_matmul_precision", choices=["highest", "high", "medium"]
+        "of matrix products: torch.set_float32_matmul_precision; auto is the fastest that keeps float32's",
+        choices=["auto", "highest", "high", "medium"],
     )
     compile: bool = setting("compile the network with torch.compile, which takes a minute")
     num_threads: int | None = setting("CPU threads; null leaves torch's default", ge=1, le=1024)

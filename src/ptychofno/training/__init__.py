@@ -19,6 +19,7 @@ from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.memory import keep_freed_memory
 from ptychofno.training.module import Diverged, PhysicsSupervised
 from ptychofno.training.muon import Muon
+from ptychofno.training.precision import precise_matmul_setting
 from ptychofno.training.reproducible import reproducible
 from ptychofno.training.schedules import (
     ConstantSchedule,
@@ -64,6 +65,7 @@ __all__ = [
     "flat_baseline",
     "keep_freed_memory",
     "output_axes_of",
+    "precise_matmul_setting",
     "reproducible",
     "save_tensors",
     "sgd",

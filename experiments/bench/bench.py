@@ -35,6 +35,8 @@ from ptychofno.training.memory import keep_freed_memory
 Call = Callable[[], object]
 MODES = 12
 LEVELS = ((64, 32), (32, 64), (16, 128), (8, 256))
+STEPS = ("forward", "forward + backward", "training step")
+MIXED = "bf16-mixed"
 PEAK = "matrix product"
 PEAK_SIZE = 1024
 
@@ -135,6 +137,7 @@ def peak_call(device: str) -> Call:
 
 
 def network_case(device: str, size: int, batch: int, what: str, args: argparse.Namespace) -> Case:
+    step, _, arithmetic = what.partition(", ")
     measured = torch.rand(batch, 1, size, size, device=device)
     probe = torch.ones(size, size, dtype=torch.complex64, device=device)
 
@@ -142,23 +145,26 @@ def network_case(device: str, size: int, batch: int, what: str, args: argparse.N
         real = not any(weight.is_complex() for weight in network.parameters())
         optimizer = torch.optim.Adam(network.parameters(), 1e-4, fused=real)  # refused for complex weights
 
+        mixed = partial(torch.autocast, device, torch.bfloat16, enabled=arithmetic == MIXED)
+
         def forward() -> None:
-            with torch.no_grad():
+            with torch.no_grad(), mixed():
                 network(measured)
 
         def both() -> Tensor:
             optimizer.zero_grad(set_to_none=True)
-            patch = complex_patches(network(measured))
+            with mixed():
+                patch = complex_patches(network(measured).float())
             loss = (diffraction_amplitude(patch, probe) - measured).abs().mean()
             loss.backward()
             return loss
 
-        def step() -> None:
+        def whole_step() -> None:
             both()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
 
-        return {"forward": forward, "forward + backward": both, "training step": step}[what]
+        return {"forward": forward, "forward + backward": both, "training step": whole_step}[step]
 
     def of(name: str, layout: str) -> Call:
         torch.manual_seed(0)
@@ -224,9 +230,9 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
                     # A step of more takes a CPU ten seconds, and shows nothing that this does not.
                     largest = args.largest / (4 if device == "cpu" else 1)
                     if batch * 32 * size**2 <= largest:
-                        for what in ("forward", "forward + backward", "training step"):
-                            if not args.quick or what == "training step":
-                                yield network_case(device, size, batch, what, args)
+                        steps = ("training step", f"training step, {MIXED}") if batch == 16 else STEPS[-1:]
+                        for what in steps if args.quick else dict.fromkeys((*STEPS, *steps)):
+                            yield network_case(device, size, batch, what, args)
         if "crossover" in args.sections and not args.quick:
             for size in (8, 10, 12, 16, 32, 64, 128, 256):
                 for modes in (4, 8, 12, 16, 24, 32, 48, 64):

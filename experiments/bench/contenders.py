@@ -86,15 +86,19 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
     return to_channels_last(x) if layout == CHANNELS_LAST else x.contiguous()
 
 
-class Contiguous(nn.Module):
-    """A layer that is fastest on contiguous activations, in a network where they may lie otherwise."""
+class Foreign(nn.Module):
+    """A layer of float32 and contiguous activations, in a network whose may be others.
+
+    FFTs have no bfloat16 on a CPU.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.layer(x.contiguous())
+        with torch.autocast(x.device.type, enabled=False):
+            out = self.layer(x.float().contiguous()).to(x.dtype)
         return to_channels_last(out) if is_channels_last(x) else out
 
 
@@ -105,7 +109,7 @@ def hybrid(name: str, size: int, layout: str) -> nn.Module:
         def __init__(self, channels: int, modes: Band) -> None:
             super().__init__(channels, modes)
             layer = CONTENDERS[name](channels, modes)
-            self.spectral = layer if name == "ours" else Contiguous(layer)  # type: ignore[assignment]
+            self.spectral = layer if name == "ours" else Foreign(layer)  # type: ignore[assignment]
 
     class Network(HybridUNOGenerator):
         def arrange(self, x: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ def execute(
         save_model(run.path / artifacts.MODEL, build.plain(cfg.model), dataset, weights)
         metrics: dict[str, Any] = {}
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
-            with console.status("evaluating"):
+            with console.status("evaluating"), build.told():
                 network.load_state_dict(weights)
                 evaluation = judge(network, dataset, plan, device)
                 metrics = evaluation.metrics

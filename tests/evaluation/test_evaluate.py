@@ -123,6 +123,12 @@ def test_measured_data_have_errors_for_each_split_and_no_truth(measured, scan, m
     json.dumps(result.metrics, allow_nan=False)
 
 
+def test_a_measured_raster_can_be_tiled_although_the_others_leave_gaps(measured, scan):
+    measured.oracle.patches = scan.patches[:, None]
+    result = evaluate(measured.oracle, measured.dataset, **(SETTINGS | {"stitch": "centre_crop"}))
+    assert result.metrics["diffraction_error_stitched"] == pytest.approx(3 / 4, abs=1e-2)
+
+
 def test_patches_that_contradict_each_other_show_in_the_stitched_error_only(measured):
     """Each pattern explained by itself is not yet an object: here the positions are wrong."""
     right = evaluate(measured.oracle, measured.dataset, **SETTINGS).metrics

@@ -103,7 +103,8 @@ def evaluate(
         ``diffraction_error_validation`` and ``diffraction_error_train``, null otherwise.
         In these three the network has seen the very pattern, and may have fitted its noise, or
         a wrong probe, patch by patch. ``diffraction_error_stitched`` (measured data) is the error of the
-        test patterns as the object that is stitched from all the others predicts them.
+        test patterns as the object predicts them that is stitched from all the others, by ``overlap`` in
+        any case, as a raster with gaps cannot be tiled.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that
@@ -113,6 +114,7 @@ def evaluate(
         choices = ", ".join(quality.PHASE_ALIGNMENTS)
         raise ValueError(f"evaluation.phase_alignment={phase_alignment!r}: choose one of {choices}")
     put_together = _stitcher(stitch, np.asarray(dataset.probe), sync_rounds)
+    with_gaps = _stitcher("overlap", np.asarray(dataset.probe), sync_rounds)
     scan = dataset.scan()
     patches = predict_patches(model, scan.amplitude, batch_size=infer_batch_size, device=device)
     misfit, total = _amplitude_errors(patches, scan.amplitude, dataset.probe)
@@ -128,7 +130,7 @@ def evaluate(
         similarity |= {"phase_mae_rad": None, "phase_vacuous": None}
         first = put_together(patches.flatten(0, 1), np.reshape(scan.positions_px, (-1, 2)), shape=None)
         errors["diffraction_error_stitched"] = _error_from_the_others(
-            patches.flatten(0, 1), dataset, put_together, first.object.shape
+            patches.flatten(0, 1), dataset, with_gaps, first.object.shape
         )
         target = None
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ptychofno.config import compose, schema, settings
+from ptychofno.config.errors import ConfigError
 from ptychofno.config.sources import Sources
 
 CONF = Path(str(files("ptychofno.conf")))
@@ -159,6 +160,13 @@ def test_a_measured_scan_brings_its_probe_unless_told_otherwise() -> None:
     other = settings(compose([*measured, "data/layout=ptychopinn", "+arm=control"]))
     assert other.data.layout.patterns_keys == ["diff3d", "diffraction"]
     assert isinstance(other.probe, schema.DatasetProbe)
+
+
+def test_counts_that_a_file_does_not_tell_have_no_likelihood() -> None:
+    measured = ["data=measured", "data.path=scan.npz", "loss=poisson"]
+    compose(measured)
+    with pytest.raises(ConfigError, match=r"^loss=poisson: needs counts, .*quantity=amplitude .* loss=mae"):
+        compose([*measured, "data/layout=ptychopinn"])
 
 
 def test_the_command_line_wins_over_an_arm() -> None:

@@ -54,6 +54,11 @@ def test_typed_settings_win_over_recorded_ones() -> None:
     assert measured["probe"] == {"name": "dataset"}
 
 
+def test_a_network_trained_on_counts_may_be_shown_amplitudes() -> None:
+    shown = again(values("loss=poisson"), "data=measured", "data.path=x.npz", "data/layout=ptychopinn")
+    assert shown["data"]["layout"]["quantity"] == "amplitude"
+
+
 def test_where_data_are_cached_is_not_taken_from_a_record() -> None:
     recorded = values("data.cache_dir=/somewhere/else")
     assert again(recorded)["data"]["cache_dir"] == "outputs/datasets"

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
 from ptychofno.config.sources import Sources
-from ptychofno.config.validation import validate
+from ptychofno.config.validation import check_counts, validate
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
@@ -42,6 +42,7 @@ def checked(sources: Sources, overrides: list[str]) -> DictConfig:
 
     with current(cfg):
         validate(cfg, file_of)
+        check_counts(cfg)
         cfg.run_dir = str(cfg.run_dir)
     return cfg
 

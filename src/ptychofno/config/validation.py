@@ -52,6 +52,16 @@ def validate(cfg: DictConfig, file_of: Callable[[str], str | None]) -> None:
         raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")
 
 
+def check_counts(cfg: DictConfig) -> None:
+    """Raise ConfigError for training with a likelihood of counts on data that do not tell them."""
+    amplitudes = cfg.data.kind == "measured" and cfg.data.layout.quantity == "amplitude"
+    if amplitudes and str(cfg.loss.get("_target_")).endswith(".PoissonLoss"):
+        raise ConfigError(
+            "loss=poisson: needs counts, which data.layout.quantity=amplitude does not tell; expected"
+            " loss=mae, or a file of counts"
+        )
+
+
 def check_divisible(batch_size: int, processes: int) -> None:
     """Raise ConfigError when a batch cannot be shared out evenly."""
     if batch_size % processes:

@@ -31,6 +31,7 @@ from ptychofno.training import (
     Guard,
     Interrupted,
     MAELoss,
+    Muon,
     NoAveraging,
     NoClip,
     NoGuard,
@@ -342,7 +343,7 @@ class Poison(L.Callback):
             parameters[0].grad.view(-1)[0] = float("nan")
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "at the end of the epoch"])
 def test_a_gradient_that_is_not_finite_stops_before_the_step(
     late: bool, optimizer: str, scan: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -353,6 +354,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(
         "adam": partial(torch.optim.Adam, lr=1e-3, fused=True),
         "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True),
         "sgd": partial(sgd, lr=1e-3, momentum=0.9, weight_decay=0.0),
+        "muon": partial(Muon, lr=1e-3, weight_decay=0.1),
     }[optimizer]
     outcome = run(scan, tmp_path, callbacks=[poison], optimizer=make)
     assert outcome.diverged == "gradient norm is not finite in epoch 2"

@@ -108,7 +108,7 @@ class PhysicsSupervised(L.LightningModule):
         now = ~torch.isfinite(torch.stack((loss, norm)))
         self.not_finite = torch.where(self.not_finite.any(), self.not_finite, now)
         if self._reads_late(optimizer):
-            # A fused optimizer leaves the weights alone where this is 1, as under loss scaling.
+            # Such an optimizer leaves the weights alone where this is 1, as under loss scaling.
             optimizer.found_inf = self.not_finite.any().float()  # type: ignore[attr-defined]
         else:
             self.stop_if_diverged()
@@ -134,7 +134,8 @@ class PhysicsSupervised(L.LightningModule):
 
     def _reads_late(self, optimizer: Optimizer) -> bool:
         """Whether to look at the end of an epoch instead of making the device wait at every step."""
-        return self.device.type != "cpu" and bool(optimizer.param_groups[0].get("fused"))
+        fused = optimizer.param_groups[0].get("fused") or getattr(optimizer, "obeys_found_inf", False)
+        return self.device.type != "cpu" and bool(fused)
 
     def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""

@@ -29,13 +29,17 @@ class Muon(Optimizer):
 
     A matrix (m, n) goes lr · 0.2 √max(m, n) along the orthogonal factor of its Nesterov momentum, which is
     as far as Adam would go (Liu et al. 2025), so that one learning rate serves both. torch's own Muon
-    takes tensors of two axes only.
+    takes tensors of two axes only. As with torch's fused optimizers, ``found_inf`` may be set to a tensor
+    that is not 0 where a step must leave the parameters alone; the device is not waited for.
 
     Args:
         parameters: of a network, in the order of its layers.
         lr: learning rate. betas: of Adam. momentum: of the matrices.
         weight_decay: decoupled, of all parameters (Loshchilov and Hutter 2019).
     """
+
+    obeys_found_inf = True
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -60,12 +64,17 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        found_inf = self.found_inf
+        taken = torch.ones((), dtype=torch.bool) if found_inf is None else found_inf == 0
         for group in self.param_groups:
             moving = [parameter for parameter in group["params"] if parameter.grad is not None]
             if moving:
+                before = [] if found_inf is None else torch._foreach_clone(moving)
                 torch._foreach_mul_(moving, 1 - group["lr"] * group["weight_decay"])
                 step = self._step_hidden if group["hidden"] else self._step_rest
                 step(moving, [parameter.grad for parameter in moving], group)
+                for parameter, kept in zip(moving, before, strict=False):
+                    parameter.copy_(torch.where(taken, parameter, kept))
         return loss
 
     def _step_hidden(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:

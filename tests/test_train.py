@@ -263,6 +263,37 @@ def test_a_measured_scan_trains_without_a_truth(tmp_path: Path, capsys: pytest.C
     assert "relative error of the diffraction amplitude" in said and "SSIM" not in said
 
 
+def test_a_run_whose_last_loss_is_not_finite_shows_its_result_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ptychofno.training import PhysicsSupervised
+
+    healthy = PhysicsSupervised.validation_step
+
+    def broken_later(module: PhysicsSupervised, amplitude: torch.Tensor, index: int) -> Any:
+        if module.current_epoch:
+            module.loss.forward = lambda predicted, measured: torch.tensor(torch.nan)
+        return healthy(module, amplitude, index)
+
+    monkeypatch.setattr(PhysicsSupervised, "validation_step", broken_later)
+    command = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
+    run(*command)
+    assert record(tmp_path / "run")["state"] == "diverged"
+    capsys.readouterr()
+    run(*command)
+    assert "validation loss not finite (best" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("warm_up", "noted"), [(1, True), (0, False)])
+def test_a_warm_up_that_outlasts_the_run_is_noted(
+    warm_up: int, noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*SMALL, f"scheduler.warmup_epochs={warm_up}", f"run_dir={tmp_path / 'run'}")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(said) == noted
+    assert all("scheduler.warmup_epochs=1 is not over after trainer.max_epochs=1" in line for line in said)
+
+
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*SMALL, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
     said = record(tmp_path / "run")

@@ -21,8 +21,9 @@ _SETTINGS = ("infer_batch_size", "trainer.accelerator", "trainer.num_threads", "
 _USAGE = """\
 SETTING=VALUE changes what is looked at and how it is judged: data (data=measured data.path=scan.npz,
 data.nphotons=1e5), probe, what becomes of the network's patch (model/output=patch, model.output.rounds=16),
-evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads. What is not typed is as it was in
-training. The network is given the probe and the amplitude scale of the data."""
+evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads, trainer.matmul_precision. Data, probe,
+evaluation and infer_batch_size are as in training where they are not typed. The network is given the probe
+and the amplitude scale of the data."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -110,7 +110,7 @@ def make_console() -> Console:
 
 
 def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
-    """What is being run, on which data, with how many parameters, and where it goes."""
+    """What is being run, on which data, with how many parameters, and a schedule that is cut short."""
     size = dataset.train.amplitude.shape[-1]
     console.print(
         Text.assemble(
@@ -121,6 +121,13 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
         ),
         soft_wrap=True,
     )
+    warm_up = cfg.scheduler.get("warmup_epochs") or 0
+    if warm_up >= cfg.trainer.max_epochs:
+        console.print(
+            f"note: scheduler.warmup_epochs={warm_up} is not over after trainer.max_epochs="
+            f"{cfg.trainer.max_epochs}: the learning rate never reaches optimizer.lr={cfg.optimizer.get('lr')}",
+            soft_wrap=True,
+        )
 
 
 def show_interruption(console: Console, interrupted: Interrupted, resumable: bool) -> None:
@@ -209,8 +216,10 @@ def duration(seconds: float) -> str:
 def _loss_line(record: Mapping[str, Any]) -> str:
     if not record["best_epoch"]:
         return "no epoch was finished"
+    final = record["final_val_loss"]
     return (
-        f"validation loss {record['final_val_loss']:.4f} (best {record['best_val_loss']:.4f} in epoch "
+        f"validation loss {'not finite' if final is None else f'{final:.4f}'}"
+        f" (best {record['best_val_loss']:.4f} in epoch "
         f"{record['best_epoch']} of {record['epochs']}; best flat object {record['flat_baseline']:.4f})"
     )
 

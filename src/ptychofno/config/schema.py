@@ -395,7 +395,7 @@ class Trainer:
     accelerator: str = setting("where to compute", choices=["auto", "cpu", "gpu"])
     precision: str = setting("arithmetic of the network", choices=["32-true", "bf16-mixed"])
     matmul_precision: str = setting(
-        "of matrix products: torch.set_float32_matmul_precision; auto is the fastest that keeps float32's",
+        "of matrix products: torch.set_float32_matmul_precision; auto: see conf/trainer/default.yaml",
         choices=["auto", "highest", "high", "medium"],
     )
     compile: bool = setting("compile the network with torch.compile, which takes a minute")

@@ -1,4 +1,4 @@
-"""Which of torch's ways to multiply float32 matrices is the fastest that keeps their precision."""
+"""Whether a faster way to multiply float32 matrices keeps their precision on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHAPES = ((1, 256, 256, 256), (1, 24, 64, 4096), (16, 32, 128, 128))
 
 
 def precise_matmul_setting(device: torch.device) -> str:
-    """The value for ``torch.set_float32_matmul_precision`` that is fast and as precise as float32.
+    """``medium`` for ``torch.set_float32_matmul_precision`` where that is as precise, else ``highest``.
 
     On x86 CPUs ``medium`` moves products from MKL to oneDNN, which is up to twice as fast on AMD's. It
     permits bfloat16, but only processors with bfloat16 tiles (AMX) make use of that: so it is tried, on

@@ -125,7 +125,7 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
     if warm_up >= cfg.trainer.max_epochs:
         console.print(
             f"note: scheduler.warmup_epochs={warm_up} is not over after trainer.max_epochs="
-            f"{cfg.trainer.max_epochs}: the learning rate never reaches optimizer.lr={cfg.optimizer.get('lr')}",
+            f"{cfg.trainer.max_epochs}: the learning rate never reaches that of the optimizer",
             soft_wrap=True,
         )
 

@@ -10,27 +10,29 @@ from dataclasses import asdict
 from typing import Any
 
 from ptychofno.config.comparison import differing
-from ptychofno.report.arms import Arm
-from ptychofno.report.runs import MEASURES, Run
+from ptychofno.report.arms import FLAT_SSIM, Arm
+from ptychofno.report.runs import GIVEN_BACK, MEASURES, Run
 from ptychofno.report.study import Study
 from ptychofno.report.verdict import (
     FEWEST_SEEDS,
     LOSS_MARGIN,
-    STABLE_SSIM,
     Standing,
 )
 from ptychofno.report.wording import NONE, in_markdown, in_spreadsheet, listed, shown
+from ptychofno.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
 
 DEFINITIONS = (
     "Crash rate: collapsed and diverged runs among those with a result (completed, collapsed, diverged), "
-    "with Wilson's 95 % interval.",
+    f"with Wilson's 95 % interval. Collapsed: ended flat, with a validation loss above {FLAT_ABOVE} of "
+    "the best flat object's (behind rounds of error reduction: and with patches that are all alike).",
     "Medians and quartiles: over the completed runs. Gradient norms: before clipping, over every step of "
     "every run with a result.",
-    "Off the plateau: the first epoch with a validation loss below 0.8 of the flat object's. Epoch of "
-    "failure: where a diverged run broke off, or from where on a collapsed run was on the plateau.",
+    f"Off the plateau: the first epoch with a validation loss below {LEFT_PLATEAU_BELOW} of the flat "
+    "object's. Epoch of failure: where a diverged run broke off, or from where on a collapsed run was on "
+    "the plateau.",
     "Interventions: how often a guard returned runs with a result to their last good state.",
-    f"Stable: median amplitude SSIM above {STABLE_SSIM} and no run that fell later, that is, lost a quarter "
-    "of its gain on the flat object.",
+    f"Stable: median amplitude SSIM above {GOOD_SSIM} and no run that fell later, that is, lost "
+    f"{100 * GIVEN_BACK:.0f} % of its gain on the flat object.",
     f"Fix: fewer crashes than the control over {FEWEST_SEEDS} seeds or more, at a median validation loss "
     f"not more than {100 * LOSS_MARGIN:.0f} % above the control's.",
     "Ranking: stable arms within that loss first, then by crash rate, then by median validation loss.",
@@ -53,7 +55,7 @@ def columns(standing: Standing) -> dict[str, str]:
     cells["gradient norm, 99 %, max"] = f"{median}, {high_norm}, {largest}"
     cells["interventions"] = interventions(arm)
     cells["epoch of failure"] = listed(arm.failure_epochs) if arm.failure_epochs else NONE
-    cells["SSIM < 0.5"] = f"{arm.flat_by_ssim}/{len(arm.results)}" if arm.results else NONE
+    cells[f"SSIM < {FLAT_SSIM}"] = f"{arm.flat_by_ssim}/{len(arm.results)}" if arm.results else NONE
     cells["judgement"] = standing.judgement
     return cells
 

@@ -15,8 +15,8 @@ from ptychofno.report import evidence
 from ptychofno.report.arms import Arm
 from ptychofno.report.comparability import Comparison
 from ptychofno.report.wording import counted, listed, percent, shown
+from ptychofno.stats import GOOD_SSIM
 
-STABLE_SSIM = 0.8
 LOSS_MARGIN = 0.10
 FEWEST_SEEDS = 5
 SMALL_RATE = 0.1
@@ -88,7 +88,7 @@ def _standing(arm: Arm, control: Arm | None, rank: int | None, judgement: str) -
         change = (loss - own) / abs(own) if own else math.nan
         if arm.results and control.results:
             p = evidence.fewer(arm.crashed, len(arm.results), control.crashed, len(control.results))
-    stable = ssim > STABLE_SSIM and not any(run.fell_later for run in arm.successes)
+    stable = ssim > GOOD_SSIM and not any(run.fell_later for run in arm.successes)
     return Standing(arm, rank, stable, change, p, judgement)
 
 
@@ -131,9 +131,9 @@ def _why_not_stable(arm: Arm) -> list[str]:
     ssim = arm.summary("ssim_amplitude").median
     fallen = sum(run.fell_later for run in arm.successes)
     reasons = []
-    if not ssim > STABLE_SSIM:
+    if not ssim > GOOD_SSIM:
         known = not math.isnan(ssim)
-        reasons.append(f"SSIM not above {STABLE_SSIM}" if known else "no SSIM, as no truth is known")
+        reasons.append(f"SSIM not above {GOOD_SSIM}" if known else "no SSIM, as no truth is known")
     if fallen:
         reasons.append(f"{fallen} fell later")
     return reasons

@@ -102,7 +102,7 @@ def execute(
     )
     from ptychofno.runs import begin, finish
     from ptychofno.saved import save_model
-    from ptychofno.stats import epoch_fell_back, epoch_left_plateau, statistics
+    from ptychofno.stats import statistics
     from ptychofno.terminal import ProgressBar, announce
     from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
 
@@ -186,7 +186,6 @@ def execute(
         )
         artifacts.write_json(run.path / artifacts.STATS, stats)
 
-    course = outcome.epochs["epoch"], outcome.epochs["val_loss"], baseline
     training_seconds = sum(outcome.epochs["seconds"])
     evaluation_seconds = time.monotonic() - evaluating
     finish(
@@ -195,9 +194,7 @@ def execute(
         error=outcome.diverged,
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
-        epoch_left_plateau=epoch_left_plateau(*course),
-        epoch_fell_back=epoch_fell_back(*course),
-        final_val_loss=outcome.epochs["val_loss"][-1] if outcome.epochs["val_loss"] else None,
+        **{key: stats[key] for key in ("epoch_left_plateau", "epoch_fell_back", "final_val_loss")},
         interventions=outcome.interventions,
         seconds={
             "data": data_seconds,

@@ -28,7 +28,7 @@ from ptychofno.models.products import PRODUCTS
 # Where the measured times cross: experiments/bench, section "crossover".
 WHOLE_GRID_UP_TO_PIXELS = 100
 FFT_ABOVE_PIXELS = 64 * 64
-FFT_ABOVE_PRODUCTS_PER_PIXEL = 80
+FFT_ABOVE_PRODUCTS_PER_PIXEL = 250
 FOLDED_ROWS_UP_TO = 0.75
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor]

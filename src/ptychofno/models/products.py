@@ -8,10 +8,12 @@ Contiguous activations: on small grids one product over the whole grid; else one
 moves the axis that it transforms to the front, so that both read their input where it lies, and the last
 one leaves the modes first.
 
-Activations in channels_last lie in memory as (B, H, W, C). A product runs sample by sample, with W C
-numbers beside each other; on any grid one per axis. Rows come first there, and stay real: what a real
-input has at +f and at -f are the same cosines and sines. The columns make them complex, and the two signs
-are told apart at the end, where little is left.
+Activations in channels_last lie in memory as (B, H, W, C), and are taken per axis on any grid. On smaller
+ones line by line: the columns of each of the B H lines, then the rows of each of the B samples with what the
+columns left, K C numbers beside each other; nothing large is copied. On larger ones, where products of C
+numbers are slow, plane by plane: rows first, W C numbers beside each other, and real: what a real input has
+at +f and at -f are the same cosines and sines. The columns make them complex, and the two signs are told
+apart at the end, where little is left.
 """
 
 from __future__ import annotations
@@ -54,7 +56,24 @@ def _axes_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Seq
     return (lines.view(2 * K, B * C * H).T @ across).view(B, C, H, W)
 
 
-def _last(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
+def _lines(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
+    (B, C), (H, W, R, K) = x.shape[:2], spectrum
+    across, _, _, rows = matrices
+    lines = _each(across, x.permute(0, 2, 3, 1).reshape(B * H, W, C))
+    modes = _each(rows, lines.view(B, 2 * H, K * C))
+    return modes.view(B, R, 2, K, C).permute(3, 1, 2, 0, 4)
+
+
+def _lines_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
+    (B, C), (H, W, R, K) = modes.shape[3:], spectrum
+    across, _, _, rows = matrices
+    # Turned copies of the small matrices: products with turned views of them take a quarter longer.
+    lines = _each(rows.T.contiguous(), modes.permute(3, 1, 2, 0, 4).reshape(B, 2 * R, K * C))
+    x = _each(across.T.contiguous(), lines.view(B * H, 2 * K, C))
+    return x.view(B, H, W, C).permute(0, 3, 1, 2)
+
+
+def _planes(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = x.shape[:2], spectrum
     across, _, folded, signs = matrices
     M = signs.shape[1] // 2
@@ -66,7 +85,7 @@ def _last(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Ten
     return _each(signs, lines.reshape(K, 2 * M, B * C)).view(K, R, 2, B, C)
 
 
-def _last_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
+def _planes_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = modes.shape[3:], spectrum
     across, _, folded, signs = matrices
     M = signs.shape[1] // 2
@@ -83,9 +102,10 @@ def _each(matrix: Tensor, batch: Tensor) -> Tensor:
     return torch.bmm(matrix.expand(len(batch), -1, -1), batch)
 
 
-# Analysis and synthesis: for contiguous activations by method, and for those in channels_last.
+# Analysis and synthesis, for contiguous activations and, the last two, for those in channels_last.
 PRODUCTS: dict[str, tuple[Product, Product]] = {
     "whole": (_whole, _whole_back),
     "axes": (_axes, _axes_back),
-    "channels_last": (_last, _last_back),
+    "lines": (_lines, _lines_back),
+    "planes": (_planes, _planes_back),
 }

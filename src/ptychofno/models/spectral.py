@@ -118,7 +118,7 @@ class _Mixing(torch.autograd.Function):
     def forward(modes: Tensor, planes: Tensor, band: Band) -> Tensor:
         K, R, _, B, I = modes.shape
         O = planes.shape[2]
-        doubled = _doubled(modes.reshape(K * R, 2, B, I))
+        doubled = _doubled(modes)
         mixed = modes.new_empty(K * R, 2 * B, O)
         for run in band.runs():
             inputs, weights, outputs = doubled[run.modes], planes[run.planes], mixed[run.modes]
@@ -137,8 +137,9 @@ class _Mixing(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         modes, planes = ctx.saved_tensors
-        for_modes = _for_modes(gradient[0], planes, ctx.band) if ctx.needs_input_grad[0] else None
-        for_planes = _for_planes(gradient[0], modes, ctx.band) if ctx.needs_input_grad[1] else None
+        above = gradient[0].contiguous()
+        for_modes = _for_modes(above, planes, ctx.band) if ctx.needs_input_grad[0] else None
+        for_planes = _for_planes(above, modes, ctx.band) if ctx.needs_input_grad[1] else None
         return for_modes, for_planes, None
 
 
@@ -146,7 +147,7 @@ def _for_modes(gradient: Tensor, planes: Tensor, band: Band) -> Tensor:
     """The gradient of ``mix`` in its modes."""
     K, R, _, B, O = gradient.shape
     I = planes.shape[1]
-    gradient = gradient.reshape(K * R, 2 * B, O)
+    gradient = gradient.view(K * R, 2 * B, O)
     quarters = gradient.new_empty(K * R, 2 * B, 2 * I)  # the gradient of the doubled modes
     for run in band.runs():
         above, weights, below = gradient[run.modes], planes[run.planes], quarters[run.modes]
@@ -155,17 +156,17 @@ def _for_modes(gradient: Tensor, planes: Tensor, band: Band) -> Tensor:
             _product_(below[:, :B, :I], above[:, :B], weights.transpose(1, 2))
         else:
             _product_(below, above, weights.view(-1, 2 * I, O).transpose(1, 2))
-    quarters = quarters.view(K * R, 2, B, 2, I)
-    real = quarters[:, 0, :, 0] + quarters[:, 1, :, 1]
-    imaginary = quarters[:, 1, :, 0] - quarters[:, 0, :, 1]
-    return torch.stack((real, imaginary), dim=1).view(K, R, 2, B, I)
+    quarters = quarters.view(K, R, 2, B, 2, I)
+    quarters[:, :, 0, :, 0] += quarters[:, :, 1, :, 1]
+    quarters[:, :, 1, :, 0] -= quarters[:, :, 0, :, 1]
+    return quarters[:, :, :, :, 0]
 
 
 def _for_planes(gradient: Tensor, modes: Tensor, band: Band) -> Tensor:
     """The gradient of ``mix`` in its weights."""
     K, R, _, B, I = modes.shape
     O = gradient.shape[4]
-    gradient, doubled = gradient.reshape(K * R, 2 * B, O), _doubled(modes.reshape(K * R, 2, B, I))
+    gradient, doubled = gradient.view(K * R, 2 * B, O), _doubled(modes)
     out = gradient.new_empty(band.runs()[-1].planes.stop, I, O)
     for run in band.runs():
         above, inputs, weights = gradient[run.modes], doubled[run.modes], out[run.planes]
@@ -182,13 +183,13 @@ def _product_(out: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _doubled(modes: Tensor) -> Tensor:
-    """Complex (M, 2, B, I) to the real matrices [[a, -b], [b, a]], (M, 2 B, 2 I)."""
-    M, _, B, I = modes.shape
-    doubled = modes.new_empty(M, 2, B, 2, I)
-    doubled[:, :, :, 0] = modes
-    doubled[:, 0, :, 1] = -modes[:, 1]
-    doubled[:, 1, :, 1] = modes[:, 0]
-    return doubled.view(M, 2 * B, 2 * I)
+    """Complex (K, R, 2, B, I), however it lies, to the real matrices [[a, -b], [b, a]], (K R, 2 B, 2 I)."""
+    K, R, _, B, I = modes.shape
+    doubled = modes.new_empty(K, R, 2, B, 2, I)
+    doubled[:, :, :, :, 0] = modes
+    doubled[:, :, 0, :, 1] = -modes[:, :, 1]
+    doubled[:, :, 1, :, 1] = modes[:, :, 0]
+    return doubled.view(K * R, 2 * B, 2 * I)
 
 
 class SpectralConv2d(nn.Module):

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H rows, W columns, R row frequencies, K column freq
 Sizes alone decide how a transform is taken (measured in experiments/bench):
 
 - small grids: one matrix product over the whole grid, where activations are contiguous;
-- few modes: a matrix product per axis;
+- few modes: a matrix product per axis, in the order that suits the layout of memory and the grid;
 - many modes of a large grid: FFTs per axis that pass on only the kept frequencies.
 
 The column frequencies that stand for their conjugates too carry the factor sqrt(2): that makes the
@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 
 from ptychofno.models.layout import is_channels_last, to_channels_last
-from ptychofno.models.products import PRODUCTS
+from ptychofno.models.products import PRODUCTS, Product
 
 # Where the measured times cross: experiments/bench, section "crossover".
 WHOLE_GRID_UP_TO_PIXELS = 100
 FFT_ABOVE_PIXELS = 64 * 64
 FFT_ABOVE_PRODUCTS_PER_PIXEL = 250
 FOLDED_ROWS_UP_TO = 0.75
+LINES_UP_TO_PIXELS = 64 * 64
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -58,9 +59,18 @@ class Spectrum(NamedTuple):
         return "axes"
 
     @property
+    def in_channels_last(self) -> Literal["lines", "planes"]:
+        """How it is taken per axis of activations in channels_last: see ``products``."""
+        return "lines" if self.H * self.W <= LINES_UP_TO_PIXELS else "planes"
+
+    @property
     def folds_rows(self) -> bool:
         """Whether real rows, without the signs of frequencies, are enough fewer than H to be taken first."""
-        return self.R + 1 <= FOLDED_ROWS_UP_TO * self.H
+        return self.in_channels_last == "planes" and self.R + 1 <= FOLDED_ROWS_UP_TO * self.H
+
+    def product(self, channels_last: bool) -> tuple[Product, Product]:
+        """The matrix products of analysis and synthesis."""
+        return PRODUCTS[self.in_channels_last if channels_last else self.method]
 
 
 def row_frequencies(R: int) -> list[int]:
@@ -88,8 +98,9 @@ def matrices_of(spectrum: Spectrum) -> Matrices:
         across (2 K, W), columns, all real parts before all imaginary ones;
         for contiguous activations, down (2, 2 R, H), rows, from a real and from an imaginary input to
         (real, imaginary), or, for the whole grid at once, (2 K R, H W);
-        for channels_last, folded (M, H), rows of a real input where that leaves fewer of them, else empty
-        (then M = H), and signs (2 R, 2 M), from M complex numbers to R.
+        for channels_last line by line, an empty one and rows (2 R, 2 H), of complex numbers real part by
+        imaginary part; plane by plane, folded (M, H), rows of a real input where that leaves fewer of them,
+        else empty (then M = H), and signs (2 R, 2 M), from M complex numbers to R.
         For FFTs: the factors (K, 1, 1, 1, 1) of the column frequencies, and three empty ones, as
         torch.compile wants a fixed number.
     """
@@ -107,6 +118,8 @@ def matrices_of(spectrum: Spectrum) -> Matrices:
         second = torch.einsum("pkw,prch->krchw", across.view(2, K, W), down).reshape(2 * K * R, H * W)
     else:
         second = down.reshape(2, 2 * R, H)
+    if spectrum.in_channels_last == "lines":
+        return across, second, nothing, down.permute(1, 2, 3, 0).reshape(2 * R, 2 * H)
     folded = nothing
     if spectrum.folds_rows:
         folded, cos, sin = _fold(H, R)
@@ -179,7 +192,7 @@ class _Analysis(torch.autograd.Function):
         if spectrum.method == "fft":
             return _fft(x, spectrum, first)
         matrices = [matrix.to(x.dtype) for matrix in (first, second, third, fourth)]
-        analysis, _ = PRODUCTS["channels_last" if channels_last else spectrum.method]
+        analysis, _ = spectrum.product(channels_last)
         return analysis(x, spectrum, matrices)
 
     @staticmethod
@@ -211,7 +224,7 @@ class _Synthesis(torch.autograd.Function):
             x = _inverse_fft(modes, spectrum, first)
             return to_channels_last(x) if channels_last else x
         matrices = [matrix.to(modes.dtype) for matrix in (first, second, third, fourth)]
-        _, synthesis = PRODUCTS["channels_last" if channels_last else spectrum.method]
+        _, synthesis = spectrum.product(channels_last)
         return synthesis(modes, spectrum, matrices)
 
     @staticmethod

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from contenders import CHANNELS_LAST, CONTENDERS, give_the_same_weights, hybrid, laid_out, layouts
+from contenders import CHANNELS_LAST, CONTENDERS, NOTHING, give_the_same_weights, hybrid, laid_out, layouts
 from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
@@ -170,7 +170,8 @@ def network_case(device: str, size: int, batch: int, what: str, args: argparse.N
         torch.manual_seed(0)
         return call(hybrid(name, size, layout).to(device))
 
-    used = {name: fastest(partial(of, name), layouts(name, device), device) for name in args.contenders}
+    names = [*args.contenders, NOTHING]
+    used = {name: fastest(partial(of, name), layouts(name, device), device) for name in names}
     calls = {name: of(name, layout) for name, layout in used.items()} | {PEAK: peak_call(device)}
     times = interleave(calls, device, args.seconds)
     return Case("network", device, "hybrid", size, batch, what, float("nan"), *times, used)
@@ -249,7 +250,7 @@ def sum_of_levels(done: list[Case], what: str, other: str, clock: str) -> float:
 
 def table(done: list[Case], others: list[str]) -> str:
     head = ["section", "device", "case", "N", "batch", "what", "ours ms", *(f"{o} / ours" for o in others)]
-    head += [f"{o} / ours, CPU time" for o in others] + ["of peak", "in channels_last"]
+    head += [f"{o} / ours, CPU time" for o in others] + [f"{NOTHING} / ours", "of peak", "in channels_last"]
     rows = []
     for case in done:
         if case.section == "crossover":
@@ -257,6 +258,7 @@ def table(done: list[Case], others: list[str]) -> str:
         row = [case.section, case.device, case.name, str(case.size), str(case.batch), case.what]
         row.append(f"{1e3 * statistics.median(case.wall['ours']):.2f}")
         row += [f"{case.ratio(other, clock):.2f}" for clock in ("wall", "cpu") for other in others]
+        row.append(f"{case.ratio(NOTHING):.2f}" if NOTHING in case.wall else "")
         row.append("" if case.flops != case.flops else f"{case.peak_fraction():.2f}")
         row.append(", ".join(name for name, layout in case.layouts.items() if layout == CHANNELS_LAST))
         rows.append(row)
@@ -264,7 +266,7 @@ def table(done: list[Case], others: list[str]) -> str:
         here = [case for case in done if case.device == device]
         for what in sorted({case.what for case in here if case.section == "levels"}):
             sums = [f"{sum_of_levels(here, what, o, c):.2f}" for c in ("wall", "cpu") for o in others]
-            rows.append(["levels", device, "sum of the four", "", "16", what, "", *sums, "", ""])
+            rows.append(["levels", device, "sum of the four", "", "16", what, "", *sums, "", "", ""])
     crossover = [case for case in done if case.section == "crossover"]
     text = markdown(head, rows)
     if crossover:
@@ -307,8 +309,9 @@ def kept(args: argparse.Namespace) -> list[Case]:
     record = json.loads(path.read_text())
     cases = [Case(**case) for case in record["cases"] if case["section"] not in args.sections]
     same = record["machine"] == machine(args)
-    contenders = {*args.contenders, PEAK}
-    comparable = all(case.section == "crossover" or set(case.wall) == contenders for case in cases)
+    layers = {*args.contenders, PEAK}
+    timed = {"levels": layers, "sizes": layers, "network": {*layers, NOTHING}}
+    comparable = all(case.section == "crossover" or set(case.wall) == timed[case.section] for case in cases)
     return cases if same and comparable else []
 
 

@@ -1,4 +1,7 @@
-"""The same layer three times: ours, the textbook rfft2 layer, neuraloperator's SpectralConv."""
+"""The same layer three times: ours, the textbook rfft2 layer, neuraloperator's SpectralConv.
+
+And a network without any, whose time no network with Fourier layers can be below.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,15 @@ def neuraloperator(channels: int, band: Band) -> nn.Module:
     return SpectralConv(channels, channels, (band.rows, 2 * (band.columns - 1)), bias=False)
 
 
+class Nothing(nn.Module):
+    """Takes no time: what is left of a training step is what all contenders share."""
+
+    def forward(self, x: Tensor) -> float:
+        return 0.0
+
+
 CONTENDERS: dict[str, Layer] = {"ours": ours, "rfft2": Rfft2Conv, "neuraloperator": neuraloperator}
+NOTHING = "no layer"
 
 
 def give_the_same_weights(layers: dict[str, nn.Module], band: Band) -> None:
@@ -75,11 +86,12 @@ def give_the_same_weights(layers: dict[str, nn.Module], band: Band) -> None:
 def layouts(name: str, device: str) -> tuple[str, ...]:
     """In which layouts of memory a contender's network may run on a device; the fastest is taken.
 
-    On a CPU a network of ours runs in channels_last; for a network of other layers it depends.
+    On a CPU a network of ours runs in channels_last, and so does one without Fourier layers; for a network of
+    other layers it depends.
     """
     if device != "cpu":
         return (CONTIGUOUS,)
-    return (CHANNELS_LAST,) if name == "ours" else (CONTIGUOUS, CHANNELS_LAST)
+    return (CHANNELS_LAST,) if name in ("ours", NOTHING) else (CONTIGUOUS, CHANNELS_LAST)
 
 
 def laid_out(x: Tensor, layout: str) -> Tensor:
@@ -108,8 +120,10 @@ def hybrid(name: str, size: int, layout: str) -> nn.Module:
     class Block(PtychoBlock):
         def __init__(self, channels: int, modes: Band) -> None:
             super().__init__(channels, modes)
-            layer = CONTENDERS[name](channels, modes)
-            self.spectral = layer if name == "ours" else Foreign(layer)  # type: ignore[assignment]
+            if name == NOTHING:
+                self.spectral = Nothing()  # type: ignore[assignment]
+            elif name != "ours":
+                self.spectral = Foreign(CONTENDERS[name](channels, modes))  # type: ignore[assignment]
 
     class Network(HybridUNOGenerator):
         def arrange(self, x: Tensor) -> Tensor:

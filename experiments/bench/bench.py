@@ -19,11 +19,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import matplotlib
 import torch
-from contenders import CHANNELS_LAST, CONTENDERS, NOTHING, give_the_same_weights, hybrid, laid_out, layouts
+from contenders import (
+    CHANNELS_LAST,
+    CONTENDERS,
+    CONTIGUOUS,
+    NOTHING,
+    give_the_same_weights,
+    hybrid,
+    laid_out,
+    layouts,
+)
 from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
@@ -37,6 +47,7 @@ MODES = 12
 LEVELS = ((64, 32), (32, 64), (16, 128), (8, 256))
 STEPS = ("forward", "forward + backward", "training step")
 MIXED = "bf16-mixed"
+WAYS = {CONTIGUOUS: ("whole", "axes", "fft"), CHANNELS_LAST: ("lines", "planes", "fft")}
 PEAK = "matrix product"
 PEAK_SIZE = 1024
 
@@ -185,28 +196,31 @@ def fastest(make: Callable[[str], Call], choices: tuple[str, ...], device: str) 
     return min(choices, key=lambda choice: min(cpu[choice]))
 
 
-def crossover_case(device: str, size: int, modes: int, args: argparse.Namespace) -> Case:
+def crossover_case(device: str, size: int, channels: int, modes: int, args: argparse.Namespace) -> Case:
     """Analysis and synthesis of one grid, taken each way; what the sizes choose is called ours."""
     chosen = kept_modes(modes, size).spectrum()
     layout = layouts("ours", device)[0]
-    x = laid_out(torch.randn(max(1, 2**19 // size**2), 8, size, size, device=device), layout)
     last = layout == CHANNELS_LAST
-    # In channels_last a small grid is taken per axis, too.
-    way = "axes" if last and chosen.method == "whole" else chosen.method
+    x = laid_out(
+        torch.randn(max(1, 2**21 // (channels * size**2)), channels, size, size, device=device), layout
+    )
+    taken = chosen.in_channels_last(channels) if last else chosen.method
     calls: dict[str, Call] = {}
-    for method in ("whole", "axes", "fft"):
-        if method == "whole" and (size > 16 or last):
+    for way in WAYS[layout]:
+        if way == "whole" and size > 16:
             continue
-        spectrum = type("Forced", (Spectrum,), {"method": method})(*chosen)
+        method = way if way in WAYS[CONTIGUOUS] else "axes"
+        forced = {"method": method, "in_channels_last": lambda self, channels, way=way: way}
+        spectrum = type("Forced", (Spectrum,), forced)(*chosen)
         matrices = tuple(matrix.to(device, torch.float32) for matrix in matrices_of(spectrum))
 
         def call(spectrum: Spectrum = spectrum, matrices: tuple[Tensor, ...] = matrices) -> Tensor:
             return synthesise(analyse(x, spectrum, *matrices), spectrum, *matrices, channels_last=last)
 
-        calls["ours" if method == way else method] = call
+        calls["ours" if way == taken else way] = call
     with torch.no_grad():
         times = interleave(calls, device, args.seconds / 5)
-    name = f"{modes} modes, {chosen.products_per_pixel:.0f} products per pixel: {way}"
+    name = f"{channels} channels, {modes} modes, {chosen.products_per_pixel:.0f} products per pixel: {taken}"
     used = dict.fromkeys(calls, layout)
     return Case("crossover", device, name, size, len(x), "analysis + synthesis", float("nan"), *times, used)
 
@@ -235,10 +249,10 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
                         for what in steps if args.quick else dict.fromkeys((*STEPS, *steps)):
                             yield network_case(device, size, batch, what, args)
         if "crossover" in args.sections and not args.quick:
-            for size in (8, 10, 12, 16, 32, 64, 128, 256):
-                for modes in (4, 8, 12, 16, 24, 32, 48, 64):
+            for size, channels in product((8, 12, 16, 32, 64, 96, 128, 256), (8, 32)):
+                for modes in (4, 12, 24, 48, 64):
                     if modes <= size // 2 + 4:
-                        yield crossover_case(device, size, modes, args)
+                        yield crossover_case(device, size, channels, modes, args)
 
 
 def sum_of_levels(done: list[Case], what: str, other: str, clock: str) -> float:
@@ -270,7 +284,7 @@ def table(done: list[Case], others: list[str]) -> str:
     crossover = [case for case in done if case.section == "crossover"]
     text = markdown(head, rows)
     if crossover:
-        ways = ["whole", "axes", "fft"]
+        ways = list(dict.fromkeys(way for ways in WAYS.values() for way in ways))
         times = [[*(f"{c.ratio(way):.2f}" if way in c.wall else "" for way in ways)] for c in crossover]
         rows = [[c.device, str(c.size), c.name, *t] for c, t in zip(crossover, times, strict=True)]
         text += "\n\n" + markdown(["device", "N", "case: chosen", *(f"{w} / chosen" for w in ways)], rows)

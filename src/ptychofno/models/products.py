@@ -10,9 +10,9 @@ one leaves the modes first.
 
 Activations in channels_last lie in memory as (B, H, W, C), and are taken per axis on any grid. On smaller
 ones line by line: the columns of each of the B H lines, then the rows of each of the B samples with what the
-columns left, K C numbers beside each other; nothing large is copied. On larger ones, where products of C
-numbers are slow, plane by plane: rows first, W C numbers beside each other, and real: what a real input has
-at +f and at -f are the same cosines and sines. The columns make them complex, and the two signs are told
+columns left, K C numbers beside each other; nothing large is copied. On larger ones, and where products of C
+numbers are too narrow, plane by plane: rows first, W C numbers beside each other, and real: what a real input
+has at +f and at -f are the same cosines and sines. The columns make them complex, and the two signs are told
 apart at the end, where little is left.
 """
 
@@ -58,7 +58,7 @@ def _axes_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Seq
 
 def _lines(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = x.shape[:2], spectrum
-    across, _, _, rows = matrices
+    across, _, rows, *_ = matrices
     lines = _each(across, x.permute(0, 2, 3, 1).reshape(B * H, W, C))
     modes = _each(rows, lines.view(B, 2 * H, K * C))
     return modes.view(B, R, 2, K, C).permute(3, 1, 2, 0, 4)
@@ -66,7 +66,7 @@ def _lines(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Te
 
 def _lines_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = modes.shape[3:], spectrum
-    across, _, _, rows = matrices
+    across, _, rows, *_ = matrices
     # Turned copies of the small matrices: products with turned views of them take a quarter longer.
     lines = _each(rows.T.contiguous(), modes.permute(3, 1, 2, 0, 4).reshape(B, 2 * R, K * C))
     x = _each(across.T.contiguous(), lines.view(B * H, 2 * K, C))
@@ -75,7 +75,7 @@ def _lines_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Se
 
 def _planes(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = x.shape[:2], spectrum
-    across, _, folded, signs = matrices
+    across, _, _, folded, signs = matrices
     M = signs.shape[1] // 2
     rows = x.permute(0, 2, 3, 1).reshape(B, H, W * C)
     if M < H:
@@ -87,7 +87,7 @@ def _planes(x: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[T
 
 def _planes_back(modes: Tensor, spectrum: tuple[int, int, int, int], matrices: Sequence[Tensor]) -> Tensor:
     (B, C), (H, W, R, K) = modes.shape[3:], spectrum
-    across, _, folded, signs = matrices
+    across, _, _, folded, signs = matrices
     M = signs.shape[1] // 2
     lines = _each(signs.T, modes.reshape(K, 2 * R, B * C)).view(K, 2, M, B, C).permute(3, 1, 0, 2, 4)
     rows = _each(across.T, lines.reshape(B, 2 * K, M * C)).view(B, W, M, C)

@@ -214,6 +214,7 @@ class SpectralConv2d(nn.Module):
     transform_1: Tensor
     transform_2: Tensor
     transform_3: Tensor
+    transform_4: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, modes: int | tuple[int, int] | Band) -> None:
         super().__init__()
@@ -276,7 +277,7 @@ class SpectralConv2d(nn.Module):
 
     @property
     def _transforms(self) -> Matrices:
-        return self.transform_0, self.transform_1, self.transform_2, self.transform_3
+        return self.transform_0, self.transform_1, self.transform_2, self.transform_3, self.transform_4
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpectralConv2d:
         """Take matrices of the new dtype and device instead of converting rounded ones."""

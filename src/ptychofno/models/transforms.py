@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H rows, W columns, R row frequencies, K column freq
 Sizes alone decide how a transform is taken (measured in experiments/bench):
 
 - small grids: one matrix product over the whole grid, where activations are contiguous;
-- few modes: a matrix product per axis, in the order that suits the layout of memory and the grid;
+- few modes: a matrix product per axis, in the order that suits the layout of memory;
 - many modes of a large grid: FFTs per axis that pass on only the kept frequencies.
 
 The column frequencies that stand for their conjugates too carry the factor sqrt(2): that makes the
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ptychofno.models.layout import is_channels_last, to_channels_last
-from ptychofno.models.products import PRODUCTS, Product
+from ptychofno.models.products import PRODUCTS
 
 # Where the measured times cross: experiments/bench, section "crossover".
 WHOLE_GRID_UP_TO_PIXELS = 100
@@ -31,8 +31,9 @@ FFT_ABOVE_PIXELS = 64 * 64
 FFT_ABOVE_PRODUCTS_PER_PIXEL = 250
 FOLDED_ROWS_UP_TO = 0.75
 LINES_UP_TO_PIXELS = 64 * 64
+LINES_FROM_CHANNELS = 16
 
-Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
+Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Spectrum(NamedTuple):
@@ -59,18 +60,16 @@ class Spectrum(NamedTuple):
         return "axes"
 
     @property
-    def in_channels_last(self) -> Literal["lines", "planes"]:
-        """How it is taken per axis of activations in channels_last: see ``products``."""
-        return "lines" if self.H * self.W <= LINES_UP_TO_PIXELS else "planes"
-
-    @property
     def folds_rows(self) -> bool:
         """Whether real rows, without the signs of frequencies, are enough fewer than H to be taken first."""
-        return self.in_channels_last == "planes" and self.R + 1 <= FOLDED_ROWS_UP_TO * self.H
+        return self.R + 1 <= FOLDED_ROWS_UP_TO * self.H
 
-    def product(self, channels_last: bool) -> tuple[Product, Product]:
-        """The matrix products of analysis and synthesis."""
-        return PRODUCTS[self.in_channels_last if channels_last else self.method]
+    def in_channels_last(self, channels: int) -> Literal["lines", "planes", "fft"]:
+        """How it is taken of activations in channels_last, from their number of channels, too."""
+        if self.method == "fft":
+            return "fft"
+        lines = self.H * self.W <= LINES_UP_TO_PIXELS and channels >= LINES_FROM_CHANNELS
+        return "lines" if lines else "planes"
 
 
 def row_frequencies(R: int) -> list[int]:
@@ -87,8 +86,8 @@ def transforms(H: int, W: int, R: int, K: int, dtype: torch.dtype, device: torch
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a matrix first needed in evaluation must serve training, too
 def _shared(spectrum: Spectrum, dtype: torch.dtype, device: torch.device) -> Matrices:
-    first, second, third, fourth = (matrix.to(device, dtype) for matrix in matrices_of(spectrum))
-    return first, second, third, fourth
+    first, second, third, fourth, fifth = (matrix.to(device, dtype) for matrix in matrices_of(spectrum))
+    return first, second, third, fourth, fifth
 
 
 def matrices_of(spectrum: Spectrum) -> Matrices:
@@ -98,17 +97,17 @@ def matrices_of(spectrum: Spectrum) -> Matrices:
         across (2 K, W), columns, all real parts before all imaginary ones;
         for contiguous activations, down (2, 2 R, H), rows, from a real and from an imaginary input to
         (real, imaginary), or, for the whole grid at once, (2 K R, H W);
-        for channels_last line by line, an empty one and rows (2 R, 2 H), of complex numbers real part by
-        imaginary part; plane by plane, folded (M, H), rows of a real input where that leaves fewer of them,
-        else empty (then M = H), and signs (2 R, 2 M), from M complex numbers to R.
-        For FFTs: the factors (K, 1, 1, 1, 1) of the column frequencies, and three empty ones, as
+        for channels_last line by line, rows (2 R, 2 H) of complex numbers, real part by imaginary part;
+        plane by plane, folded (M, H), rows of a real input where that leaves fewer of them, else empty (then
+        M = H), and signs (2 R, 2 M), from M complex numbers to R.
+        For FFTs: the factors (K, 1, 1, 1, 1) of the column frequencies, and four empty ones, as
         torch.compile wants a fixed number.
     """
     H, W, R, K = spectrum
     factors = _multiplicity(W, K).sqrt()
     nothing = torch.empty(0, dtype=torch.float64, device="cpu")
     if spectrum.method == "fft":
-        return factors.view(K, 1, 1, 1, 1), nothing, nothing, nothing
+        return factors.view(K, 1, 1, 1, 1), nothing, nothing, nothing, nothing
     phase = _phases(range(K), W)
     across = torch.cat((phase.cos(), -phase.sin())) * factors.repeat(2, 1) / math.sqrt(W)
     phase = _phases(row_frequencies(R), H)
@@ -118,12 +117,11 @@ def matrices_of(spectrum: Spectrum) -> Matrices:
         second = torch.einsum("pkw,prch->krchw", across.view(2, K, W), down).reshape(2 * K * R, H * W)
     else:
         second = down.reshape(2, 2 * R, H)
-    if spectrum.in_channels_last == "lines":
-        return across, second, nothing, down.permute(1, 2, 3, 0).reshape(2 * R, 2 * H)
+    rows = down.permute(1, 2, 3, 0).reshape(2 * R, 2 * H)
     folded = nothing
     if spectrum.folds_rows:
         folded, cos, sin = _fold(H, R)
-    return across, second, folded, _on_complex(cos, sin).permute(1, 2, 0, 3).reshape(2 * R, -1)
+    return across, second, rows, folded, _on_complex(cos, sin).permute(1, 2, 0, 3).reshape(2 * R, -1)
 
 
 def _on_complex(cos: Tensor, sin: Tensor) -> Tensor:
@@ -188,11 +186,13 @@ class _Analysis(torch.autograd.Function):
         second: Tensor,
         third: Tensor,
         fourth: Tensor,
+        fifth: Tensor,
     ) -> Tensor:
         if spectrum.method == "fft":
             return _fft(x, spectrum, first)
-        matrices = [matrix.to(x.dtype) for matrix in (first, second, third, fourth)]
-        analysis, _ = spectrum.product(channels_last)
+        matrices = [matrix.to(x.dtype) for matrix in (first, second, third, fourth, fifth)]
+        way = spectrum.in_channels_last(x.shape[1]) if channels_last else spectrum.method
+        analysis, _ = PRODUCTS[way]
         return analysis(x, spectrum, matrices)
 
     @staticmethod
@@ -204,7 +204,7 @@ class _Analysis(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
         x = _Synthesis.apply(gradient[0], ctx.spectrum, ctx.channels_last, *ctx.saved_tensors)
-        return x, *[None] * 6
+        return x, *[None] * 7
 
 
 class _Synthesis(torch.autograd.Function):
@@ -219,12 +219,14 @@ class _Synthesis(torch.autograd.Function):
         second: Tensor,
         third: Tensor,
         fourth: Tensor,
+        fifth: Tensor,
     ) -> Tensor:
         if spectrum.method == "fft":
             x = _inverse_fft(modes, spectrum, first)
             return to_channels_last(x) if channels_last else x
-        matrices = [matrix.to(modes.dtype) for matrix in (first, second, third, fourth)]
-        _, synthesis = spectrum.product(channels_last)
+        matrices = [matrix.to(modes.dtype) for matrix in (first, second, third, fourth, fifth)]
+        way = spectrum.in_channels_last(modes.shape[4]) if channels_last else spectrum.method
+        _, synthesis = PRODUCTS[way]
         return synthesis(modes, spectrum, matrices)
 
     @staticmethod
@@ -236,7 +238,7 @@ class _Synthesis(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
         modes = _Analysis.apply(gradient[0], ctx.spectrum, ctx.channels_last, *ctx.saved_tensors)
-        return modes, *[None] * 6
+        return modes, *[None] * 7
 
 
 def _fft(x: Tensor, spectrum: Spectrum, factors: Tensor) -> Tensor:

@@ -101,6 +101,33 @@ def test_a_step_of_a_matrix_is_orthogonal_and_as_long_as_adams(name: str) -> Non
     assert (descent < 0).all()
 
 
+def test_matrices_that_go_together_move_as_each_would_alone() -> None:
+    shapes = [
+        (8, 72),
+        (8, 16),
+        (72, 8),
+        (8, 3, 3, 3),
+        (40, 50),
+        (40, 50),
+        (40, 60),
+        (5, 8, 8),
+        (5, 8, 8),
+        (1, 8, 9),
+    ]
+    torch.manual_seed(0)
+    ends = [torch.zeros(2, 2), torch.zeros(2, 2)]
+    weights = [nn.Parameter(torch.randn(shape)) for shape in (ends[0].shape, *shapes, ends[1].shape)]
+    before = [weight.detach().clone() for weight in weights]
+    for weight in weights:
+        weight.grad = torch.randn(weight.shape)
+    assert len(muon._together([muon._as_matrices(weight) for weight in weights[1:-1]])) == 5
+    Muon(weights, lr=1e-2, momentum=0.0).step()
+    for weight, start in list(zip(weights, before, strict=True))[1:-1]:
+        alone = orthogonalised(muon._as_matrices(weight.grad))
+        step = 1e-2 * 0.2 * math.sqrt(max(alone.shape[1:])) * alone.view_as(weight)
+        torch.testing.assert_close(weight.detach(), start - step)
+
+
 def test_momentum_is_nesterovs_and_decay_is_decoupled() -> None:
     network = network_around(nn.Linear(7, 5))
     weight = network[1].weight

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.optim import Optimizer
 
 # Of Jordan et al.: the steepest at 0 of those that keep singular values near 1 in the end.
@@ -15,6 +16,7 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 _TINY = 1e-7
 _SMALLEST_NARROW = 32
+_SMALL_ROWS = 32
 _ADAM_EPS = 1e-8
 _ADAM_RMS = 0.2
 """Root mean square of Adam's updates over the learning rate; Liu et al. 2025 saw 0.2 to 0.4."""
@@ -81,10 +83,12 @@ class Muon(Optimizer):
         moments = [self._memory(parameter, "momentum_buffer") for parameter in parameters]
         torch._foreach_lerp_(moments, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, moments, group["momentum"])
-        for parameter, update in zip(parameters, ahead, strict=True):
-            matrices = _as_matrices(update)
-            size = _ADAM_RMS * math.sqrt(max(matrices.shape[1:]))
-            parameter.sub_(orthogonalised(matrices).view_as(parameter), alpha=group["lr"] * size)
+        matrices = [_as_matrices(update) for update in ahead]
+        for indices in _together(matrices):
+            found = _orthogonalised_together([matrices[index] for index in indices])
+            for index, update in zip(indices, found, strict=True):
+                length = group["lr"] * _ADAM_RMS * math.sqrt(max(update.shape[1:]))
+                parameters[index].sub_(update.reshape(parameters[index].shape), alpha=length)
 
     def _step_rest(self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         """Kingma and Ba 2015, Algorithm 1."""
@@ -120,15 +124,47 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     done where it is faster, for matrices of 32 rows and columns or more on a processor made for it, where
     they end between 0.66 and 1.16.
     """
-    upright = matrices.shape[1] > matrices.shape[2]
+    upright = _is_upright(matrices)
     x = matrices.mT if upright else matrices
-    x = (x / x.square().sum((1, 2), keepdim=True).sqrt_().clamp_(min=_TINY)).to(_products_in(x))
+    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    x = (x / norm.clamp_(min=_TINY)).to(_products_in(x))
     a, b, c = _QUINTIC
     for _ in range(_STEPS):
-        gram = x @ x.mT
+        gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     x = x.to(matrices.dtype)
     return x.mT.contiguous() if upright else x
+
+
+def _orthogonalised_together(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """``orthogonalised`` of each (B, m, n) in one go: zeros beside a matrix stay zeros and change nothing."""
+    if len(matrices) == 1:
+        return [orthogonalised(matrices[0])]
+    wide = [matrix.mT if _is_upright(matrix) else matrix for matrix in matrices]
+    columns = max(matrix.shape[2] for matrix in wide)
+    padded = torch.cat([pad(matrix, (0, columns - matrix.shape[2])) for matrix in wide])
+    found = orthogonalised(padded).split([len(matrix) for matrix in wide])
+    cut = [part[..., : matrix.shape[2]] for part, matrix in zip(found, wide, strict=True)]
+    return [part.mT if _is_upright(matrix) else part for part, matrix in zip(cut, matrices, strict=True)]
+
+
+def _together(matrices: Sequence[Tensor]) -> list[list[int]]:
+    """Which of the (B, m, n) to orthogonalise in one go.
+
+    A step of a matrix is some twenty operations, and on a small one each takes longer to start than to do. So
+    single matrices of few rows go with all others of so many; large ones with those of their shape, as
+    more zeros would cost more than they save.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        rows, columns = sorted(matrix.shape[1:])
+        key = (rows,) if rows <= _SMALL_ROWS else (rows, columns)
+        groups.setdefault(key if len(matrix) == 1 else (-1, index), []).append(index)
+    return list(groups.values())
+
+
+def _is_upright(matrix: Tensor) -> bool:
+    return matrix.shape[1] > matrix.shape[2]
 
 
 def _products_in(x: Tensor) -> torch.dtype:

@@ -99,11 +99,12 @@ def interleave(
     return wall, cpu
 
 
-def flops_of_layer(channels: int, batch: int, band: Band) -> tuple[float, float]:
+def flops_of_layer(channels: int, batch: int, band: Band, layout: str) -> tuple[float, float]:
     """Multiplications and additions of the four transforms and of one mixing of fwd + bwd."""
     spectrum = band.spectrum()
     H, W, R, K = spectrum
-    products = {"whole": 2.0 * K * R, "axes": spectrum.products_per_pixel, "fft": 0.0}[spectrum.method]
+    taken = "axes" if spectrum.method == "whole" and layout == CHANNELS_LAST else spectrum.method
+    products = {"whole": 2.0 * K * R, "axes": spectrum.products_per_pixel, "fft": 0.0}[taken]
     return 2 * products * H * W * batch * channels, 8.0 * batch * channels**2 * K * R
 
 
@@ -135,7 +136,7 @@ def layer_case(
 
         return forward if what == "forward" else both
 
-    transform, mixing = flops_of_layer(channels, batch, band)
+    transform, mixing = flops_of_layer(channels, batch, band, used["ours"])
     flops = 2 * transform + mixing if what == "forward" else 4 * transform + 3 * mixing
     calls = {name: call(layer, used[name]) for name, layer in layers.items()} | {PEAK: peak_call(device)}
     times = interleave(calls, device, args.seconds)
@@ -326,7 +327,10 @@ def kept(args: argparse.Namespace) -> list[Case]:
     layers = {*args.contenders, PEAK}
     timed = {"levels": layers, "sizes": layers, "network": {*layers, NOTHING}}
     comparable = all(case.section == "crossover" or set(case.wall) == timed[case.section] for case in cases)
-    return cases if same and comparable else []
+    if cases and not (same and comparable):
+        print(f"{path} is of another machine or of other contenders: it is not kept")
+        return []
+    return cases
 
 
 def machine(args: argparse.Namespace) -> dict[str, object]:

@@ -8,12 +8,12 @@ Contiguous activations: on small grids one product over the whole grid; else one
 moves the axis that it transforms to the front, so that both read their input where it lies, and the last
 one leaves the modes first.
 
-Activations in channels_last lie in memory as (B, H, W, C), and are taken per axis on any grid. On smaller
-ones line by line: the columns of each of the B H lines, then the rows of each of the B samples with what the
-columns left, K C numbers beside each other; nothing but modes is copied. On larger ones, and where products
-of C numbers are too narrow, plane by plane: rows first, W C numbers beside each other, and real: what a real
-input has at +f and at -f are the same cosines and sines. The columns make them complex, and the two signs are
-told apart at the end, where little is left.
+Activations in channels_last lie in memory as (B, H, W, C), and are taken per axis on any grid. Where there
+are many channels for the pixels of a line, line by line: the columns of each of the B H lines, then the rows
+of each of the B samples with what the columns left, K C numbers beside each other; nothing but modes is
+copied. Else products of C numbers are too narrow, and it goes plane by plane: rows first, W C numbers beside
+each other, and real: what a real input has at +f and at -f are the same cosines and sines. The columns make
+them complex, and the two signs are told apart at the end, where little is left.
 """
 
 from __future__ import annotations

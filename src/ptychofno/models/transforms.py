@@ -28,10 +28,9 @@ from ptychofno.models.products import PRODUCTS
 # Where the measured times cross: experiments/bench, section "crossover".
 WHOLE_GRID_UP_TO_PIXELS = 100
 FFT_ABOVE_PIXELS = 64 * 64
-FFT_ABOVE_PRODUCTS_PER_PIXEL = 250
+FFT_ABOVE_PRODUCTS_PER_PIXEL = 150
 FOLDED_ROWS_UP_TO = 0.75
-LINES_UP_TO_PIXELS = 64 * 64
-LINES_FROM_CHANNELS = 16
+LINES_UP_TO_PIXELS_PER_CHANNEL = 4
 
 Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -68,8 +67,7 @@ class Spectrum(NamedTuple):
         """How it is taken of activations in channels_last, from their number of channels, too."""
         if self.method == "fft":
             return "fft"
-        lines = self.H * self.W <= LINES_UP_TO_PIXELS and channels >= LINES_FROM_CHANNELS
-        return "lines" if lines else "planes"
+        return "planes" if LINES_UP_TO_PIXELS_PER_CHANNEL * channels < self.W else "lines"
 
 
 def row_frequencies(R: int) -> list[int]:

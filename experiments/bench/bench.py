@@ -143,6 +143,30 @@ def layer_case(
     return Case(section, device, f"{channels} channels", size, batch, what, flops, *times, used)
 
 
+def convolution_case(device: str, size: int, channels: int, what: str, args: argparse.Namespace) -> Case:
+    """The 3×3 convolution beside the spectral layer, which all contenders share."""
+    layer = nn.Conv2d(channels, channels, 3, padding=1).to(device)
+    layout = layouts("ours", device)[0]
+    values, gradient = (laid_out(t, layout) for t in torch.randn(2, 16, channels, size, size, device=device))
+    values.requires_grad_()
+
+    def forward() -> None:
+        with torch.no_grad():
+            layer(values)
+
+    def both() -> None:
+        layer.zero_grad(set_to_none=True)
+        values.grad = None
+        layer(values).backward(gradient)
+
+    flops = 2.0 * 16 * size**2 * 9 * channels**2 * (1 if what == "forward" else 3)
+    calls = {"ours": forward if what == "forward" else both, PEAK: peak_call(device)}
+    times = interleave(calls, device, args.seconds / 2)
+    return Case(
+        "convolution", device, f"{channels} channels", size, 16, what, flops, *times, {"ours": layout}
+    )
+
+
 def peak_call(device: str) -> Call:
     left, right = torch.randn(2, PEAK_SIZE, PEAK_SIZE, device=device)
     return lambda: left @ right
@@ -233,6 +257,10 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
             for size, channels in LEVELS:
                 for what in ("forward", "forward + backward"):
                     yield layer_case("levels", device, size, channels, 16, what, args)
+        if "convolution" in args.sections:
+            for size, channels in LEVELS:
+                for what in ("forward", "forward + backward"):
+                    yield convolution_case(device, size, channels, what, args)
         if "sizes" in args.sections:
             for size in (64, 128, 256):
                 for batch in (1, 16) if args.quick else (1, 4, 16, 64, 256):
@@ -272,7 +300,8 @@ def table(done: list[Case], others: list[str]) -> str:
             continue
         row = [case.section, case.device, case.name, str(case.size), str(case.batch), case.what]
         row.append(f"{1e3 * statistics.median(case.wall['ours']):.2f}")
-        row += [f"{case.ratio(other, clock):.2f}" for clock in ("wall", "cpu") for other in others]
+        known = [(other, clock) for clock in ("wall", "cpu") for other in others]
+        row += [f"{case.ratio(o, clock):.2f}" if o in case.wall else "" for o, clock in known]
         row.append(f"{case.ratio(NOTHING):.2f}" if NOTHING in case.wall else "")
         row.append("" if case.flops != case.flops else f"{case.peak_fraction():.2f}")
         row.append(", ".join(name for name, layout in case.layouts.items() if layout == CHANNELS_LAST))
@@ -301,7 +330,7 @@ def figure(done: list[Case], others: list[str], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    shown = [c for c in done if c.section != "crossover" and c.what != "forward"]
+    shown = [c for c in done if set(others) <= set(c.wall) and c.what != "forward"]
     fig, axes = plt.subplots(figsize=(8, 1 + 0.28 * len(shown)), layout="constrained")
     for index, other in enumerate(others):
         offset = (index - (len(others) - 1) / 2) * 0.8 / len(others)
@@ -326,7 +355,7 @@ def kept(args: argparse.Namespace) -> list[Case]:
     same = record["machine"] == machine(args)
     layers = {*args.contenders, PEAK}
     timed = {"levels": layers, "sizes": layers, "network": {*layers, NOTHING}}
-    comparable = all(case.section == "crossover" or set(case.wall) == timed[case.section] for case in cases)
+    comparable = all(set(case.wall) == timed.get(case.section, set(case.wall)) for case in cases)
     if cases and not (same and comparable):
         print(f"{path} is of another machine or of other contenders: it is not kept")
         return []
@@ -356,7 +385,7 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    sections = ["levels", "sizes", "network", "crossover"]
+    sections = ["levels", "convolution", "sizes", "network", "crossover"]
     parser.add_argument("--sections", nargs="+", choices=sections, default=sections)
     parser.add_argument("--quick", action="store_true", help="few cases, under a minute")
     parser.add_argument("--seconds", type=float, help="per case (2.5, quick 2)")

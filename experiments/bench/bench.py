@@ -1,7 +1,7 @@
 """How fast is the spectral layer? One run, contenders interleaved, medians and ratios.
 
-    make bench                                   # everything, under 10 minutes
-    python experiments/bench/bench.py --quick    # under a minute
+    make bench                                   # everything, a quarter of an hour
+    python experiments/bench/bench.py --quick    # few cases, two minutes
 
 Writes results.json, table.md and figure.png into --out; of the sections that are not run anew, what an
 earlier run on the same machine with the same contenders left there stays. Ratios are medians of the ratios
@@ -103,8 +103,8 @@ def flops_of_layer(channels: int, batch: int, band: Band, layout: str) -> tuple[
     """Multiplications and additions of the four transforms and of one mixing of fwd + bwd."""
     spectrum = band.spectrum()
     H, W, R, K = spectrum
-    taken = "axes" if spectrum.method == "whole" and layout == CHANNELS_LAST else spectrum.method
-    products = {"whole": 2.0 * K * R, "axes": spectrum.products_per_pixel, "fft": 0.0}[taken]
+    way = spectrum.way(channels, layout == CHANNELS_LAST)
+    products = {"whole": 2.0 * K * R, "fft": 0.0}.get(way, spectrum.products_per_pixel)
     return 2 * products * H * W * batch * channels, 8.0 * batch * channels**2 * K * R
 
 
@@ -121,24 +121,10 @@ def layer_case(
     # The first that a network may run in: that in which its layer is the fastest.
     used = {name: layouts(name, device)[0] for name in layers}
 
-    def call(layer: nn.Module, layout: str) -> Call:
-        x = laid_out(values, layout).requires_grad_(what != "forward")
-        upstream = laid_out(gradient, layout)
-
-        def forward() -> None:
-            with torch.no_grad():
-                layer(x)
-
-        def both() -> None:
-            layer.zero_grad(set_to_none=True)
-            x.grad = None
-            layer(x).backward(upstream)
-
-        return forward if what == "forward" else both
-
     transform, mixing = flops_of_layer(channels, batch, band, used["ours"])
     flops = 2 * transform + mixing if what == "forward" else 4 * transform + 3 * mixing
-    calls = {name: call(layer, used[name]) for name, layer in layers.items()} | {PEAK: peak_call(device)}
+    calls = {name: pass_of(layer, values, gradient, used[name], what) for name, layer in layers.items()}
+    calls[PEAK] = peak_call(device)
     times = interleave(calls, device, args.seconds)
     return Case(section, device, f"{channels} channels", size, batch, what, flops, *times, used)
 
@@ -147,24 +133,29 @@ def convolution_case(device: str, size: int, channels: int, what: str, args: arg
     """The 3×3 convolution beside the spectral layer, which all contenders share."""
     layer = nn.Conv2d(channels, channels, 3, padding=1).to(device)
     layout = layouts("ours", device)[0]
-    values, gradient = (laid_out(t, layout) for t in torch.randn(2, 16, channels, size, size, device=device))
-    values.requires_grad_()
+    values, gradient = torch.randn(2, 16, channels, size, size, device=device)
+    flops = 2.0 * 16 * size**2 * 9 * channels**2 * (1 if what == "forward" else 3)
+    calls = {"ours": pass_of(layer, values, gradient, layout, what), PEAK: peak_call(device)}
+    times = interleave(calls, device, args.seconds / 2)
+    used = {"ours": layout}
+    return Case("convolution", device, f"{channels} channels", size, 16, what, flops, *times, used)
+
+
+def pass_of(layer: nn.Module, values: Tensor, gradient: Tensor, layout: str, what: str) -> Call:
+    """Forward, or forward and backward, of a layer with its activations in a layout."""
+    x = laid_out(values, layout).requires_grad_(what != "forward")
+    upstream = laid_out(gradient, layout)
 
     def forward() -> None:
         with torch.no_grad():
-            layer(values)
+            layer(x)
 
     def both() -> None:
         layer.zero_grad(set_to_none=True)
-        values.grad = None
-        layer(values).backward(gradient)
+        x.grad = None
+        layer(x).backward(upstream)
 
-    flops = 2.0 * 16 * size**2 * 9 * channels**2 * (1 if what == "forward" else 3)
-    calls = {"ours": forward if what == "forward" else both, PEAK: peak_call(device)}
-    times = interleave(calls, device, args.seconds / 2)
-    return Case(
-        "convolution", device, f"{channels} channels", size, 16, what, flops, *times, {"ours": layout}
-    )
+    return forward if what == "forward" else both
 
 
 def peak_call(device: str) -> Call:
@@ -229,13 +220,13 @@ def crossover_case(device: str, size: int, channels: int, modes: int, args: argp
     x = laid_out(
         torch.randn(max(1, 2**21 // (channels * size**2)), channels, size, size, device=device), layout
     )
-    taken = chosen.in_channels_last(channels) if last else chosen.method
+    taken = chosen.way(channels, last)
     calls: dict[str, Call] = {}
     for way in WAYS[layout]:
         if way == "whole" and size > 16:
             continue
         method = way if way in WAYS[CONTIGUOUS] else "axes"
-        forced = {"method": method, "in_channels_last": lambda self, channels, way=way: way}
+        forced = {"method": method, "way": lambda self, channels, channels_last, way=way: way}
         spectrum = type("Forced", (Spectrum,), forced)(*chosen)
         matrices = tuple(matrix.to(device, torch.float32) for matrix in matrices_of(spectrum))
 
@@ -353,9 +344,10 @@ def kept(args: argparse.Namespace) -> list[Case]:
     record = json.loads(path.read_text())
     cases = [Case(**case) for case in record["cases"] if case["section"] not in args.sections]
     same = record["machine"] == machine(args)
-    layers = {*args.contenders, PEAK}
-    timed = {"levels": layers, "sizes": layers, "network": {*layers, NOTHING}}
-    comparable = all(set(case.wall) == timed.get(case.section, set(case.wall)) for case in cases)
+    timed = [
+        {*case.wall} - {PEAK, NOTHING} for case in cases if case.section in ("levels", "sizes", "network")
+    ]
+    comparable = all(names == {*args.contenders} for names in timed)
     if cases and not (same and comparable):
         print(f"{path} is of another machine or of other contenders: it is not kept")
         return []
@@ -387,7 +379,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     sections = ["levels", "convolution", "sizes", "network", "crossover"]
     parser.add_argument("--sections", nargs="+", choices=sections, default=sections)
-    parser.add_argument("--quick", action="store_true", help="few cases, under a minute")
+    parser.add_argument("--quick", action="store_true", help="few cases, two minutes")
     parser.add_argument("--seconds", type=float, help="per case (2.5, quick 2)")
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="all there are")

@@ -50,7 +50,7 @@ class Spectrum(NamedTuple):
 
     @property
     def method(self) -> Literal["whole", "axes", "fft"]:
-        """How it is taken, from its sizes alone, so that a run repeats on any machine."""
+        """How it is taken of contiguous activations, from its sizes alone, so that a run repeats anywhere."""
         pixels = self.H * self.W
         if pixels <= WHOLE_GRID_UP_TO_PIXELS:
             return "whole"
@@ -63,10 +63,10 @@ class Spectrum(NamedTuple):
         """Whether real rows, without the signs of frequencies, are enough fewer than H to be taken first."""
         return self.R + 1 <= FOLDED_ROWS_UP_TO * self.H
 
-    def in_channels_last(self, channels: int) -> Literal["lines", "planes", "fft"]:
-        """How it is taken of activations in channels_last, from their number of channels, too."""
-        if self.method == "fft":
-            return "fft"
+    def way(self, channels: int, channels_last: bool) -> Literal["whole", "axes", "fft", "lines", "planes"]:
+        """How it is taken of activations in their layout, in channels_last from their number, too."""
+        if self.method == "fft" or not channels_last:
+            return self.method
         return "planes" if LINES_UP_TO_PIXELS_PER_CHANNEL * channels < self.W else "lines"
 
 
@@ -189,8 +189,7 @@ class _Analysis(torch.autograd.Function):
         if spectrum.method == "fft":
             return _fft(x, spectrum, first)
         matrices = [matrix.to(x.dtype) for matrix in (first, second, third, fourth, fifth)]
-        way = spectrum.in_channels_last(x.shape[1]) if channels_last else spectrum.method
-        analysis, _ = PRODUCTS[way]
+        analysis, _ = PRODUCTS[spectrum.way(x.shape[1], channels_last)]
         return analysis(x, spectrum, matrices)
 
     @staticmethod
@@ -223,8 +222,7 @@ class _Synthesis(torch.autograd.Function):
             x = _inverse_fft(modes, spectrum, first)
             return to_channels_last(x) if channels_last else x
         matrices = [matrix.to(modes.dtype) for matrix in (first, second, third, fourth, fifth)]
-        way = spectrum.in_channels_last(modes.shape[4]) if channels_last else spectrum.method
-        _, synthesis = PRODUCTS[way]
+        _, synthesis = PRODUCTS[spectrum.way(modes.shape[4], channels_last)]
         return synthesis(modes, spectrum, matrices)
 
     @staticmethod

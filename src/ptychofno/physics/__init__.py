@@ -10,18 +10,29 @@ from ptychofno.physics.diffraction import (
     modulus,
     photon_scale,
 )
-from ptychofno.physics.scan import extract_patches, place_patches, raster_positions
+from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan
+from ptychofno.physics.refinement import Refined, refine
+from ptychofno.physics.scan import extract_patches, lay, place_patches, raster_positions, shift, split_positions
 
 __all__ = [
+    "Estimate",
+    "Refined",
+    "Scan",
     "back_projection",
     "complex_patches",
     "diffraction_amplitude",
     "error_reduction",
     "extract_patches",
     "far_field",
+    "flat_estimate",
     "inverse_far_field",
+    "lay",
+    "make_scan",
     "modulus",
     "photon_scale",
     "place_patches",
     "raster_positions",
+    "refine",
+    "shift",
+    "split_positions",
 ]

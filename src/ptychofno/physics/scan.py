@@ -1,8 +1,9 @@
 """Scan positions: cutting patches out of an object and laying them back.
 
-Positions are (row, col) of a patch's top-left pixel in object pixels. A fractional position
-reads and writes the four neighbours with bilinear weights, so that ``place_patches`` is the
-exact adjoint of ``extract_patches`` for every position; an integer one slices.
+Positions are (row, col) of a patch's top-left pixel in object pixels. A position is split into the nearest
+whole pixel, the corner, where arrays are sliced, and a fraction of -0.5 to 0.5 px, by which fields are
+shifted in Fourier space: sharp up to the Nyquist frequency, and periodic over the patch. So what is shifted
+should be dark at its border, as an exit wave is.
 Shapes: n patches, N patch size, (H, W) object.
 """
 
@@ -29,57 +30,62 @@ def extract_patches(obj: Tensor, positions_px: Tensor, patch_size: int) -> Tenso
 
     Raises ValueError naming the first patch that leaves the object.
     """
-    flat = obj.reshape(-1)
-    patches = None
-    for index, weight in _taps(positions_px, patch_size, (obj.shape[0], obj.shape[1])):
-        tap = flat[index] * weight[:, None, None].to(obj.dtype) if weight is not None else flat[index]
-        patches = tap if patches is None else patches + tap
-    assert patches is not None
-    return patches
+    corners, fractions = split_positions(positions_px, patch_size, (obj.shape[0], obj.shape[1]))
+    patches = obj.reshape(-1)[lit_indices(corners, patch_size, obj.shape[1])]
+    return patches if fractions is None else shift(patches, -fractions)
 
 
 def place_patches(patches: Tensor, positions_px: Tensor, shape: tuple[int, int]) -> Tensor:
     """The sum of patches (n, N, N) laid onto an empty object of ``shape``: adjoint of extraction."""
+    corners, fractions = split_positions(positions_px, patches.shape[-1], shape)
+    if fractions is not None:
+        patches = shift(patches, fractions)
+    return lay(patches, corners, shape)
+
+
+def lay(patches: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The sum of patches (n, N, N) laid at whole pixels ``corners`` (n, 2) of an empty object."""
     flat = patches.new_zeros(shape[0] * shape[1])
-    for index, weight in _taps(positions_px, patches.shape[-1], shape):
-        tap = patches * weight[:, None, None].to(patches.dtype) if weight is not None else patches
-        flat.index_add_(0, index.reshape(-1), tap.reshape(-1))
-    return flat.reshape(shape)
+    index = lit_indices(corners, patches.shape[-1], shape[1])
+    return flat.index_add_(0, index.reshape(-1), patches.reshape(-1)).reshape(shape)
 
 
-def _taps(
+def lit_indices(corners: Tensor, patch_size: int, width: int) -> Tensor:
+    """Flat indices (…, N, N) of the pixels of patches at ``corners`` (…, 2) in an object ``width`` px wide."""
+    along = torch.arange(patch_size, device=corners.device)
+    rows, cols = corners[..., 0, None] + along, corners[..., 1, None] + along
+    return rows[..., :, None] * width + cols[..., None, :]
+
+
+def split_positions(
     positions_px: Tensor, patch_size: int, shape: tuple[int, int]
-) -> list[tuple[Tensor, Tensor | None]]:
-    """Flat object indices (n, N, N) and weights (n,) of the neighbours that a patch touches.
+) -> tuple[Tensor, Tensor | None]:
+    """Corners, int64 (n, 2), and fractions, float32 (n, 2), of positions; None where all are whole.
 
-    The weight is None where every position is an integer: one tap of weight 1.
+    Raises ValueError naming the first patch that leaves the object of ``shape``.
     """
-    corner = torch.floor(positions_px.to(torch.float64)).to(torch.int64)
-    fraction = positions_px.to(torch.float64) - corner
-    limit = torch.tensor(shape, device=corner.device) - patch_size
-    outside = ((corner < 0) | (corner + (fraction > 0) > limit)).any(dim=1)
+    exact = positions_px.to(torch.float64)
+    limit = torch.tensor(shape, dtype=torch.float64, device=exact.device) - patch_size
+    outside = ((exact < 0) | (exact > limit)).any(dim=-1)
     if outside.any():
         first = int(outside.nonzero()[0])
-        row, col = positions_px[first].tolist()
+        row, col = exact[first].tolist()
         raise ValueError(
             f"patch {first} at (row {row:g}, col {col:g}) px of size {patch_size} leaves the object {shape}"
         )
-    offset = torch.arange(patch_size, device=corner.device)
+    corners = torch.round(exact)
+    fractions = exact - corners
+    return corners.to(torch.int64), fractions.float() if bool(fractions.any()) else None
 
-    def index_at(down: int, right: int) -> Tensor:
-        rows = corner[:, 0, None] + down + offset
-        cols = corner[:, 1, None] + right + offset
-        return rows[:, :, None] * shape[1] + cols[:, None, :]
 
-    if not fraction.any():
-        return [(index_at(0, 0), None)]
-    taps: list[tuple[Tensor, Tensor | None]] = []
-    for down in (0, 1):
-        for right in (0, 1):
-            weight = (fraction[:, 0] if down else 1 - fraction[:, 0]) * (
-                fraction[:, 1] if right else 1 - fraction[:, 1]
-            )
-            # A neighbour of weight 0 may lie outside; read the corner instead, times 0.
-            index = torch.where((weight > 0)[:, None, None], index_at(down, right), index_at(0, 0))
-            taps.append((index, weight))
-    return taps
+def shift(fields: Tensor, by_px: Tensor) -> Tensor:
+    """``fields`` (…, N, N), periodic, moved by (row, col) ``by_px`` (…, 2) pixels; unitary for complex ones."""
+    moved = torch.fft.ifft2(torch.fft.fft2(fields) * shift_ramps(by_px, fields.shape[-1]))
+    return moved if fields.is_complex() else moved.real
+
+
+def shift_ramps(by_px: Tensor, size: int) -> Tensor:
+    """What moves a field by ``by_px`` (…, 2) when its transform is multiplied with it, (…, N, N)."""
+    angle = -2 * torch.pi * torch.fft.fftfreq(size, device=by_px.device, dtype=by_px.dtype)
+    rows, cols = (torch.exp(1j * by_px[..., axis, None] * angle) for axis in (0, 1))
+    return rows[..., :, None] * cols[..., None, :]

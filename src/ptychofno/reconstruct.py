@@ -1,4 +1,4 @@
-"""A trained network on other data: ``python -m ptychofno.reconstruct RUN_DIR data=…``."""
+"""A network, or none, on any data: ``python -m ptychofno.reconstruct RUN_DIR data=…`` or ``… flat data=…``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
@@ -13,29 +14,41 @@ from ptychofno.config.naming import Recorded, read, says_settings, subject
 from ptychofno.config.text import printable
 from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import nn
+
+    from ptychofno.data import PtychoDataset
+    from ptychofno.evaluation import Evaluation
+
 RECONSTRUCTIONS_DIR = "reconstructions"
 SOURCE = "source.json"
 
-_GROUPS = ("data", "probe", "model.output", "evaluation")
+FLAT = "flat"
+_FLAT_ROUNDS = "refine.rounds=30"
+
+_GROUPS = ("data", "probe", "model.output", "evaluation", "refine")
 _SETTINGS = ("infer_batch_size", "trainer.accelerator", "trainer.num_threads", "trainer.matmul_precision")
 _USAGE = """\
 SETTING=VALUE changes what is looked at and how it is judged: data (data=measured data.path=scan.npz,
 data.nphotons=1e5), probe, what becomes of the network's patch (model/output=patch, model.output.rounds=16),
-evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads, trainer.matmul_precision. Data, probe,
-evaluation and infer_batch_size are as in training where they are not typed. The network is given the probe
-and the amplitude scale of the data."""
+rounds of overlap (refine=none, refine.rounds=50), evaluation, infer_batch_size, trainer.accelerator,
+trainer.num_threads, trainer.matmul_precision. What is not typed is as in training. The network is given the
+probe and the amplitude scale of the data. Instead of a run, flat starts from an object of constant amplitude:
+the iterative solver alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ptychofno.reconstruct",
         description="Give a trained network the test patterns of a simulated scan, or all patterns of a\n"
-        "measured one, and put its patches together. Writes the object, a picture and the metrics.",
+        "measured one, put its patches together and refine the object by rounds of overlap. Writes the\n"
+        "object, a picture and the metrics.",
         epilog=_USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run_dir", metavar="RUN_DIR", help="a finished run, such as outputs/control/control-seed1")
+    add("run_dir", metavar="RUN_DIR", help="a finished run, such as outputs/control/control-seed1, or flat")
     add("changes", metavar="SETTING=VALUE", nargs="*", help="see below")
     add(
         "--checkpoint",
@@ -47,79 +60,121 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--output-dir",
         metavar="DIR",
         type=Path,
-        help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/ and a name of the settings)",
+        help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/ and a name of the settings; outputs/flat/…)",
     )
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
         reconstruct(args.run_dir, args.changes, args.checkpoint, args.output_dir)
 
 
+class Start(NamedTuple):
+    """Where a reconstruction begins: a run's network, or nothing."""
+
+    run_dir: Path | None
+    values: dict[str, Any]
+    record: dict[str, Any]
+    weights: Path | None
+    checkpoint: str
+
+    @property
+    def name(self) -> str:
+        return FLAT if self.run_dir is None else self.run_dir.name
+
+
 def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: Path | None) -> None:
-    """Predict, stitch, judge, write and show. Raises ConfigError for a mistake of the user."""
-    found = subject(run)
-    if says_settings(run) or not isinstance(found, Recorded) or found.run_dir is None:
-        raise ConfigError(f"{printable(run)}: expected the directory of a run")
+    """Predict, stitch, refine, judge, write and show. Raises ConfigError for a mistake of the user."""
     _check_settings(changes)
-    (which, *more) = checkpoints(checkpoint)
-    if more:
-        raise ConfigError(f"--checkpoint={checkpoint}: expected one")
-    values, record = read(found.file), record_of(found.run_dir)
-    weights = weights_of(found.run_dir, record, which)
-
-    from ptychofno.config.recorded import recomposed
-
-    cfg = recomposed(values, changes, found.file)
-    name = _name(changes, which)
-    where = output_dir or found.run_dir / RECONSTRUCTIONS_DIR / name
+    start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
+    cfg = _settings_for(start, changes)
+    name = _name(changes, start.checkpoint)
+    where = output_dir or (start.run_dir / RECONSTRUCTIONS_DIR if start.run_dir else Path("outputs/flat")) / name
 
     # Imported here: what is refused must not wait for torch.
-    from ptychofno import build, saved
+    from ptychofno import build
     from ptychofno.config import resolved_yaml, settings
-    from ptychofno.evaluation import check_evaluable, judge, write_evaluation
+    from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
-    from ptychofno.terminal import duration, make_console, show_metrics
+    from ptychofno.terminal import RoundsBar, duration, make_console, show_metrics, tell_probe
 
     console = make_console()
     plan = settings(cfg)
     key = build.dataset_key(plan)
-    if not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
-        read_where_it_was(plan, key, values["data"].get("cache_dir"))
+    if start.run_dir and not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
+        read_where_it_was(plan, key, start.values["data"].get("cache_dir"))
     device = build.device(cfg)
     with build.reproducibly(cfg, Group()), build.told():
         dataset = build.dataset(plan)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
-        _check_shape(dataset.train.amplitude.shape, saved.trained_shape(found.run_dir / artifacts.MODEL))
-        network = saved.recorded_generator(build.plain(cfg.model), dataset, weights, for_its_data=False)
+        network = None if start.run_dir is None else _network(start, cfg, dataset)
         patterns, _, size, _ = dataset.scan().amplitude.shape
         console.print(
-            f"reconstructing with {found.run_dir.name} ({which.replace('=', ' ')}): {patterns} patterns of"
+            f"reconstructing with {start.name} ({start.checkpoint.replace('=', ' ')}): {patterns} patterns of"
             f" {size} x {size} of {dataset.name}, dataset {key}, on {build.device_name(device)}",
             soft_wrap=True,
         )
-        started = time.monotonic()
-        with console.status("reconstructing"):
-            evaluation = judge(network, dataset, plan, device)
-        seconds = time.monotonic() - started
+        tell_probe(console, dataset)
+        began = time.monotonic()
+        with RoundsBar(console, plan.refine) as each_round:
+            evaluation = judge(network, dataset, plan, device, each_round)
+        seconds = time.monotonic() - began
     source = {
-        "run_dir": str(found.run_dir),
-        "checkpoint": which,
-        "weights": None if weights is None else str(weights),
+        "run_dir": None if start.run_dir is None else str(start.run_dir),
+        "checkpoint": start.checkpoint,
+        "weights": None if start.weights is None else str(start.weights),
         "settings": list(changes),
-        "trained_on": record.get("dataset_key"),
+        "trained_on": start.record.get("dataset_key"),
         "dataset": dataset.name,
         "dataset_key": key,
         "patterns": patterns,
         "seconds": seconds,
     }
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        artifacts.write_text(where / artifacts.CONFIG, resolved_yaml(cfg))
-        artifacts.write_json(where / SOURCE, source)
-        write_evaluation(where, evaluation, f"{found.run_dir.name}: {name}")
-    except OSError as error:
-        raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
+    _write(where, resolved_yaml(cfg), source, evaluation, f"{start.name}: {name}")
     console.print(f"reconstructed and judged in {duration(seconds)}")
     show_metrics(console, where)
+
+
+def _recorded(run: str, checkpoint: str) -> Start:
+    """The run in a directory, and the checkpoint that is asked for."""
+    found = subject(run)
+    if says_settings(run) or not isinstance(found, Recorded) or found.run_dir is None:
+        raise ConfigError(f"{printable(run)}: expected the directory of a run, or flat")
+    (which, *more) = checkpoints(checkpoint)
+    if more:
+        raise ConfigError(f"--checkpoint={checkpoint}: expected one")
+    record = record_of(found.run_dir)
+    return Start(found.run_dir, read(found.file), record, weights_of(found.run_dir, record, which), which)
+
+
+def _settings_for(start: Start, changes: Sequence[str]) -> DictConfig:
+    if start.run_dir is None:
+        from ptychofno.config import compose
+
+        return compose([_FLAT_ROUNDS, *changes])
+    from ptychofno.config.recorded import recomposed
+
+    return recomposed(start.values, changes, start.run_dir / artifacts.CONFIG)
+
+
+def _network(start: Start, cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
+    from ptychofno import build, saved
+
+    assert start.run_dir is not None
+    _check_shape(dataset.train.amplitude.shape, saved.trained_shape(start.run_dir / artifacts.MODEL))
+    return saved.recorded_generator(build.plain(cfg.model), dataset, start.weights, for_its_data=False)
+
+
+def _write(where: Path, config: str, source: dict[str, Any], evaluation: Evaluation, title: str) -> None:
+    from ptychofno.evaluation import draw_curves, write_evaluation
+
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        artifacts.write_text(where / artifacts.CONFIG, config)
+        artifacts.write_json(where / SOURCE, source)
+        write_evaluation(where, evaluation, title)
+        if any(evaluation.rounds):
+            draw_curves(where / artifacts.CURVES_FIGURE, None, None, title, evaluation.rounds)
+    except OSError as error:
+        raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
 
 
 def _check_settings(changes: Sequence[str]) -> None:
@@ -132,7 +187,7 @@ def _check_settings(changes: Sequence[str]) -> None:
         key = key.replace("/", ".")
         if key not in _SETTINGS and not f"{key}.".startswith(tuple(f"{group}." for group in _GROUPS)):
             free = ", ".join((*_GROUPS, *_SETTINGS))
-            raise ConfigError(f"{printable(change)}: the network is trained, only {free} can be set")
+            raise ConfigError(f"{printable(change)}: nothing is trained here, only {free} can be set")
 
 
 def _name(changes: Sequence[str], which: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -104,6 +105,30 @@ class ProgressBar(L.Callback):
             self.progress = None
 
 
+class RoundsBar:
+    """A bar over rounds of overlap with the error of the patterns; a line in the log for each round.
+
+    As a context it gives what is to be called with the number of a round and its error.
+    """
+
+    def __init__(self, console: Console, refine: Any) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn())
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.total = refine.rounds if refine.name != "none" else None
+
+    def __enter__(self) -> Callable[[int, float], None]:
+        self.progress.start()
+        self.task = self.progress.add_task("evaluating", total=self.total)
+        return self._told
+
+    def __exit__(self, *reason: Any) -> None:
+        self.progress.stop()
+
+    def _told(self, number: int, error: float) -> None:
+        log.info("round %d of overlap: error %.4g", number, error)
+        self.progress.update(self.task, completed=number, description=f"round {number}  error {error:.4f}")
+
+
 def make_console() -> Console:
     """Standard output as it is: names are printed to the letter, whatever they hold."""
     return Console(highlight=False, markup=False, emoji=False)
@@ -121,11 +146,24 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
         ),
         soft_wrap=True,
     )
+    tell_probe(console, dataset)
     warm_up = cfg.scheduler.get("warmup_epochs") or 0
     if warm_up >= cfg.trainer.max_epochs:
         console.print(
             f"note: scheduler.warmup_epochs={warm_up} is not over after trainer.max_epochs="
             f"{cfg.trainer.max_epochs}: the learning rate never reaches that of the optimizer",
+            soft_wrap=True,
+        )
+
+
+def tell_probe(console: Console, dataset: PtychoDataset) -> None:
+    """How far a refined probe is from the one that was given."""
+    if dataset.given_probe is not None:
+        given, found = dataset.given_probe.ravel(), dataset.probe.ravel()
+        overlap = abs(np.vdot(given, found)) / (np.linalg.norm(given) * np.linalg.norm(found))
+        console.print(
+            "the probe was refined on the training patterns; its overlap with the given one, from 0 to 1, is"
+            f" {overlap:.2f} (probe=dataset keeps the given one)",
             soft_wrap=True,
         )
 
@@ -149,8 +187,8 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
         ),
         soft_wrap=True,
     )
-    if record["state"] == "collapsed" and not brief:
-        console.print("it explains the measurement hardly better than a flat object does")
+    if record["state"] == "collapsed" and not metrics.get("no_better_than_flat") and not brief:
+        console.print("the network ended as a flat object: its patches do not tell one pattern from another")
     if record.get("interventions") and not brief:
         console.print(f"the guard went back {number(len(record['interventions']), 'time')}")
     if record.get("error"):
@@ -171,19 +209,40 @@ def show_metrics(console: Console, directory: Path) -> None:
             table.add_row(label, *("-" if value is None else form.format(value) for value in values))
     if table.row_count:
         console.print(table)
+    before = metrics.get("unrefined") or {}
     if metrics.get("phase_mae_rad") is not None:
         console.print(f"phase error {metrics['phase_mae_rad']:.4f} rad")
-    if metrics.get("diffraction_error") is not None:
+    if before.get("phase_mae_rad") is not None:
+        console.print(
+            f"before rounds of overlap: SSIM {' and '.join(_shown(value) for value in before['ssim'])},"
+            f" phase error {before['phase_mae_rad']:.4f} rad"
+        )
+    if metrics.get("diffraction_error_stitched") is not None:
+        was = before.get("diffraction_error_stitched")
+        console.print(
+            "error of held-out patterns as the object of all others predicts them:"
+            f" {metrics['diffraction_error_stitched']:.4f} (flat object {metrics['flat']:.4f}"
+            f"{'' if was is None else f'; before rounds of overlap {was:.4f}'})",
+            soft_wrap=True,
+        )
+    elif metrics.get("diffraction_error") is not None:
         console.print(
             f"relative error of the diffraction amplitude, test patterns: {metrics['diffraction_error']:.4f}"
         )
-    if metrics.get("diffraction_error_stitched") is not None:
+    if metrics.get("no_better_than_flat"):
         console.print(
-            f"the same, from the object stitched of the others: {metrics['diffraction_error_stitched']:.4f}"
+            "the object predicts other patterns no better than a flat one:"
+            f" {metrics.get('hint') or 'probe, positions or orientation may be wrong'}",
+            style="red",
+            soft_wrap=True,
         )
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS):
         if (directory / name).exists():
             console.print(str(directory / name), soft_wrap=True)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _metrics_in(directory: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def execute(
     from ptychofno.runs import begin, finish
     from ptychofno.saved import save_model
     from ptychofno.stats import statistics
-    from ptychofno.terminal import ProgressBar, announce
+    from ptychofno.terminal import ProgressBar, RoundsBar, announce
     from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
 
     started = time.monotonic()
@@ -163,7 +163,8 @@ def execute(
             )
         contrast = None if output is None else outcome.epochs["pred_contrast"]
         state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
-        draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, title=run.path.name)
+        curves = partial(draw_curves, run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, run.path.name)
+        curves()
 
         evaluating = time.monotonic()
         use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
@@ -171,11 +172,14 @@ def execute(
         save_model(run.path / artifacts.MODEL, build.plain(cfg.model), dataset, weights)
         metrics: dict[str, Any] = {}
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
-            with console.status("evaluating"), build.told():
+            with RoundsBar(console, plan.refine) as each_round, build.told():
                 network.load_state_dict(weights)
-                evaluation = judge(network, dataset, plan, device)
+                evaluation = judge(network, dataset, plan, device, each_round)
                 metrics = evaluation.metrics
                 write_evaluation(run.path, evaluation, run.path.name)
+                curves(rounds=evaluation.rounds)
+            if state == "completed" and metrics["no_better_than_flat"]:
+                state = "collapsed"
         stats = statistics(
             epochs=outcome.epochs,
             grad_norms=outcome.grad_norms,

@@ -21,7 +21,7 @@ from ptychofno.config.validation import group_of, unknown, validate
 
 # What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has
 # today's values.
-_PARTS = ("model", "optimizer", "clip", "loss", "data", "probe")
+_PARTS = ("model", "optimizer", "clip", "loss", "data", "probe", "refine")
 _SETTINGS = ("seed", "infer_batch_size", "evaluation")
 # Where datasets are cached is for whoever writes there to say.
 _LEFT = {"data.cache_dir"}
@@ -75,6 +75,8 @@ class _Part(NamedTuple):
 
 def _parts(values: Mapping[str, Any], file: Path | str) -> Iterator[_Part]:
     for key in _PARTS:
+        if key == "refine" and key not in values:  # from before there was such a group
+            continue
         yield from _part(key, values.get(key), file)
 
 

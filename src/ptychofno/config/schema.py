@@ -427,6 +427,22 @@ class Evaluation:
 
 
 @dataclass
+class NoRefinement:
+    name: str = constant("none")
+
+
+@dataclass
+class OverlapRefinement:
+    name: str = constant("overlap")
+    rounds: int = setting("rounds of overlap over all patterns, at most", ge=1, le=100_000)
+    probe: str = setting(
+        "auto refines the probe of measured scans only", choices=["auto", "fixed", "refined"]
+    )
+    probe_from: int = setting("the first round that refines the probe, too", ge=1)
+    tolerance: float = setting("stop when a round lowers the error by less than this share", ge=0, lt=1)
+
+
+@dataclass
 class Config:
     seed: int = setting("seed of initialisation and data order", ge=0, le=2**63 - 1)
     run_dir: str = setting("where the run is written")
@@ -445,3 +461,4 @@ class Config:
     trainer: Trainer = setting("length and place of training")
     logger: Logger = setting("live log")
     evaluation: Evaluation = setting("how a run is judged")
+    refine: Any = setting("what the overlap of all patterns makes of the stitched object")

@@ -57,6 +57,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "npz": schema.NpzProbe,
         "dataset": schema.DatasetProbe,
     },
+    "refine": {"none": schema.NoRefinement, "overlap": schema.OverlapRefinement},
     "trainer": {"default": schema.Trainer, "ddp": schema.DdpTrainer},
 }
 """A YAML file takes one of these by ``/schema/GROUP/NAME@_here_`` in its defaults list."""

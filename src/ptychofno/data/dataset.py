@@ -49,6 +49,10 @@ class PtychoDataset:
     """Ground truth of the validation split, complex64 (1, H, W); None for measured data."""
     test_objects: np.ndarray | None
     """Ground truth of the test split, complex64 (k, H, W); None for measured data."""
+    valid: np.ndarray | None = None
+    """1 where a detector pixel is valid and 0 elsewhere, float32 (N, N); None where all are."""
+    given_probe: np.ndarray | None = None
+    """The probe that ``probe`` was refined from, complex64 (N, N); None where it was not."""
 
     @property
     def N(self) -> int:

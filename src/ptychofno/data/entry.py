@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 
 _SPLITS = ("train", "validation", "test")
 _SPLIT_ARRAYS = ("amplitude", "positions_px", "object_index")
+_OPTIONAL = ("validation_objects", "test_objects", "valid", "given_probe")
 _SCALARS = ("photon_scale", "mean_amplitude", "rms_amplitude")
 _BLOCK_BYTES = 2**20
 
@@ -140,9 +141,9 @@ def _arrays_of(dataset: PtychoDataset) -> dict[str, np.ndarray]:
     for split in _SPLITS:
         for array in _SPLIT_ARRAYS:
             arrays[f"{split}_{array}.npy"] = getattr(getattr(dataset, split), array)
-    for truth in ("validation_objects", "test_objects"):
-        if (objects := getattr(dataset, truth)) is not None:
-            arrays[f"{truth}.npy"] = objects
+    for name in _OPTIONAL:
+        if (array := getattr(dataset, name)) is not None:
+            arrays[f"{name}.npy"] = array
     return arrays
 
 
@@ -158,8 +159,7 @@ def _dataset_from(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any])
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
-        validation_objects=arrays.get("validation_objects.npy"),
-        test_objects=arrays.get("test_objects.npy"),
+        **{name: arrays.get(f"{name}.npy") for name in _OPTIONAL},
     )
     _check_shapes(dataset)
     return dataset

@@ -15,20 +15,31 @@ from ptychofno.drawing import BLUE, INK, MUTED, ORANGE, RED, new_figure, save_fi
 History = Mapping[str, Sequence[float | None]]
 
 
-def draw_curves(path: Path | str, history: History, flat_baseline: float | None, title: str) -> None:
+def draw_curves(
+    path: Path | str,
+    history: History | None,
+    flat_baseline: float | None,
+    title: str,
+    rounds: Sequence[Sequence[float]] = (),
+) -> None:
     """Losses, learning rate and gradient norms over epochs as a PNG file, written in one step.
 
     Args:
         history: one list per key, one entry per epoch; None and NaN leave gaps. An axis is
             logarithmic where its values are positive and span more than a factor of 3. Epochs in which
-            the guard intervened are marked.
+            the guard intervened are marked. None where nothing was trained.
         flat_baseline: validation loss of the best constant object, drawn as a dashed line.
+        rounds: for each object the error of its patterns at the start of refinement and after every round.
     """
-    figure = new_figure(10.0, 6.8)
+    figure = new_figure(10.0, 6.8 if history else 3.6)
     write_title(figure, title)
     area = {"left": 0.115, "right": 0.98}
+    refined = [misfit for misfit in rounds if misfit]
+    if not history:
+        _draw_rounds(figure.add_subplot(figure.add_gridspec(1, 1, top=0.76, bottom=0.16, **area)[0, 0]), refined)
+        return save_figure(path, figure)
     top = figure.add_gridspec(1, 1, top=0.87, bottom=0.49, **area)
-    below = figure.add_gridspec(1, 2, top=0.345, bottom=0.085, wspace=0.27, **area)
+    below = figure.add_gridspec(1, 3 if refined else 2, top=0.345, bottom=0.085, wspace=0.36, **area)
 
     axes = figure.add_subplot(top[0, 0])
     _plot(axes, history, "train_loss", "training", BLUE)
@@ -49,7 +60,15 @@ def draw_curves(path: Path | str, history: History, flat_baseline: float | None,
     _plot(axes, history, "grad_norm_clipped_max", "max, clipped", ORANGE, linestyle="--")
     _plot(axes, history, "grad_norm_median", "median", BLUE)
     _finish(axes, "gradient norm")
-    save_figure(path, figure)
+    if refined:
+        _draw_rounds(figure.add_subplot(below[0, 2]), refined)
+    return save_figure(path, figure)
+
+
+def _draw_rounds(axes: Axes, rounds: Sequence[Sequence[float]]) -> None:
+    for misfit in rounds:
+        axes.plot(range(len(misfit)), misfit, color=BLUE, linewidth=2, marker="o", markersize=4)
+    _finish(axes, "error of the patterns", "round of overlap")
 
 
 def _went_back(history: History) -> list[float]:
@@ -74,7 +93,7 @@ def _plot(axes: Axes, history: History, key: str, label: str, colour: str, lines
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
 
 
-def _finish(axes: Axes, quantity: str) -> None:
+def _finish(axes: Axes, quantity: str, over: str = "epoch") -> None:
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.get_lines()])
     finite = values[np.isfinite(values)]
     # A log-likelihood may be negative, and within a factor of 3 a logarithmic axis has no ticks.
@@ -87,9 +106,9 @@ def _finish(axes: Axes, quantity: str) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel(quantity, fontsize=12, color=INK)
-    axes.set_xlabel("epoch", fontsize=12, color=INK)
+    axes.set_xlabel(over, fontsize=12, color=INK)
     tidy(axes, 11)
-    if len(axes.get_lines()) > 1:
+    if any(not str(line.get_label()).startswith("_") for line in axes.get_lines()[1:]):
         # Above the axes, where it hides no curve.
         style: dict[str, Any] = {"frameon": False, "fontsize": 11, "labelcolor": INK, "handlelength": 1.6}
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, ncols=3, **style)

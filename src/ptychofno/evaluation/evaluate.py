@@ -20,13 +20,17 @@ from ptychofno import metrics as quality
 from ptychofno.artifacts import write_with
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
+from ptychofno.evaluation.overlap import Reconstruction, Refinement, Refiner, Samples
 from ptychofno.evaluation.stitch import Stitched, centre_crop, check_stitch
 from ptychofno.evaluation.stitch import stitch as overlap_average
-from ptychofno.physics import diffraction_amplitude, extract_patches
+from ptychofno.physics import diffraction_amplitude
 
 Array = NDArray[Any]
 
 _PATTERNS_AT_ONCE = 256
+_NO_BETTER = 0.9
+"""An object is no better than a flat one when its error is above this share of the flat one's."""
+_MEASURED_ERRORS = ("diffraction_error_stitched", "flat", "no_better_than_flat")
 
 
 class Split(Protocol):
@@ -53,6 +57,8 @@ class Dataset(Protocol):
     def test(self) -> Split: ...
     @property
     def test_objects(self) -> Array | None: ...
+    @property
+    def valid(self) -> Array | None: ...
     def scan(self) -> Split: ...
 
 
@@ -72,10 +78,14 @@ class Evaluation:
     """Rows and columns that were scanned; metrics are computed on its lit pixels."""
     phase_alignment: str
     """What was removed from phases before comparing: plane or mean."""
+    probe: Array
+    """Complex64 (N, N), as given or as refined with the first object."""
+    rounds: list[list[float]]
+    """For each object the relative error of its patterns' amplitudes, at the start and after every round."""
 
 
 def evaluate(
-    model: nn.Module,
+    model: nn.Module | None,
     dataset: Dataset,
     *,
     infer_batch_size: int,
@@ -83,28 +93,34 @@ def evaluate(
     sync_rounds: int,
     phase_alignment: str,
     device: torch.device | str,
+    refinement: Refinement | None = None,
+    each_round: Callable[[int, float], None] = lambda number, misfit: None,
 ) -> Evaluation:
-    """Predict, stitch and judge.
+    """Predict, stitch, refine and judge.
 
     Args:
-        model: the network, see ``predict_patches``; it is left on ``device``.
+        model: the network, see ``predict_patches``; it is left on ``device``. None starts the
+            refinement from a flat object.
         dataset: with ``test_objects`` its test scan is compared with them, object by object;
-            without, every pattern of the measured scan is stitched.
+            without, every pattern of the measured scan makes the object.
         infer_batch_size: patterns per forward pass.
         stitch: ``overlap`` (average of synchronised patches) or ``centre_crop``.
         sync_rounds: see ``ptychofno.evaluation.stitch.stitch``.
         phase_alignment: see ``ptychofno.metrics.compare``.
-        device: where the network computes.
+        device: where the network and the rounds of overlap compute.
+        refinement: what follows stitching; None for nothing.
+        each_round: is told the number of every round and its error.
 
     Returns:
         ``metrics`` are those of ``ptychofno.metrics.compare`` for the lit pixels of the scanned
-        region, the mean over test objects, all null without a truth; ``diffraction_error``,
-        sum |A_pred - X| / sum X over the held-out test patterns; and for measured data
-        ``diffraction_error_validation`` and ``diffraction_error_train``, null otherwise.
-        In these three the network has seen the very pattern, and may have fitted its noise, or
-        a wrong probe, patch by patch. ``diffraction_error_stitched`` (measured data) is the error of the
-        test patterns as the object predicts them that is stitched from all the others, by ``overlap`` in
-        any case, as a raster with gaps cannot be tiled.
+        region, the mean over test objects, all null without a truth. ``unrefined`` holds them before
+        refinement. ``diffraction_error_stitched`` (measured data) is sum |A_pred - X| / sum X of the
+        test patterns as that object predicts them that is made of all the others, by ``overlap`` in any
+        case, as a raster with gaps cannot be tiled; ``flat`` is the same of a flat object with the same
+        probe, and ``no_better_than_flat`` says whether the first is above 0.9 of it. ``diffraction_error``
+        is that of the network's own patches on the test patterns, for measured data also ``…_validation``
+        and ``…_train``: there the network has seen the very pattern, and may have fitted its noise, or a
+        wrong probe, patch by patch.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that
@@ -114,44 +130,28 @@ def evaluate(
         choices = ", ".join(quality.PHASE_ALIGNMENTS)
         raise ValueError(f"evaluation.phase_alignment={phase_alignment!r}: choose one of {choices}")
     put_together = _stitcher(stitch, np.asarray(dataset.probe), sync_rounds)
-    with_gaps = _stitcher("overlap", np.asarray(dataset.probe), sync_rounds)
-    scan = dataset.scan()
-    patches = predict_patches(model, scan.amplitude, batch_size=infer_batch_size, device=device)
-    misfit, total = _amplitude_errors(patches, scan.amplitude, dataset.probe)
-    truth = dataset.test_objects
-    errors: dict[str, float | None]
-    if truth is None:
-        # scan() is the three splits in this order, so their errors are cut from one pass.
-        names = ("diffraction_error_train", "diffraction_error_validation", "diffraction_error")
-        ends = np.cumsum([len(split.amplitude) for split in (dataset.train, dataset.validation)])
-        parts = zip(names, np.split(misfit, ends), np.split(total, ends), strict=True)
-        errors = {name: float(part.sum() / whole.sum()) for name, part, whole in parts}
-        similarity: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
-        similarity |= {"phase_mae_rad": None, "phase_vacuous": None}
-        first = put_together(patches.flatten(0, 1), np.reshape(scan.positions_px, (-1, 2)), shape=None)
-        errors["diffraction_error_stitched"] = _error_from_the_others(
-            patches.flatten(0, 1), dataset, with_gaps, first.object.shape
-        )
-        target = None
+    patches = None
+    if model is not None:
+        patches = predict_patches(model, dataset.scan().amplitude, batch_size=infer_batch_size, device=device)
+    refiner = Refiner(np.array(dataset.probe), dataset.valid, device, refinement, each_round)
+    targets: list[Array | None] = [None]
+    if dataset.test_objects is None:
+        with_gaps = _stitcher("overlap", np.asarray(dataset.probe), sync_rounds)
+        found, metrics = _measured(patches, dataset, put_together, with_gaps, refiner)
     else:
-        stitched = stitch_each(put_together, patches, scan, truth)
-        errors = {
-            "diffraction_error": float(misfit.sum() / total.sum()),
-            "diffraction_error_validation": None,
-            "diffraction_error_train": None,
-            "diffraction_error_stitched": None,
-        }
-        pairs = zip(stitched, truth, strict=True)
-        similarity = _mean([_judge(one, true, phase_alignment) for one, true in pairs])
-        first, target = stitched[0], np.array(truth[0])
+        targets = [np.array(one) for one in dataset.test_objects]
+        found, metrics = _simulated(patches, dataset, put_together, refiner, phase_alignment)
+    first = found[0].stitched
     region = scanned_region(first.illumination)
     return Evaluation(
-        metrics=similarity | errors,
-        prediction=_without_free_phase(first, target, region, phase_alignment),
-        target=target,
+        metrics=metrics,
+        prediction=_without_free_phase(first, targets[0], region, phase_alignment),
+        target=targets[0],
         illumination=first.illumination,
         region=region,
         phase_alignment=phase_alignment,
+        probe=found[0].probe,
+        rounds=[one.misfit for one in found],
     )
 
 
@@ -178,9 +178,11 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
 
     Keys: ``prediction`` complex64 (H, W), its free phase removed; ``illumination`` float32
     (H, W); ``region`` int64 (2, 2), first and last-plus-one row and column of the scanned area;
-    ``target`` complex64 (H, W) where there is a truth.
+    ``probe`` complex64 (N, N), refined where that was asked for; ``target`` complex64 (H, W) where there
+    is a truth.
     """
     arrays: dict[str, Any] = {
+        "probe": evaluation.probe,
         "prediction": evaluation.prediction,
         "illumination": evaluation.illumination,
         "region": np.array([[side.start, side.stop] for side in evaluation.region]),
@@ -199,33 +201,102 @@ def _stitcher(stitch: str, probe: Array, sync_rounds: int) -> Callable[..., Stit
     return choices[stitch]
 
 
-def _amplitude_errors(patches: Tensor, amplitude: Array, probe: Array) -> tuple[Array, Array]:
+def _simulated(
+    patches: Tensor | None,
+    dataset: Dataset,
+    put_together: Callable[..., Stitched],
+    refiner: Refiner,
+    phase_alignment: str,
+) -> tuple[list[Reconstruction], dict[str, Any]]:
+    """Each test object as it is reconstructed, and the metrics of all."""
+    test, truth = dataset.test, dataset.test_objects
+    assert truth is not None
+    starts: Sequence[Stitched | None] = [None] * len(truth)
+    if patches is not None:
+        starts = stitch_each(put_together, patches, test, truth)
+    found = []
+    for k, start in enumerate(starts):
+        here = np.asarray(test.object_index) == k
+        part = Samples(np.asarray(test.amplitude)[here], np.asarray(test.positions_px)[here])
+        found.append(refiner.refined([part], truth.shape[1:], start))
+
+    def similarity(objects: Sequence[Stitched]) -> dict[str, Any]:
+        pairs = zip(objects, truth, strict=True)
+        return _mean([_judge(one, true, phase_alignment) for one, true in pairs])
+
+    metrics = similarity([one.stitched for one in found])
+    own = _own_errors(patches, dataset)
+    unmeasured: dict[str, Any] = dict.fromkeys(_MEASURED_ERRORS)
+    before = [start for start in starts if start is not None]
+    unrefined = similarity(before) if before and refiner.how is not None else None
+    return found, metrics | own | unmeasured | {"unrefined": unrefined}
+
+
+def _measured(
+    patches: Tensor | None,
+    dataset: Dataset,
+    put_together: Callable[..., Stitched],
+    with_gaps: Callable[..., Stitched],
+    refiner: Refiner,
+) -> tuple[list[Reconstruction], dict[str, Any]]:
+    """The object of all patterns, and how one of all but the test patterns predicts these."""
+    seen, test = [dataset.train, dataset.validation], [dataset.test]
+    scan = dataset.scan()
+    positions = np.reshape(scan.positions_px, (-1, 2))
+    height, width = (np.ceil(positions.max(axis=0)).astype(int) + refiner.probe.shape[-1]).tolist()
+    starts: tuple[Stitched | None, Stitched | None] = (None, None)
+    if patches is not None:
+        flat = patches.flatten(0, 1)
+        others = len(flat) - len(dataset.test.amplitude) * patches.shape[1]
+        starts = (
+            put_together(flat, positions, shape=(height, width)),
+            with_gaps(flat[:others], positions[:others], shape=(height, width)),
+        )
+    whole = refiner.refined([*seen, *test], (height, width), starts[0])
+    apart = refiner.refined(seen, (height, width), starts[1])
+    error, of_flat = refiner.error(test, apart), refiner.flat_error(seen, test, apart)
+    unrefined = None
+    if starts[1] is not None and refiner.how is not None:
+        unrefined = {
+            "diffraction_error_stitched": refiner.error(test, Reconstruction(starts[1], refiner.probe, []))
+        }
+    metrics: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
+    metrics |= {"phase_mae_rad": None, "phase_vacuous": None, **_own_errors(patches, dataset)}
+    metrics |= {"diffraction_error_stitched": error, "flat": of_flat}
+    metrics |= {"no_better_than_flat": error > _NO_BETTER * of_flat, "unrefined": unrefined}
+    return [whole], metrics
+
+
+def _own_errors(patches: Tensor | None, dataset: Dataset) -> dict[str, float | None]:
+    """sum |A_pred - X| / sum X, each pattern as its own patch explains it; null without patches."""
+    names = ("diffraction_error_train", "diffraction_error_validation", "diffraction_error")
+    errors: dict[str, float | None] = dict.fromkeys(names)
+    if patches is None:
+        return errors
+    misfit, total = _amplitude_errors(patches, dataset.scan().amplitude, dataset.probe, dataset.valid)
+    if dataset.test_objects is not None:
+        return errors | {"diffraction_error": float(misfit.sum() / total.sum())}
+    # scan() is the three splits in this order, so their errors are cut from one pass.
+    ends = np.cumsum([len(split.amplitude) for split in (dataset.train, dataset.validation)])
+    parts = zip(names, np.split(misfit, ends), np.split(total, ends), strict=True)
+    return errors | {name: float(part.sum() / whole.sum()) for name, part, whole in parts}
+
+
+def _amplitude_errors(
+    patches: Tensor, amplitude: Array, probe: Array, valid: Array | None
+) -> tuple[Array, Array]:
     """sum |A_pred - X| and sum X of each sample, float64 (n,)."""
     illumination = torch.from_numpy(np.array(probe, dtype=np.complex64))
     misfit, total = [], []
     for start in range(0, len(patches), _PATTERNS_AT_ONCE):
         chunk = slice(start, start + _PATTERNS_AT_ONCE)
         predicted = diffraction_amplitude(patches[chunk], illumination).numpy()
+        if valid is not None:
+            predicted = predicted * valid
         measured = np.asarray(amplitude[chunk])
         misfit.append(np.abs(predicted - measured).sum(axis=(1, 2, 3), dtype=np.float64))
         total.append(measured.sum(axis=(1, 2, 3), dtype=np.float64))
     return np.concatenate(misfit), np.concatenate(total)
-
-
-def _error_from_the_others(
-    patches: Tensor, dataset: Dataset, put_together: Callable[..., Stitched], shape: tuple[int, int]
-) -> float:
-    """Relative amplitude error of the test patterns, predicted by what the others were stitched to.
-
-    ``patches`` (n, N, N) of the whole scan, the test patterns last.
-    """
-    positions = np.reshape(dataset.scan().positions_px, (-1, 2))
-    others = len(patches) - len(dataset.test.amplitude)
-    stitched = put_together(patches[:others], positions[:others], shape=shape)
-    obj = torch.as_tensor(stitched.object, dtype=torch.complex64)
-    seen = extract_patches(obj, torch.from_numpy(positions[others:].copy()), patches.shape[-1])
-    misfit, total = _amplitude_errors(seen[:, None], dataset.test.amplitude, dataset.probe)
-    return float(misfit.sum() / total.sum())
 
 
 def _judge(stitched: Stitched, truth: Array, phase_alignment: str) -> dict[str, Any]:

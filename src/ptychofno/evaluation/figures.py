@@ -124,18 +124,11 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         _colour_bar(figure, shown, figure.add_axes(bar_box), _UNITS[kind])
         if column == 0:
             _scale_bar(axes, width)
-    names = {
-        "": "test",
-        "_validation": "validation",
-        "_train": "training",
-        "_stitched": "test, from the object stitched of the others",
-    }
-    parts = [
-        f"{name} {evaluation.metrics[f'diffraction_error{suffix}']:.4f}"
-        for suffix, name in names.items()
-        if evaluation.metrics.get(f"diffraction_error{suffix}") is not None
-    ]
-    text = "relative error of the diffraction amplitude:  " + "    ".join(parts)
+    error, flat = (evaluation.metrics[name] for name in ("diffraction_error_stitched", "flat"))
+    own = evaluation.metrics["diffraction_error"]
+    text = f"error of held-out patterns, from the object of all others: {error:.4f}    flat object: {flat:.4f}"
+    if own is not None:
+        text += f"    (from their own patches: {own:.4f})"
     figure.text(left / total_width, 0.4 * foot / total_height, text, fontsize=13, color=MUTED, va="center")
     return figure
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptychofno.physics import place_patches
+from ptychofno.physics import lay, shift, split_positions
 
 # Index tensors of placing take several times the memory of the patches themselves.
 PATCHES_AT_ONCE = 256
@@ -28,11 +28,14 @@ def overlap_illumination(positions_px: Any, probe: Any, shape: tuple[int, int]) 
         positions_px: (n, 2), (row, col) of the top-left pixels.
         probe: complex (N, N).
     """
-    weight = torch.from_numpy(np.square(np.abs(np.asarray(probe))).astype(np.float32))
     positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
+    corners, fractions = split_positions(positions, np.shape(probe)[-1], shape)
     illumination = np.zeros(shape, dtype=np.float32)
-    for chunk in positions.split(PATCHES_AT_ONCE):
-        illumination += place_patches(weight.expand(len(chunk), -1, -1), chunk, shape).numpy()
+    for chunk in torch.arange(len(corners)).split(PATCHES_AT_ONCE):
+        weight = torch.from_numpy(np.square(np.abs(np.asarray(probe))).astype(np.float32))
+        if fractions is not None:
+            weight = shift(torch.tensor(np.asarray(probe)), fractions[chunk]).abs().square()
+        illumination += lay(weight.expand(len(chunk), -1, -1), corners[chunk], shape).numpy()
     return illumination
 
 

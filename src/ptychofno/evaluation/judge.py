@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from ptychofno import artifacts
 from ptychofno.evaluation.evaluate import Dataset, Evaluation, evaluate, save_reconstruction
 from ptychofno.evaluation.figures import draw_reconstruction
+from ptychofno.evaluation.overlap import Refinement
 
 
 class EvaluationSettings(Protocol):
@@ -31,9 +33,17 @@ class Plan(Protocol):
     def infer_batch_size(self) -> int: ...
     @property
     def evaluation(self) -> EvaluationSettings: ...
+    @property
+    def refine(self) -> Any: ...
 
 
-def judge(model: nn.Module, dataset: Dataset, plan: Plan, device: torch.device | str) -> Evaluation:
+def judge(
+    model: nn.Module | None,
+    dataset: Dataset,
+    plan: Plan,
+    device: torch.device | str,
+    each_round: Callable[[int, float], None] = lambda number, misfit: None,
+) -> Evaluation:
     """``evaluate`` with the settings of ``plan``; raises as it does."""
     return evaluate(
         model,
@@ -43,11 +53,22 @@ def judge(model: nn.Module, dataset: Dataset, plan: Plan, device: torch.device |
         sync_rounds=plan.evaluation.sync_rounds,
         phase_alignment=plan.evaluation.phase_alignment,
         device=device,
+        refinement=_refinement(plan.refine, measured=dataset.test_objects is None),
+        each_round=each_round,
     )
 
 
+def _refinement(settings: Any, *, measured: bool) -> Refinement | None:
+    if settings.name == "none":
+        return None
+    of_probe = settings.probe == "refined" or (settings.probe == "auto" and measured)
+    return Refinement(settings.rounds, settings.tolerance, settings.probe_from if of_probe else None)
+
+
 def write_evaluation(directory: Path, evaluation: Evaluation, title: str) -> None:
-    """Write metrics, object and picture into ``directory``, which exists."""
+    """Write metrics, errors of the rounds, object and picture into ``directory``, which exists."""
     artifacts.write_json(directory / artifacts.METRICS, evaluation.metrics)
+    if any(evaluation.rounds):
+        artifacts.write_json(directory / artifacts.ROUNDS, {"error": evaluation.rounds})
     save_reconstruction(directory / artifacts.RECONSTRUCTION, evaluation)
     draw_reconstruction(directory / artifacts.RECONSTRUCTION_FIGURE, evaluation, title)

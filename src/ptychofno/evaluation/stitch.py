@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptychofno.evaluation.illumination import PATCHES_AT_ONCE, overlap_illumination
-from ptychofno.physics import place_patches
+from ptychofno.physics import place_patches, shift, split_positions
 
 STITCHES = ("overlap", "centre_crop")
 
@@ -52,8 +52,8 @@ def stitch(
     """The average of overlapping patches, weighted by |P|^2, after phase synchronisation.
 
     Object and patch phases theta minimise sum_i sum |P|^2 |exp(-i theta_i) patch_i - O[patch i]|^2
-    over theta, with O the weighted average; laying a patch down is the adjoint of cutting it out,
-    also at fractional positions (where the bilinear weights smooth a little). The overall phase
+    over theta, with O the weighted average. At a fractional position it is the exit wave P patch that is
+    shifted, and the probe, so that nothing is smoothed and both have the same support. The overall phase
     stays free: it is chosen so that the patches turn by 0 in the mean.
 
     Args:
@@ -77,7 +77,7 @@ def stitch(
     illumination = overlap_illumination(positions, probe, shape)
     lit = illumination > np.finfo(np.float32).eps * illumination.max()
 
-    corners, tiles = _tiles(patches * weight, positions)
+    corners, tiles = _tiles(patches, weight, probe, positions, shape)
     turns = np.ones(len(tiles), dtype=np.complex64)
     if sync_rounds > 0:
         turns = _synchronise(tiles, corners, np.where(lit, illumination, np.inf), sync_rounds)
@@ -153,35 +153,28 @@ def _enclosing_shape(positions: Tensor, size: int) -> tuple[int, int]:
     return height, width
 
 
-def _tiles(patches: Tensor, positions: Tensor) -> tuple[list[tuple[int, int]], Complex]:
-    """Integer corners (n) and what each patch lays down from there, complex64 (n, T, T).
-
-    T is N, or N + 1 where a fractional position spreads a patch over one more row and column.
-    Spread once, every later pass over the patches slices.
-    """
-    corner = torch.floor(positions)
-    fraction = positions - corner
+def _tiles(
+    patches: Tensor, weight: Tensor, probe: Any, positions: Tensor, shape: tuple[int, int]
+) -> tuple[list[tuple[int, int]], Complex]:
+    """Integer corners (n) and what each patch lays down there, complex64 (n, N, N)."""
+    corner, fractions = split_positions(positions, patches.shape[-1], shape)
     corners = [(int(row), int(col)) for row, col in corner.tolist()]
-    if not fraction.any():
-        return corners, patches.to(torch.complex64).numpy()
-    size = patches.shape[-1] + 1
-    tiles = np.empty((len(patches), size, size), dtype=np.complex64)
-    for start in range(0, len(patches), PATCHES_AT_ONCE):
-        chunk = slice(start, start + PATCHES_AT_ONCE)
-        # One canvas per patch, stacked: placing then keeps them apart.
-        count = len(corners[chunk])
-        rows = fraction[chunk, 0] + size * torch.arange(count)
-        laid = place_patches(patches[chunk], torch.stack((rows, fraction[chunk, 1]), 1), (count * size, size))
-        tiles[chunk] = laid.reshape(count, size, size).numpy()
+    if fractions is None:
+        return corners, (patches * weight).to(torch.complex64).numpy()
+    illumination = torch.tensor(np.asarray(probe), dtype=torch.complex64)
+    tiles = np.empty(tuple(patches.shape), dtype=np.complex64)
+    for chunk in torch.arange(len(patches)).split(PATCHES_AT_ONCE):
+        waves = shift(illumination * patches[chunk], fractions[chunk])
+        tiles[chunk] = (shift(illumination, fractions[chunk]).conj() * waves).numpy()
     return corners, tiles
 
 
 def _lay(tiles: Complex, corners: list[tuple[int, int]], turns: Complex, shape: tuple[int, int]) -> Complex:
     size = tiles.shape[-1]
-    canvas = np.zeros((shape[0] + 1, shape[1] + 1), dtype=np.complex64)
+    canvas = np.zeros(shape, dtype=np.complex64)
     for tile, (row, col), turn in zip(tiles, corners, turns, strict=True):
         canvas[row : row + size, col : col + size] += turn * tile
-    return canvas[:-1, :-1]
+    return canvas
 
 
 def _synchronise(tiles: Complex, corners: list[tuple[int, int]], illumination: Real, rounds: int) -> Complex:
@@ -194,7 +187,7 @@ def _synchronise(tiles: Complex, corners: list[tuple[int, int]], illumination: R
     turn, a relaxation below 2 never lowers it.
     """
     size = tiles.shape[-1]
-    scale = np.pad(1 / np.sqrt(illumination), ((0, 1), (0, 1))).astype(np.float32)
+    scale = (1 / np.sqrt(illumination)).astype(np.float32)
     canvas = np.zeros(scale.shape, dtype=np.complex64)
     windows = [canvas[row : row + size, col : col + size] for row, col in corners]
     scaled = np.empty_like(tiles)

@@ -10,7 +10,7 @@ from ptychofno.physics.diffraction import (
     modulus,
     photon_scale,
 )
-from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan
+from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt
 from ptychofno.physics.refinement import Refined, refine
 from ptychofno.physics.scan import extract_patches, lay, place_patches, raster_positions, shift, split_positions
 
@@ -28,6 +28,7 @@ __all__ = [
     "inverse_far_field",
     "lay",
     "make_scan",
+    "misfit_and_tilt",
     "modulus",
     "photon_scale",
     "place_patches",

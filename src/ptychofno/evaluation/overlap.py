@@ -1,0 +1,120 @@
+"""Objects refined by the overlap of their patterns, and how well they predict patterns that they never saw.
+
+Shapes: n samples, C channels, N pattern size, (H, W) object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptychofno.evaluation.illumination import lit_pixels, overlap_illumination
+from ptychofno.evaluation.stitch import Stitched
+from ptychofno.physics import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt, refine
+
+Array = NDArray[Any]
+
+@dataclass(frozen=True)
+class Refinement:
+    """How an object is refined; see ``physics.refine``."""
+
+    rounds: int
+    tolerance: float
+    probe_from: int | None
+    """The first round that refines the probe, too; None keeps it."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some of a dataset's samples: amplitudes (n, C, N, N) and positions (n, C, 2) in pixels."""
+
+    amplitude: Array
+    positions_px: Array
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An object, and what it took to come to it."""
+
+    stitched: Stitched
+    probe: Array
+    """Complex64 (N, N): as given, or refined with the object."""
+    misfit: list[float]
+    """Relative error of the amplitudes of its patterns, at the start and after every round."""
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """What follows stitching, for the objects of one dataset.
+
+    Args:
+        probe: complex64 (N, N). valid: of the detector's pixels (N, N); None where all are.
+        device: where rounds compute. how: None for no rounds.
+        each_round: is told the number of every round and its error.
+    """
+
+    probe: Array
+    valid: Array | None
+    device: torch.device | str
+    how: Refinement | None
+    each_round: Callable[[int, float], None]
+
+    def scan(self, parts: Sequence[Any], shape: tuple[int, int]) -> Scan:
+        """All samples and channels of ``parts``, such as a dataset's splits, over an object of ``shape``."""
+        size = self.probe.shape[-1]
+        amplitude = np.concatenate([np.reshape(part.amplitude, (-1, size, size)) for part in parts])
+        positions = np.concatenate([np.reshape(part.positions_px, (-1, 2)) for part in parts])
+        valid = None if self.valid is None else torch.from_numpy(np.array(self.valid))
+        return make_scan(
+            torch.from_numpy(amplitude).to(self.device), torch.from_numpy(positions), shape, valid
+        )
+
+    def refined(
+        self, parts: Sequence[Any], shape: tuple[int, int], start: Stitched | None
+    ) -> Reconstruction:
+        """What the patterns of ``parts`` make of a stitched object, or of a flat one where it is None."""
+        if start is not None and self.how is None:
+            return Reconstruction(start, self.probe, [])
+        scan = self.scan(parts, shape)
+        estimate = flat_estimate(scan, self._on_device(self.probe))
+        if start is not None:
+            # What no patch lit is 0, where the rim of a pattern could not begin.
+            lit = torch.from_numpy(lit_pixels(start.illumination)).to(self.device)
+            estimate = replace(
+                estimate, object=torch.where(lit, self._on_device(start.object), estimate.object)
+            )
+        misfit: list[float] = []
+        if self.how is not None:
+            done = refine(
+                scan,
+                estimate,
+                self.how.rounds,
+                probe_from=self.how.probe_from,
+                tolerance=self.how.tolerance,
+                each_round=self.each_round,
+            )
+            estimate, misfit = done.estimate, done.misfit
+        probe = estimate.probe.cpu().numpy()
+        positions = np.concatenate([np.reshape(part.positions_px, (-1, 2)) for part in parts])
+        illumination = overlap_illumination(positions, probe, shape)
+        stitched = Stitched(estimate.object.cpu().numpy(), illumination, np.zeros(len(positions)))
+        return Reconstruction(stitched, probe, misfit)
+
+    def error(self, parts: Sequence[Any], found: Reconstruction) -> float:
+        """sum |A_pred - X| / sum X of ``parts`` as an object predicts them that was made without them."""
+        known = Estimate(self._on_device(found.stitched.object), self._on_device(found.probe))
+        return misfit_and_tilt(self.scan(parts, found.stitched.object.shape), known)[0]
+
+    def flat_error(self, seen: Sequence[Any], parts: Sequence[Any], found: Reconstruction) -> float:
+        """The same of an object of constant amplitude, as bright as ``seen`` asks for, with its probe."""
+        shape = found.stitched.object.shape
+        flat = flat_estimate(self.scan(seen, shape), self._on_device(found.probe))
+        return misfit_and_tilt(self.scan(parts, shape), flat)[0]
+
+    def _on_device(self, array: Array) -> torch.Tensor:
+        return torch.tensor(array, device=self.device)

@@ -314,6 +314,12 @@ class DatasetProbe:
 
 
 @dataclass
+class RefinedProbe:
+    name: str = constant("refined")
+    rounds: int = setting("rounds of overlap on the training patterns, at most", ge=2, le=10_000)
+
+
+@dataclass
 class DataBase:
     name: str = setting("name of the preset; names the cache entry", pattern=DIRECTORY_NAME, in_key=False)
     cache_dir: str = setting("where datasets are cached", in_key=False)
@@ -375,6 +381,10 @@ class MeasuredLayout:
     positions_keys: list[str] = setting(
         "one key of (row, col) pairs, or the keys of rows and of columns", length=(1, 2)
     )
+    mask_key: str | None = setting("name of the mask, 1 where a detector pixel is valid; null for none")
+    swap_axes: bool = setting("the file's rows are columns of the scan, and its columns rows")
+    negate_rows: bool = setting("rows of the scan count the other way")
+    negate_cols: bool = setting("columns of the scan count the other way")
 
 
 @dataclass

@@ -56,6 +56,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "gaussian": schema.GaussianProbe,
         "npz": schema.NpzProbe,
         "dataset": schema.DatasetProbe,
+        "refined": schema.RefinedProbe,
     },
     "refine": {"none": schema.NoRefinement, "overlap": schema.OverlapRefinement},
     "trainer": {"default": schema.Trainer, "ddp": schema.DdpTrainer},

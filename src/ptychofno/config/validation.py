@@ -43,9 +43,11 @@ def validate(cfg: DictConfig, file_of: Callable[[str], str | None]) -> None:
     for key, problem in _problems(cfg, ""):
         file = file_of(key.split("[")[0])
         raise ConfigError(f"{file}: {key}{problem}" if file else f"{key}{problem}")
-    if cfg.probe.name == "dataset" and cfg.data.kind != "measured":
-        others = ", ".join(name for name in SCHEMAS["probe"] if name != "dataset")
-        raise ConfigError(f"probe=dataset: only data=measured brings a probe; expected one of {others}")
+    if cfg.probe.name in ("dataset", "refined") and cfg.data.kind != "measured":
+        others = ", ".join(name for name in SCHEMAS["probe"] if name not in ("dataset", "refined"))
+        raise ConfigError(
+            f"probe={cfg.probe.name}: only data=measured brings a probe; expected one of {others}"
+        )
     if cfg.trainer.get("strategy") == "ddp" and cfg.trainer.devices is not None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices)
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:

@@ -20,19 +20,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.schema import DIRECTORY_NAME, DatasetProbe, MeasuredData, SimulatedData
+from ptychofno.config.schema import DIRECTORY_NAME, DatasetProbe, MeasuredData, RefinedProbe, SimulatedData
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
 from ptychofno.data.measured import check_measured, read_measured
 from ptychofno.data.npz import existing_file
-from ptychofno.data.probe import NO_SCAN, GivenProbe, make_probe
+from ptychofno.data.probe import NO_SCAN, GivenProbe, ScanProbe, make_probe
 from ptychofno.data.simulation import check_scan, simulate
 
 GENERATOR_VERSION = 2
 """Part of every key. Raise it whenever the same settings would give other data than before."""
 
 Data = SimulatedData | MeasuredData
-Probe = GivenProbe | DatasetProbe
+Probe = GivenProbe | ScanProbe
 
 # A log may be shared: it names an entry without the directories, which may come from the environment.
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _check_settings(data: Data, probe: Probe) -> None:
         check_measured(data)
         return
     check_scan(data)
-    if isinstance(probe, DatasetProbe):
+    if isinstance(probe, (DatasetProbe, RefinedProbe)):
         raise ValueError(NO_SCAN)
 
 
@@ -163,7 +163,7 @@ def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
         _log.info("reading the measured scan into dataset %s", entry.name)
         return read_measured(data, probe, key)
     _log.info("simulating dataset %s", entry.name)
-    assert not isinstance(probe, DatasetProbe)
+    assert not isinstance(probe, (DatasetProbe, RefinedProbe))
     return simulate(data, make_probe(probe, data.N), key)
 
 

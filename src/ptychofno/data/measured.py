@@ -8,12 +8,14 @@ against the data is.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
-from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout
+from ptychofno import physics
+from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout, RefinedProbe
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
-from ptychofno.data.probe import GivenProbe, make_probe, read_probe
+from ptychofno.data.probe import GivenProbe, ScanProbe, make_probe, read_probe
 
 _CONTRADICTION = 0.05
 """How clearly a pattern must be brighter away from the declared zero frequency to be refused."""
@@ -22,7 +24,7 @@ _SPARSEST = 4.0
 """Largest believable distance of neighbouring positions in pattern sizes; beyond it the unit is not px."""
 
 
-def read_measured(data: MeasuredData, probe: GivenProbe | DatasetProbe, key: str) -> PtychoDataset:
+def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -> PtychoDataset:
     """Read a scan and hold out patterns for validation and test.
 
     Pattern i validates when i % h == 0 and tests when i % h == h // 2, h = ``held_out_every``;
@@ -33,7 +35,8 @@ def read_measured(data: MeasuredData, probe: GivenProbe | DatasetProbe, key: str
 
     Args:
         data: the file and its layout.
-        probe: ``DatasetProbe`` takes the probe of the file.
+        probe: ``DatasetProbe`` takes the probe of the file, ``RefinedProbe`` what rounds of overlap make of
+            it on the training patterns.
         key: identifies the result, see ``dataset_key``.
 
     Raises ValueError with one line naming file, array and index of whatever is unusable.
@@ -41,10 +44,10 @@ def read_measured(data: MeasuredData, probe: GivenProbe | DatasetProbe, key: str
     check_measured(data)
     layout = data.layout
     with NpzArchive(data.path, "data.path") as archive:
-        patterns = _read_patterns(archive, layout, data)
+        patterns, valid = _read_patterns(archive, layout, data)
         count, N, _ = patterns.shape
         positions_px = _read_positions(archive, layout, count, N)
-        if isinstance(probe, DatasetProbe):
+        if isinstance(probe, (DatasetProbe, RefinedProbe)):
             illumination = read_probe(archive, layout.probe_key, "data.layout.probe_key", N)
         else:
             illumination = make_probe(probe, N)
@@ -69,10 +72,15 @@ def read_measured(data: MeasuredData, probe: GivenProbe | DatasetProbe, key: str
             )
     mean, mean_square = amplitude_moments(train.amplitude)
     energy = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
+    scaled = given = (illumination * np.sqrt(mean_square * N * N / energy)).astype(np.complex64)
+    if isinstance(probe, RefinedProbe):
+        scaled = _refined_probe(train, given, valid, probe.rounds, positions_px)
     return PtychoDataset(
         name=data.name,
         key=key,
-        probe=(illumination * np.sqrt(mean_square * N * N / energy)).astype(np.complex64),
+        probe=scaled,
+        given_probe=None if scaled is given else given,
+        valid=valid,
         photon_scale=1.0,
         mean_amplitude=mean,
         rms_amplitude=mean_square**0.5,
@@ -82,6 +90,21 @@ def read_measured(data: MeasuredData, probe: GivenProbe | DatasetProbe, key: str
         validation_objects=None,
         test_objects=None,
     )
+
+
+def _refined_probe(
+    train: Split, given: np.ndarray, valid: np.ndarray | None, rounds: int, positions_px: np.ndarray
+) -> np.ndarray:
+    """What rounds of overlap on the training patterns make of a probe, complex64 (N, N)."""
+    height, width = (np.ceil(positions_px.max(axis=0)).astype(int) + given.shape[-1]).tolist()
+    scan = physics.make_scan(
+        torch.from_numpy(train.amplitude[:, 0]),
+        torch.from_numpy(train.positions_px[:, 0]),
+        (height, width),
+        None if valid is None else torch.from_numpy(valid),
+    )
+    start = physics.flat_estimate(scan, torch.from_numpy(given))
+    return physics.refine(scan, start, rounds, probe_from=2).estimate.probe.numpy()
 
 
 def check_measured(data: MeasuredData) -> None:
@@ -95,8 +118,13 @@ def check_measured(data: MeasuredData) -> None:
 # --- patterns --------------------------------------------------------------------------------
 
 
-def _read_patterns(archive: NpzArchive, layout: MeasuredLayout, data: MeasuredData) -> np.ndarray:
-    """Amplitudes X, float32 (n, N, N), zero frequency at the centre."""
+def _read_patterns(
+    archive: NpzArchive, layout: MeasuredLayout, data: MeasuredData
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Amplitudes X, float32 (n, N, N), 0 where not valid, and the mask, float32 (N, N) or None.
+
+    Both have their zero frequency at the centre.
+    """
     key = next((name for name in layout.patterns_keys if name in archive.keys), None)
     if key is None:
         raise archive.missing(list(layout.patterns_keys), "data.layout.patterns_keys")
@@ -106,6 +134,9 @@ def _read_patterns(archive: NpzArchive, layout: MeasuredLayout, data: MeasuredDa
     _check_pattern_shape(patterns.shape, f"{archive.source}: patterns '{key}'", data)
     if np.iscomplexobj(patterns):
         raise ValueError(f"{archive.source}: '{key}' is {patterns.dtype}; expected real {layout.quantity}")
+    valid = _read_mask(archive, layout, patterns.shape[1:])
+    if valid is not None:
+        patterns = np.where(valid > 0, patterns, 0)
     require_finite(patterns, archive.source, key)
     negative = patterns < 0
     if negative.any():
@@ -117,7 +148,26 @@ def _read_patterns(archive: NpzArchive, layout: MeasuredLayout, data: MeasuredDa
     require_scale(peak**0.5 if layout.quantity == "counts" else peak, f"{archive.source}: '{key}'")
     amplitude = (np.sqrt(patterns) if layout.quantity == "counts" else patterns).astype(np.float32)
     _check_zero_frequency(amplitude, layout.zero_frequency, f"{archive.source}: '{key}'")
-    return np.fft.fftshift(amplitude, axes=(1, 2)) if layout.zero_frequency == "corner" else amplitude
+    if layout.zero_frequency == "corner":
+        amplitude = np.fft.fftshift(amplitude, axes=(1, 2))
+        valid = None if valid is None else np.fft.fftshift(valid)
+    return amplitude, valid
+
+
+def _read_mask(
+    archive: NpzArchive, layout: MeasuredLayout, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """1 where a detector pixel is valid, else 0, float32 (N, N), as it stands in the file; None without."""
+    if layout.mask_key is None:
+        return None
+    mask = archive.array(layout.mask_key, "data.layout.mask_key")
+    where = f"{archive.source}: mask '{layout.mask_key}'"
+    if mask.shape[-2:] != shape or mask.size != shape[0] * shape[1]:
+        raise ValueError(f"{where} has shape {mask.shape}; expected {shape}, the size of the patterns")
+    valid = (mask.reshape(shape) != 0).astype(np.float32)
+    if not valid.any():
+        raise ValueError(f"{where} is 0 everywhere; expected 1 where a pixel is valid")
+    return None if valid.all() else valid
 
 
 def _check_pattern_shape(shape: tuple[int, ...], where: str, data: MeasuredData) -> None:
@@ -177,6 +227,9 @@ def _read_positions(archive: NpzArchive, layout: MeasuredLayout, count: int, N: 
             f"data.layout.positions_keys={keys} has {len(keys)} entries;"
             " expected one key of (row, col) pairs, or the keys of rows and of columns"
         )
+    if layout.swap_axes:
+        positions_px = positions_px[:, ::-1].copy()
+    positions_px *= np.where([layout.negate_rows, layout.negate_cols], -1, 1)
     positions_px -= positions_px.min(axis=0)
     _check_unit(positions_px, N, f"{archive.source}: positions {', '.join(repr(key) for key in keys)}")
     return positions_px

@@ -70,7 +70,7 @@ class NpzArchive:
                     f"{self.source}: '{key}' holds pickled objects, which are refused; save a numeric array"
                 ) from error
             raise ValueError(f"{self.source}: '{key}' is damaged ({_one_line(error)})") from error
-        if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
             kind = getattr(array, "dtype", "no array")
             raise ValueError(f"{self.source}: '{key}' is {kind}; expected numbers")
         return array

@@ -8,16 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe
+from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe, RefinedProbe
 from ptychofno.data.npz import NpzArchive, require_finite, require_scale
 
 GivenProbe = ApertureProbe | GaussianProbe | NpzProbe
 """The settings of a probe that does not come with a scan."""
 
+ScanProbe = DatasetProbe | RefinedProbe
+"""The settings of a probe that comes with a scan, as it is or refined."""
+
 NO_SCAN = "probe=dataset comes with measured data; choose another probe, such as probe=aperture"
 
 
-def make_probe(probe: GivenProbe | DatasetProbe, N: int) -> np.ndarray:
+def make_probe(probe: GivenProbe | ScanProbe, N: int) -> np.ndarray:
     """The probe P, complex64 (N, N), centred in the array.
 
     An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
@@ -31,7 +34,7 @@ def make_probe(probe: GivenProbe | DatasetProbe, N: int) -> np.ndarray:
         case NpzProbe():
             with NpzArchive(probe.path, "probe.path") as archive:
                 return read_probe(archive, probe.key, "probe.key", N)
-        case DatasetProbe():
+        case DatasetProbe() | RefinedProbe():
             raise ValueError(NO_SCAN)
 
 

@@ -127,7 +127,7 @@ def evaluate(
         parts = zip(names, np.split(misfit, ends), np.split(total, ends), strict=True)
         errors = {name: float(part.sum() / whole.sum()) for name, part, whole in parts}
         similarity: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
-        similarity |= {"phase_mae_rad": None, "phase_vacuous": None}
+        similarity |= {"phase_mae_rad": None, "ssim_phase_2pi": None, "phase_vacuous": None}
         first = put_together(patches.flatten(0, 1), np.reshape(scan.positions_px, (-1, 2)), shape=None)
         errors["diffraction_error_stitched"] = _error_from_the_others(
             patches.flatten(0, 1), dataset, with_gaps, first.object.shape
@@ -245,7 +245,8 @@ def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: [average([result[name][part] for result in results]) for part in (0, 1)]
         for name in quality.QUALITIES
     }
-    mean["phase_mae_rad"] = average([result["phase_mae_rad"] for result in results])
+    for name in ("phase_mae_rad", "ssim_phase_2pi"):
+        mean[name] = average([result[name] for result in results])
     mean["phase_vacuous"] = all(result["phase_vacuous"] for result in results)
     return mean
 

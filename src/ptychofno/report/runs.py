@@ -225,6 +225,8 @@ def _measures(
         pair = metrics.get(metric)
         both = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
         found[f"{metric}_amplitude"], found[f"{metric}_phase"] = map(number, both)
+    if "ssim_phase_2pi" not in metrics:
+        found["ssim_phase"] = math.nan  # an earlier version's, within 2 pi whatever the phase spans
     losses = curves["val_loss"]
     finite = losses[np.isfinite(losses)]
     spent = curves["seconds"][np.isfinite(curves["seconds"])]

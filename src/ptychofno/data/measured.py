@@ -115,7 +115,10 @@ def _read_patterns(archive: NpzArchive, layout: MeasuredLayout, data: MeasuredDa
         )
     peak = float(patterns.max())
     require_scale(peak**0.5 if layout.quantity == "counts" else peak, f"{archive.source}: '{key}'")
-    amplitude = (np.sqrt(patterns) if layout.quantity == "counts" else patterns).astype(np.float32)
+    if layout.quantity == "counts":
+        # numpy takes the root of small integers, and of half floats, in half precision.
+        patterns = np.sqrt(patterns, dtype=np.result_type(patterns, np.float32))
+    amplitude = patterns.astype(np.float32)
     _check_zero_frequency(amplitude, layout.zero_frequency, f"{archive.source}: '{key}'")
     return np.fft.fftshift(amplitude, axes=(1, 2)) if layout.zero_frequency == "corner" else amplitude
 

@@ -131,7 +131,7 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         "_stitched": "test, from the object stitched of the others",
     }
     parts = [
-        f"{name} {evaluation.metrics[f'diffraction_error{suffix}']:.4f}"
+        f"{name} {evaluation.metrics[f'diffraction_error{suffix}']:.4g}"
         for suffix, name in names.items()
         if evaluation.metrics.get(f"diffraction_error{suffix}") is not None
     ]
@@ -150,7 +150,7 @@ def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
         ("ssim", "SSIM {:.3f}"),
         ("ms_ssim", "MS-SSIM {:.3f}"),
         ("psnr", "PSNR {:.1f} dB"),
-        ("mae", "MAE {:.4f}" + unit),
+        ("mae", "MAE {:.4g}" + unit),
         ("frc50", "FRC 0.5 at {:.3f} px⁻¹"),
         ("frc1over7", "FRC 1/7 at {:.3f} px⁻¹"),
     )

@@ -335,6 +335,7 @@ def test_unusual_scans_in_pixels_are_read(tmp_path, scan, positions, why):
         ("probe", lambda probe: np.stack([probe] * 3)[None], r"holds 3 modes; one mode is supported"),
         ("probe", lambda probe: probe[1:, 1:], r"shape \(15, 15\); expected \(16, 16\)"),
         ("probe", lambda probe: 0 * probe, r"zero everywhere"),
+        ("probe", np.fft.fftshift, r"probe 'probe' is brightest around the corner; .*np\.fft\.fftshift"),
         ("probe", breaking((2, 3), np.nan), r"'probe'\[2, 3\] is"),
     ],
 )

@@ -13,10 +13,7 @@ from scipy.spatial import cKDTree
 from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
-from ptychofno.data.probe import GivenProbe, make_probe, read_probe
-
-_CONTRADICTION = 0.05
-"""How clearly a pattern must be brighter away from the declared zero frequency to be refused."""
+from ptychofno.data.probe import CONTRADICTION, GivenProbe, centredness, make_probe, read_probe
 
 _DARK = 1e-5
 """The share of the median pattern's light up to which a pattern counts as dark: a few stray photons."""
@@ -179,20 +176,13 @@ def _check_light(amplitude: np.ndarray, where: str) -> None:
 def _check_zero_frequency(amplitude: np.ndarray, declared: str, where: str) -> None:
     """Raise ValueError when the patterns are clearly brighter around the other place.
 
-    Measured is the mean city-block distance of the light from the centre: half the pattern size
-    for an even illumination, less for light around the centre (a disc, or a ring as well),
-    more for light around the corner. Amplitudes, because one hot pixel could outweigh all counts.
+    Amplitudes, because one hot pixel could outweigh all counts.
     """
     mean_pattern = amplitude.mean(axis=0, dtype=np.float64)
-    total = mean_pattern.sum()
-    if total == 0:
+    if not mean_pattern.any():
         raise ValueError(f"{where} is dark everywhere; expected diffraction")
-    N = mean_pattern.shape[0]
-    from_centre = np.abs(np.arange(N) - N // 2)
-    distance = float((mean_pattern * (from_centre[:, None] + from_centre[None, :])).sum() / total)
-    centredness = 1 - distance / (N / 2)
-    evidence = centredness if declared == "centre" else -centredness
-    if evidence < -_CONTRADICTION:
+    evidence = centredness(mean_pattern) * (1 if declared == "centre" else -1)
+    if evidence < -CONTRADICTION:
         other = "corner" if declared == "centre" else "centre"
         raise ValueError(
             f"data.layout.zero_frequency={declared} contradicts the data: {where} is brightest around"

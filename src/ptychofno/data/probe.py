@@ -72,9 +72,7 @@ def centredness(image: np.ndarray) -> float:
     """
     N = image.shape[0]
     from_centre = np.abs(np.arange(N) - N // 2)
-    distance = (image * (from_centre[:, None] + from_centre)).sum(dtype=np.float64) / image.sum(
-        dtype=np.float64
-    )
+    distance = np.average(from_centre[:, None] + from_centre, weights=image)
     return 1 - float(distance) / (N / 2)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 import yaml
 
 import ptychofno
-from ptychofno import artifacts, build, saved
+from ptychofno import artifacts, build, saved, terminal
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import Group
@@ -282,6 +283,14 @@ def test_a_run_whose_last_loss_is_not_finite_shows_its_result_again(
     capsys.readouterr()
     run(*command)
     assert "validation loss not finite (best" in capsys.readouterr().out
+
+
+def test_small_losses_are_shown_to_four_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = {"final_val_loss": 1.23456e-4, "best_val_loss": 1.23412e-4, "flat_baseline": 0.0298765}
+    said = {"state": "completed", "seconds": {"total": 1}, "best_epoch": 1, "epochs": 2, **losses}
+    terminal.show_result(terminal.make_console(), SimpleNamespace(path=tmp_path, record=said))
+    line = capsys.readouterr().out
+    assert "validation loss 0.0001235 (best 0.0001234 in epoch 1 of 2; best flat object 0.02988)" in line
 
 
 @pytest.mark.parametrize(("warm_up", "noted"), [(1, True), (0, False)])

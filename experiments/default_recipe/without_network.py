@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from ptychofno import artifacts, build, physics
 from ptychofno.config import compose, settings
 from ptychofno.evaluation import judge
-from ptychofno.metrics import align, found_shares
+from ptychofno.evaluation.illumination import lit_pixels
+from ptychofno.metrics import align, compare, found_shares
 
 BANDS = ((0.0, 0.01), (0.01, 0.02), (0.02, 0.04), (0.04, 0.08), (0.08, 0.16), (0.16, 0.3))
 
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("runs", metavar="RUN_DIR", nargs="*", type=Path)
     parser.add_argument("--iterations", type=int, nargs="*", default=[0, 4, 16, 64])
     args = parser.parse_args()
-    heads = ("", "error", "SSIM amplitude", "SSIM phase", "phase error / rad")
+    heads = ("", "error", "SSIM amplitude", "SSIM phase", "SSIM phase (2π)", "phase error / rad")
     heads += tuple(f"{low:g}–{high:g}" for low, high in BANDS)
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     plan = settings(compose())
@@ -58,13 +60,15 @@ def main() -> None:
         with np.load(run / artifacts.RECONSTRUCTION, allow_pickle=False) as arrays:
             region = tuple(slice(*ends) for ends in arrays["region"].tolist())
             prediction, target = arrays["prediction"][region], arrays["target"][region]
-        row(run.name, artifacts.read_json(run / artifacts.METRICS), prediction, target)
+            lit = lit_pixels(arrays["illumination"])[region]
+        metrics = artifacts.read_json(run / artifacts.METRICS) | compare(prediction, target, mask=lit)
+        row(run.name, metrics, prediction, target)
 
 
-def row(name: str, metrics: dict[str, list[float]], prediction: np.ndarray, target: np.ndarray) -> None:
+def row(name: str, metrics: dict[str, Any], prediction: np.ndarray, target: np.ndarray) -> None:
     amplitude, phase = metrics["ssim"]
     cells = [f"{metrics['diffraction_error']:.4f}", f"{amplitude:.3f}", f"{phase:.3f}"]
-    cells.append(f"{metrics['phase_mae_rad']:.3f}")
+    cells += [f"{metrics[key]:.3f}" for key in ("ssim_phase_2pi", "phase_mae_rad")]
     fields = align(prediction, target)
     cells += [f"{share:.2f}" for share in found_shares(fields.phase_rad, fields.target_phase_rad, BANDS)]
     print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _METRICS = (
     ("SSIM", "ssim", "{:.4f}"),
     ("MS-SSIM", "ms_ssim", "{:.4f}"),
-    ("MAE", "mae", "{:.4f}"),
+    ("MAE", "mae", "{:.4g}"),
     ("PSNR / dB", "psnr", "{:.1f}"),
     ("FRC 0.5 / cycles per px", "frc50", "{:.3f}"),
 )
@@ -78,13 +78,13 @@ class ProgressBar(L.Callback):
             self.task,
             completed=trainer.global_step,
             epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
-            loss=f"{float(module.step_record['loss']):.4f}",
+            loss=f"{float(module.step_record['loss']):.4g}",
             val=self._val_loss,
             lr=f"{trainer.optimizers[0].param_groups[0]['lr']:.2e}",
         )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._val_loss = f"{float(trainer.callback_metrics['val_loss']):.4f}"
+        self._val_loss = f"{float(trainer.callback_metrics['val_loss']):.4g}"
         log.info(
             "epoch %d/%d: validation loss %s", trainer.current_epoch + 1, trainer.max_epochs, self._val_loss
         )
@@ -211,7 +211,7 @@ def show_metrics(console: Console, directory: Path) -> None:
         console.print(table)
     before = metrics.get("unrefined") or {}
     if metrics.get("phase_mae_rad") is not None:
-        console.print(f"phase error {metrics['phase_mae_rad']:.4f} rad")
+        console.print(f"phase error {metrics['phase_mae_rad']:.4g} rad")
     if before.get("phase_mae_rad") is not None:
         console.print(
             f"before rounds of overlap: SSIM {' and '.join(_shown(value) for value in before['ssim'])},"
@@ -227,7 +227,7 @@ def show_metrics(console: Console, directory: Path) -> None:
         )
     elif metrics.get("diffraction_error") is not None:
         console.print(
-            f"relative error of the diffraction amplitude, test patterns: {metrics['diffraction_error']:.4f}"
+            f"relative error of the diffraction amplitude, test patterns: {metrics['diffraction_error']:.4g}"
         )
     if metrics.get("no_better_than_flat"):
         console.print(
@@ -277,9 +277,9 @@ def _loss_line(record: Mapping[str, Any]) -> str:
         return "no epoch was finished"
     final = record["final_val_loss"]
     return (
-        f"validation loss {'not finite' if final is None else f'{final:.4f}'}"
-        f" (best {record['best_val_loss']:.4f} in epoch "
-        f"{record['best_epoch']} of {record['epochs']}; best flat object {record['flat_baseline']:.4f})"
+        f"validation loss {'not finite' if final is None else f'{final:.4g}'}"
+        f" (best {record['best_val_loss']:.4g} in epoch "
+        f"{record['best_epoch']} of {record['epochs']}; best flat object {record['flat_baseline']:.4g})"
     )
 
 

@@ -163,7 +163,9 @@ def execute(
             )
         contrast = None if output is None else outcome.epochs["pred_contrast"]
         state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
-        curves = partial(draw_curves, run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, run.path.name)
+        curves = partial(
+            draw_curves, run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, run.path.name
+        )
         curves()
 
         evaluating = time.monotonic()

@@ -10,7 +10,7 @@ import torch
 from ptychofno import physics
 from ptychofno.config.schema import ApertureProbe, DatasetProbe, MeasuredData, MeasuredLayout, NpzProbe
 from ptychofno.data import PtychoDataset, dataset_key, load_dataset
-from ptychofno.data.measured import read_measured
+from ptychofno.data.measured import check_pixels, read_measured
 
 N, COUNT = 16, 24
 TIKE = MeasuredLayout(
@@ -161,11 +161,13 @@ def test_probe_may_come_from_elsewhere(tmp_path, scan):
     assert read_measured(data, aperture, "key").probe.shape == (N, N)
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.float64])
-def test_counts_of_any_real_type_are_read(tmp_path, scan, dtype):
-    patterns = np.fft.ifftshift(scan["counts"], axes=(1, 2)).astype(dtype)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.int64, np.float16, np.float64])
+def test_counts_of_any_real_type_are_read_as_the_roots_in_single_precision(tmp_path, scan, dtype):
+    counts = np.minimum(scan["counts"], 100)
+    patterns = np.fft.ifftshift(counts, axes=(1, 2)).astype(dtype)
     dataset = read(tike_file(tmp_path / "scan.npz", scan, data=patterns))
-    np.testing.assert_allclose(dataset.validation.amplitude[:, 0] ** 2, scan["counts"][::6], rtol=1e-5)
+    roots = np.sqrt(counts[::6].astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(dataset.validation.amplitude[:, 0], roots)
 
 
 # --- cache -----------------------------------------------------------------------------------
@@ -250,12 +252,54 @@ def breaking(index: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.
     return change
 
 
+def raster(rows: int, cols: int) -> np.ndarray:
+    return np.stack(np.mgrid[:rows, :cols], axis=-1).reshape(-1, 2).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_the_largest_integer_marks_a_dead_pixel_unless_masked(dtype):
+    patterns = np.full((3, 4, 4), 5, dtype)
+    check_pixels(patterns, None, "counts", "here")
+    patterns[1, 2, 3] = largest = np.iinfo(dtype).max
+    with pytest.raises(
+        ValueError, match=rf"here\[1, 2, 3\] is {largest}; .*1 of 48 .*data\.layout\.mask_key"
+    ):
+        check_pixels(patterns, None, "counts", "here")
+    valid = np.ones((4, 4), np.bool_)
+    valid[2, 3] = False
+    check_pixels(patterns, valid, "counts", "here")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.float64])
+def test_the_mark_of_a_narrower_detector_is_known_in_a_wider_type(dtype):
+    patterns = np.full((3, 4, 4), 2**16, dtype)
+    check_pixels(patterns, None, "counts", "here")
+    patterns[0, 0, 0] = 2**32 - 1
+    for array, quantity in ((patterns, "counts"), (np.sqrt(patterns), "amplitude")):
+        with pytest.raises(ValueError, match=r"here\[0, 0, 0\] is"):
+            check_pixels(array, None, quantity, "here")
+
+
+@pytest.mark.parametrize(
+    ("positions", "why"),
+    [
+        (raster(1, 24) * [0, 0.7], "one row"),
+        (raster(3, 8) * [9, 0.4], "one axis is sampled finely"),
+        (np.repeat(raster(4, 3) * 5, 2, axis=0) + 0.05 * (np.arange(24) % 2)[:, None], "every place twice"),
+        (15 * raster(4, 6), "little overlap"),
+    ],
+)
+def test_unusual_scans_in_pixels_are_read(tmp_path, scan, positions, why):
+    assert len(read(tike_file(tmp_path / "scan.npz", scan, scan=positions)).scan()) == COUNT, why
+
+
 @pytest.mark.parametrize(
     ("key", "change", "message"),
     [
         ("data", breaking((3, 1, 2), np.nan), r"'data'\[3, 1, 2\] is nan; expected finite"),
         ("data", breaking((3, 1, 2), np.inf), r"'data'\[3, 1, 2\] is inf; expected finite"),
-        ("data", breaking((4, 0, 2), -2), r"'data'\[4, 0, 2\] is -2.0; expected counts >= 0"),
+        ("data", breaking((4, 0, 2), -2), r"'data'\[4, 0, 2\] is -2.0; expected finite counts >= 0"),
+        ("data", breaking((4, 0, 2), 2**32 - 1), r"'data'\[4, 0, 2\] is 4294967296.0; expected .*mask_key"),
         ("data", lambda patterns: patterns + 0j, r"'data' is complex64; expected real counts"),
         ("data", lambda patterns: np.array([patterns, 1], dtype=object), r"'data' holds pickled objects"),
         ("data", lambda _: np.array(["a", "b"]), r"'data' is <U1; expected numbers"),
@@ -266,12 +310,8 @@ def breaking(index: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.
         ("data", lambda patterns: patterns[:, 1:, 1:], r"15 x 15 pixels; expected an even number"),
         ("data", lambda patterns: patterns[:3], r"are 3; data\.held_out_every=6 needs 4 or more"),
         ("data", lambda patterns: 0 * patterns, r"'data' is dark everywhere"),
-        (
-            "data",
-            breaking((slice(0, None, 6),), 0),
-            r"every validation pattern is dark.*held_out_every=6",
-        ),
-        ("data", breaking((slice(3, None, 6),), 0), r"every test pattern is dark.*held_out_every=6"),
+        ("data", breaking(([2, 5, 6, 20],), 0), r"4 of 24 patterns are dark, the first at index 2"),
+        ("data", lambda patterns: patterns * (np.arange(24) != 7)[:, None, None], r"the first at index 7"),
         (
             "data",
             lambda patterns: patterns * np.float64(1e34),
@@ -286,12 +326,16 @@ def breaking(index: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.
         ("scan", breaking((5, 1), np.nan), r"'scan'\[5, 1\] is nan"),
         ("scan", lambda positions: positions + 0j, r"'scan' is complex128; expected real positions"),
         ("scan", lambda positions: positions[:-1], r"'scan' has shape \(23, 2\); expected \(24, 2\)"),
-        ("scan", lambda positions: 1e-8 * positions, r"'scan' span only .* expected object pixels"),
-        ("scan", lambda positions: 1e3 * positions, r"'scan' lie .* apart .* expected object pixels"),
+        ("scan", lambda positions: 1e-8 * positions, r"'scan' lie .*e-08 apart.*may be metres"),
+        ("scan", lambda positions: 0 * positions, r"'scan' lie 0 apart"),
+        ("scan", lambda _: 0.4 * raster(4, 6), r"'scan' lie 0.4 apart.*may be micrometres"),
+        ("scan", lambda _: 16.0 * raster(4, 6), r"'scan' lie 16 apart.*overlap.*may be nanometres"),
+        ("scan", lambda _: 20.0 * np.repeat(raster(4, 3), 2, axis=0), r"'scan' lie 20 apart"),
         ("probe", np.abs, r"probe 'probe' is float32; expected complex"),
         ("probe", lambda probe: np.stack([probe] * 3)[None], r"holds 3 modes; one mode is supported"),
         ("probe", lambda probe: probe[1:, 1:], r"shape \(15, 15\); expected \(16, 16\)"),
         ("probe", lambda probe: 0 * probe, r"zero everywhere"),
+        ("probe", np.fft.fftshift, r"probe 'probe' is brightest around the corner; .*np\.fft\.fftshift"),
         ("probe", breaking((2, 3), np.nan), r"'probe'\[2, 3\] is"),
     ],
 )

@@ -109,6 +109,23 @@ def test_training_patterns_hold_the_photons_asked_for(data, nphotons, gridsize):
     assert photons.mean() == pytest.approx(nphotons, rel=allowed)
 
 
+def test_a_position_is_measured_once_and_shared_by_samples():
+    dataset = simulate(gridsize=2, train_step_px=4, nimgs_train=2, nphotons=1e5)
+    split = dataset.train
+    assert split.amplitude.shape == (2 * 16**2, 4, 32, 32)
+    # 16 first patches and one neighbour along each axis.
+    measured: dict[tuple[float, ...], np.ndarray] = {}
+    for index, positions, patterns in zip(
+        split.object_index, split.positions_px, split.amplitude, strict=True
+    ):
+        for position, pattern in zip(positions, patterns, strict=True):
+            first = measured.setdefault((index, *position), pattern)
+            np.testing.assert_array_equal(first, pattern)
+    assert len(measured) == 2 * 17**2
+    photons = sum(np.square(dataset.photon_scale * one.astype(np.float64)).sum() for one in measured.values())
+    assert photons == pytest.approx(2 * 17**2 * 1e5, abs=6 * (2 * 17**2 * 1e5) ** 0.5)
+
+
 def test_low_dose_counts_are_integers():
     dataset = simulate(nphotons=1e4)
     counts = np.square(dataset.photon_scale * dataset.train.amplitude.astype(np.float64))

@@ -187,20 +187,46 @@ def test_a_flat_object_has_the_values_of_the_formulas():
     assert result["ssim"][0] == pytest.approx(ssim, rel=1e-6)
 
 
-def test_the_phase_is_judged_on_the_unit_range():
+def test_the_phase_is_judged_within_the_targets_range_and_beside_it_within_2_pi():
     target = smooth_object()
     prediction = target * np.exp(0.05j * checkerboard(SIZE))
     aligned = metrics.align(prediction, target)
-    images = [
-        sliding_window_view((phase + np.pi) / (2 * np.pi), (7, 7)).reshape(-1, 49)
-        for phase in (aligned.phase_rad, aligned.target_phase_rad)
-    ]
-    means, variances = [one.mean(1) for one in images], [one.var(1, ddof=1) for one in images]
-    covariance = ((images[0] - means[0][:, None]) * (images[1] - means[1][:, None])).sum(1) / 48
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
-    expected = (luminance * (2 * covariance + c2) / (variances[0] + variances[1] + c2)).mean()
-    assert metrics.compare(prediction, target)["ssim"][1] == pytest.approx(expected, rel=1e-9)
+    result = metrics.compare(prediction, target)
+    lowest, span = aligned.target_phase_rad.min(), np.ptp(aligned.target_phase_rad)
+    for found, low, extent in (
+        (result["ssim"][1], lowest, span),
+        (result["ssim_phase_2pi"], -np.pi, 2 * np.pi),
+    ):
+        images = [
+            sliding_window_view((phase - low) / extent, (7, 7)).reshape(-1, 49)
+            for phase in (aligned.phase_rad, aligned.target_phase_rad)
+        ]
+        means, variances = [one.mean(1) for one in images], [one.var(1, ddof=1) for one in images]
+        covariance = ((images[0] - means[0][:, None]) * (images[1] - means[1][:, None])).sum(1) / 48
+        c1, c2 = 0.01**2, 0.03**2
+        luminance = (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
+        expected = (luminance * (2 * covariance + c2) / (variances[0] + variances[1] + c2)).mean()
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("span_rad", [0.1, 1.5])
+def test_a_flat_phase_and_the_opposite_one_score_low_however_little_the_target_spans(span_rad):
+    phase = np.angle(smooth_object(192))
+    phase *= span_rad / np.ptp(phase)
+    flat, opposite = (metrics.compare(np.exp(1j * sign * phase), np.exp(1j * phase)) for sign in (0, -1))
+    assert 0 < flat["ssim"][1] < 0.3 and 0 < flat["ms_ssim"][1] < 0.3
+    assert opposite["ssim"][1] < 0 and opposite["ms_ssim"][1] == 0
+    assert flat["ssim_phase_2pi"] > 0.5
+
+
+def test_phase_similarity_does_not_depend_on_how_much_the_target_spans():
+    rng = np.random.default_rng(0)
+    target, error = gaussian_filter(rng.normal(size=(2, 192, 192)), (0, 2, 2))
+    pairs = [np.exp(1j * scale * np.stack([target + 0.3 * error, target])) for scale in (0.2, 2.0)]
+    small, large = (metrics.compare(*pair) for pair in pairs)
+    for name in ("ssim", "ms_ssim", "psnr", "frc50"):
+        assert small[name][1] == pytest.approx(large[name][1], rel=1e-5)
+    assert small["ssim_phase_2pi"] > large["ssim_phase_2pi"] + 0.01
 
 
 @pytest.mark.parametrize("ramp", [(0.0, 0.0), (0.003, -0.01)])
@@ -210,7 +236,7 @@ def test_a_target_without_phase_has_no_phase_metrics(ramp):
     )
     result = metrics.compare(noisy(target), target)
     assert result["phase_vacuous"] is True
-    assert result["phase_mae_rad"] is None
+    assert result["phase_mae_rad"] is result["ssim_phase_2pi"] is None
     assert all(result[name][1] is None for name in PAIRS)
     assert result["ssim"][0] is not None
 

@@ -42,6 +42,7 @@ def write_run(
     losses: list[float | None] | None = None,
     loss: float = 0.01,
     ssim: float | None = 0.95,
+    held_out_error: float | None = None,
     config: dict[str, Any] | None = None,
     overrides: list[str] | None = None,
     directory: str | None = None,
@@ -89,7 +90,9 @@ def write_run(
         history["interventions"] = interventions
     (path / "history.json").write_text(json.dumps(history))
     pairs = {"ssim": [ssim, ssim], "mae": [0.1, 0.2], "psnr": [30.0, 25.0], "frc50": [0.3, 0.2]}
-    (path / "metrics.json").write_text(json.dumps(pairs))
+    (path / "metrics.json").write_text(
+        json.dumps({**pairs, "ssim_phase_2pi": ssim, "diffraction_error_stitched": held_out_error})
+    )
     rows = "".join(f"1,{step},0.1,{step}.0,0.5\r\n" for step in range(1, steps + 1))
     (path / "grad_norms.csv").write_text("epoch,step,loss,grad_norm,grad_norm_clipped\r\n" + rows)
     if picture:

@@ -101,6 +101,16 @@ def test_medians_are_of_successful_runs_only(add_run: RunWriter, study_dir: Path
     assert [run.seed for run in arm.typical()][:2] == [2, 1], "from the lower median outwards"
 
 
+def test_a_phase_similarity_within_2_pi_is_not_taken_for_one_within_the_targets_range(
+    add_run: RunWriter,
+) -> None:
+    path = add_run("a", 1, ssim=0.9)
+    assert read(path).measures["ssim_phase"] == 0.9
+    (path / "metrics.json").write_text('{"ssim": [0.9, 0.998]}')
+    measures = read(path).measures
+    assert measures["ssim_amplitude"] == 0.9 and math.isnan(measures["ssim_phase"])
+
+
 def test_an_arm_without_results_has_no_numbers(add_run: RunWriter, study_dir: Path) -> None:
     add_run("a", 1, state="failed", losses=[])
     arm = arms_of(study_dir)["a"]

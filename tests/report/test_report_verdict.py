@@ -76,6 +76,22 @@ def test_unstable_arms_do_not_qualify(add_run: RunWriter, study_dir: Path) -> No
     assert "2 fell later" in judgement(study, "fallen")
 
 
+def test_measured_runs_are_ranked_by_the_object_not_by_the_loss(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 3, ssim=None, held_out_error=0.3, loss=0.02)
+    fill(add_run, "overfitted", 0, 3, ssim=None, held_out_error=0.45, loss=0.001)
+    fill(add_run, "better", 0, 3, ssim=None, held_out_error=0.2, loss=0.05)
+    study = load([study_dir])
+    assert ranking(study) == ["better", "control", "overfitted"]
+    assert "error 50 % worse" in judgement(study, "overfitted") and "worse" not in judgement(study, "better")
+    assert [row["held-out error"][:3] for row in map(tables.columns, study.verdict.standings)] == [
+        "0.2",
+        "0.3",
+        "0.4",
+    ]
+    fill(add_run, "without", 0, 3, ssim=None)
+    assert ranking(load([study_dir]))[0] == "overfitted", "where one arm has none, the losses compare all"
+
+
 def test_no_candidate_when_none_qualifies(add_run: RunWriter, study_dir: Path) -> None:
     fill(add_run, "control", 0, 2, ssim=0.5)
     fill(add_run, "agc", 2, 2)

@@ -58,6 +58,18 @@ def test_agc_takes_biases_and_gains_whole_and_lets_zeros_move() -> None:
         torch.testing.assert_close(parameter.grad / parameter.grad.norm(), old / old.norm())
 
 
+@pytest.mark.parametrize("scale", [1e18, 1e25, 1e37])
+def test_agc_limits_a_gradient_whose_square_overflows(scale: float) -> None:
+    bias, weight = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.ones(5, 3))
+    for parameter in (bias, weight):
+        parameter.grad = torch.full_like(parameter, scale)
+    weight.grad[1] = 1e-6
+    adaptive_gradient_clip_([bias, weight], 0.01, 1e-3)
+    assert float(bias.grad.norm()) == pytest.approx(1e-5, rel=1e-3)
+    assert float(weight.grad[0].norm()) == pytest.approx(0.01 * 3**0.5, rel=1e-5)
+    assert torch.equal(weight.grad[1], torch.full((3,), 1e-6)), "a channel with nothing to clip stays"
+
+
 def test_agc_skips_what_has_no_gradient() -> None:
     adaptive_gradient_clip_([nn.Parameter(torch.ones(3))])
 

@@ -134,6 +134,7 @@ def warmup_cosine(epoch: int, total: int, warmup: int, ratio: float) -> float:
         (ExponentialSchedule(0.95), lambda e: 0.95**e),
         (WarmupCosineSchedule(3, 0.05), lambda e: warmup_cosine(e, 8, 3, 0.05)),
         (WarmupCosineSchedule(0, 0.0), lambda e: warmup_cosine(e, 8, 0, 0.0)),
+        (WarmupCosineSchedule(-3, 0.05), lambda e: warmup_cosine(e, 8, 0, 0.05)),
         (WarmupCosineSchedule(8, 0.05), lambda e: 0.1 + 0.9 * e / 8),
     ],
 )

@@ -31,6 +31,9 @@ from ptychofno.data.simulation import check_scan, simulate
 GENERATOR_VERSION = 2
 """Part of every key. Raise it whenever the same settings would give other data than before."""
 
+READER_VERSION = 3
+"""The same for measured data."""
+
 Data = SimulatedData | MeasuredData
 Probe = GivenProbe | ScanProbe
 
@@ -95,10 +98,16 @@ def _check_settings(data: Data, probe: Probe) -> None:
 def _description(data: Data, probe: Probe) -> dict[str, Any]:
     """Everything that the data depend on, and nothing else: neither paths nor how they are used."""
     return {
-        "generator_version": GENERATOR_VERSION,
+        "generator_version": _version(data),
         "data": _key_values(data, "data"),
         "probe": _key_values(probe, "probe"),
     }
+
+
+def _version(data: Data) -> int:
+    if isinstance(data, MeasuredData):
+        return READER_VERSION
+    return GENERATOR_VERSION + (data.gridsize > 1)  # only samples of several patches have changed since
 
 
 def _key_of(description: dict[str, Any]) -> str:

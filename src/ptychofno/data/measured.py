@@ -15,13 +15,20 @@ from ptychofno import physics
 from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout, RefinedProbe
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
-from ptychofno.data.probe import GivenProbe, ScanProbe, make_probe, read_probe
+from ptychofno.data.probe import (
+    CONTRADICTION,
+    GivenProbe,
+    ScanProbe,
+    centredness,
+    make_probe,
+    read_probe,
+)
 
-_CONTRADICTION = 0.05
-"""How clearly a pattern must be brighter away from the declared zero frequency to be refused."""
+_DARK = 1e-5
+"""The share of the median pattern's light up to which a pattern counts as dark: a few stray photons."""
 
-_SPARSEST = 4.0
-"""Largest believable distance of neighbouring positions in pattern sizes; beyond it the unit is not px."""
+_CLOSEST_PX = 0.5
+"""Smallest believable distance of neighbouring positions; below it the unit is not px."""
 
 
 def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -> PtychoDataset:
@@ -64,12 +71,6 @@ def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -
         )
 
     train, validation, test = split(~(validates | tests)), split(validates), split(tests)
-    for purpose, part in (("training", train), ("validation", validation), ("test", test)):
-        if not part.amplitude.any():
-            raise ValueError(
-                f"data.path={data.path}: every {purpose} pattern is dark; expected diffraction"
-                f" ({len(part)} of {count} patterns, by data.held_out_every={every})"
-            )
     mean, mean_square = amplitude_moments(train.amplitude)
     energy = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
     scaled = given = (illumination * np.sqrt(mean_square * N * N / energy)).astype(np.complex64)
@@ -135,28 +136,25 @@ def _read_patterns(
     if np.iscomplexobj(patterns):
         raise ValueError(f"{archive.source}: '{key}' is {patterns.dtype}; expected real {layout.quantity}")
     valid = _read_mask(archive, layout, patterns.shape[1:])
+    where = f"{archive.source}: '{key}'"
+    check_pixels(patterns, None if valid is None else valid > 0, layout.quantity, where)
     if valid is not None:
-        patterns = np.where(valid > 0, patterns, 0)
-    require_finite(patterns, archive.source, key)
-    negative = patterns < 0
-    if negative.any():
-        raise ValueError(
-            f"{archive.source}: '{key}'{first_index(negative)} is {patterns[negative][0]};"
-            f" expected {layout.quantity} >= 0 ({int(negative.sum())} of {patterns.size} are negative)"
-        )
+        patterns = np.where(valid > 0, patterns, patterns.dtype.type(0))
     peak = float(patterns.max())
     require_scale(peak**0.5 if layout.quantity == "counts" else peak, f"{archive.source}: '{key}'")
-    amplitude = (np.sqrt(patterns) if layout.quantity == "counts" else patterns).astype(np.float32)
+    if layout.quantity == "counts":
+        # numpy takes the root of small integers, and of half floats, in half precision.
+        patterns = np.sqrt(patterns, dtype=np.result_type(patterns, np.float32))
+    amplitude = patterns.astype(np.float32)
     _check_zero_frequency(amplitude, layout.zero_frequency, f"{archive.source}: '{key}'")
+    _check_light(amplitude, f"{archive.source}: '{key}'")
     if layout.zero_frequency == "corner":
         amplitude = np.fft.fftshift(amplitude, axes=(1, 2))
         valid = None if valid is None else np.fft.fftshift(valid)
     return amplitude, valid
 
 
-def _read_mask(
-    archive: NpzArchive, layout: MeasuredLayout, shape: tuple[int, ...]
-) -> np.ndarray | None:
+def _read_mask(archive: NpzArchive, layout: MeasuredLayout, shape: tuple[int, ...]) -> np.ndarray | None:
     """1 where a detector pixel is valid, else 0, float32 (N, N), as it stands in the file; None without."""
     if layout.mask_key is None:
         return None
@@ -168,6 +166,38 @@ def _read_mask(
     if not valid.any():
         raise ValueError(f"{where} is 0 everywhere; expected 1 where a pixel is valid")
     return None if valid.all() else valid
+
+
+def check_pixels(patterns: np.ndarray, valid: np.ndarray | None, quantity: str, where: str) -> None:
+    """Raise ValueError for a valid pixel whose value is no measurement but marks it as dead.
+
+    Such marks are NaN, infinite and negative values, the largest of the integer type, and that of 32 or 64
+    bits in a wider or floating type (of amplitudes also its root).
+
+    Args:
+        patterns: real (n, N, N). valid: bool, broadcastable to them; None where all pixels are.
+        quantity: counts or amplitude. where: file and key, for the message.
+    """
+    kind = patterns.dtype
+    marks: set[float] = {2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1}
+    if kind.kind in "iu":
+        limit: float = np.iinfo(kind).max
+        marks.add(limit)
+    else:
+        limit = float(np.finfo(kind).max)
+        marks |= {mark**0.5 for mark in marks if quantity == "amplitude"}
+    dead = ~np.isfinite(patterns) | (patterns < 0)
+    for mark in marks:
+        if mark <= limit:
+            dead |= patterns == kind.type(mark)
+    if valid is not None:
+        dead &= valid
+    if dead.any():
+        raise ValueError(
+            f"{where}{first_index(dead)} is {patterns[dead][0]}; expected finite {quantity} >= 0"
+            f" ({int(dead.sum())} of {dead.size} are not, or mark dead pixels: name an array of the valid"
+            " ones in data.layout.mask_key)"
+        )
 
 
 def _check_pattern_shape(shape: tuple[int, ...], where: str, data: MeasuredData) -> None:
@@ -188,23 +218,27 @@ def _check_pattern_shape(shape: tuple[int, ...], where: str, data: MeasuredData)
         )
 
 
+def _check_light(amplitude: np.ndarray, where: str) -> None:
+    """Raise ValueError for frames without light, as of a closed shutter; amplitudes (n, N, N)."""
+    energy = np.einsum("nij,nij->n", amplitude, amplitude, dtype=np.float64)
+    dark = np.flatnonzero(energy <= _DARK * np.median(energy))
+    if dark.size:
+        raise ValueError(
+            f"{where}: {dark.size} of {energy.size} patterns are dark, the first at index {dark[0]}; expected"
+            " diffraction in each: leave them out, and their positions"
+        )
+
+
 def _check_zero_frequency(amplitude: np.ndarray, declared: str, where: str) -> None:
     """Raise ValueError when the patterns are clearly brighter around the other place.
 
-    Measured is the mean city-block distance of the light from the centre: half the pattern size
-    for an even illumination, less for light around the centre (a disc, or a ring as well),
-    more for light around the corner. Amplitudes, because one hot pixel could outweigh all counts.
+    Amplitudes, because one hot pixel could outweigh all counts.
     """
     mean_pattern = amplitude.mean(axis=0, dtype=np.float64)
-    total = mean_pattern.sum()
-    if total == 0:
+    if not mean_pattern.any():
         raise ValueError(f"{where} is dark everywhere; expected diffraction")
-    N = mean_pattern.shape[0]
-    from_centre = np.abs(np.arange(N) - N // 2)
-    distance = float((mean_pattern * (from_centre[:, None] + from_centre[None, :])).sum() / total)
-    centredness = 1 - distance / (N / 2)
-    evidence = centredness if declared == "centre" else -centredness
-    if evidence < -_CONTRADICTION:
+    evidence = centredness(mean_pattern) * (1 if declared == "centre" else -1)
+    if evidence < -CONTRADICTION:
         other = "corner" if declared == "centre" else "centre"
         raise ValueError(
             f"data.layout.zero_frequency={declared} contradicts the data: {where} is brightest around"
@@ -253,13 +287,19 @@ def _read_coordinates(archive: NpzArchive, key: str, shape: tuple[int, ...]) -> 
 
 
 def _check_unit(positions_px: np.ndarray, N: int, where: str) -> None:
-    """Raise ValueError where the positions can hardly be object pixels (but metres, say)."""
-    span = float(positions_px.max())
-    if span < 1:
-        raise ValueError(f"{where} span only {span:.3g}; expected object pixels, 1 or more")
-    neighbour = float(np.median(cKDTree(positions_px).query(positions_px, k=2)[0][:, 1]))
-    if neighbour > _SPARSEST * N:
+    """Raise ValueError where the positions can hardly be object pixels: too close, or without overlap."""
+    places = np.unique(positions_px, axis=0)
+    nearest = cKDTree(places).query(places, k=2, p=np.inf)[0][:, 1] if len(places) > 1 else np.zeros(1)
+    neighbour = float(np.median(nearest))
+    # One axis may be sampled finely, or every place about twice: only then is the area large for it.
+    spacing = max(neighbour, float(np.prod(np.ptp(places, axis=0)) / len(places)) ** 0.5)
+    unit = ""
+    if spacing < _CLOSEST_PX:
+        unit = "micrometres" if spacing > 1e-3 else "metres or millimetres"
+    elif neighbour >= N:
+        unit, spacing = "nanometres or detector pixels", neighbour
+    if unit:
         raise ValueError(
-            f"{where} lie {neighbour:.3g} apart (median nearest neighbour) for patterns of {N} px;"
-            " expected object pixels"
+            f"{where} lie {spacing:.3g} apart, patches have {N} px; expected object pixels and patches that"
+            f" overlap; these may be {unit}: divide by the size of an object pixel"
         )

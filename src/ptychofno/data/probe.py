@@ -17,6 +17,9 @@ GivenProbe = ApertureProbe | GaussianProbe | NpzProbe
 ScanProbe = DatasetProbe | RefinedProbe
 """The settings of a probe that comes with a scan, as it is or refined."""
 
+CONTRADICTION = 0.05
+"""How clearly something must be brighter around the corner, or the centre, to be refused for it."""
+
 NO_SCAN = "probe=dataset comes with measured data; choose another probe, such as probe=aperture"
 
 
@@ -41,7 +44,8 @@ def make_probe(probe: GivenProbe | ScanProbe, N: int) -> np.ndarray:
 def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarray:
     """The single-mode probe under ``key`` of an open file, complex64 (N, N).
 
-    Axes of length 1 before the last two are dropped; several modes are refused.
+    Axes of length 1 before the last two are dropped; several modes are refused, as is a probe that is
+    centred at the corner.
     """
     array = archive.array(key, setting)
     where = f"{archive.source}: probe '{key}'"
@@ -56,7 +60,23 @@ def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarra
     if not array.any():
         raise ValueError(f"{where} is zero everywhere; expected an illumination")
     require_scale(float(np.abs(array).max()), where)
+    if centredness(np.abs(array.reshape(N, N))) < -CONTRADICTION:
+        raise ValueError(
+            f"{where} is brightest around the corner; expected it at the centre: np.fft.fftshift"
+        )
     return array.reshape(N, N).astype(np.complex64)
+
+
+def centredness(image: np.ndarray) -> float:
+    """How far the light of ``image`` (N, N), not negative, gathers around its centre, 1, or a corner, -1.
+
+    From its mean city-block distance: half the size for an even illumination, less for light around the
+    centre (a disc, or a ring as well), more for light around the corner.
+    """
+    N = image.shape[0]
+    from_centre = np.abs(np.arange(N) - N // 2)
+    distance = np.average(from_centre[:, None] + from_centre, weights=image)
+    return 1 - float(distance) / (N / 2)
 
 
 def _aperture(probe: ApertureProbe, N: int) -> np.ndarray:

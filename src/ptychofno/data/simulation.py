@@ -1,6 +1,7 @@
 """A simulated dataset: objects scanned on a raster, with photon noise.
 
-Shapes: k objects of (H, H) pixels, n samples, C = gridsize**2 patches per sample, N patch size.
+Shapes: k objects of (H, H) pixels, m scan positions, n samples of C = gridsize**2 patches, N patch size.
+Samples share positions; a position is measured once.
 Every random draw belongs to a named stream of ``data.seed``, so that changing one split leaves
 the objects and the noise sequence of the others as they were.
 """
@@ -30,14 +31,23 @@ _PHOTON_STREAMS = 3
 
 
 @dataclass(frozen=True)
+class _Raster:
+    """Where every object of a purpose is illuminated."""
+
+    positions_px: np.ndarray
+    """int64 (m, 2), each once, row-major"""
+    samples: np.ndarray
+    """int64 (n, C), the positions of each sample, as an index"""
+
+
+@dataclass(frozen=True)
 class _Scan:
     """Objects and where they are illuminated, before any diffraction."""
 
     purpose: Purpose
     objects: np.ndarray
     """complex64 (k, H, H)"""
-    positions_px: np.ndarray
-    """int64 (n, C, 2), the same raster on every object"""
+    raster: _Raster
 
 
 def check_scan(data: SimulatedData) -> None:
@@ -63,18 +73,18 @@ def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
     photon in the patterns of a split.
     """
     check_scan(data)
-    train_positions = _sample_positions(data, data.train_step_px)
+    train_raster = _raster(data, data.train_step_px)
     train_drawn = _draw(data, Purpose.TRAIN, data.nimgs_train)
-    divisor = _mean_patch_maximum([drawn.amplitude for drawn in train_drawn], train_positions, data.N)
+    divisor = _mean_patch_maximum([drawn.amplitude for drawn in train_drawn], train_raster, data.N)
 
-    def scan(purpose: Purpose, drawn: list[Transmission], positions_px: np.ndarray) -> _Scan:
-        return _Scan(purpose, np.stack([_normalised(one, divisor) for one in drawn]), positions_px)
+    def scan(purpose: Purpose, drawn: list[Transmission], raster: _Raster) -> _Scan:
+        return _Scan(purpose, np.stack([_normalised(one, divisor) for one in drawn]), raster)
 
-    train_scan = scan(Purpose.TRAIN, train_drawn, train_positions)
-    validation_positions = _sample_positions(data, data.validation_step_px)
-    validation_scan = scan(Purpose.VALIDATION, _draw(data, Purpose.VALIDATION, 1), validation_positions)
-    test_positions = _sample_positions(data, data.test_step_px)
-    test_scan = scan(Purpose.TEST, _draw(data, Purpose.TEST, data.nimgs_test), test_positions)
+    train_scan = scan(Purpose.TRAIN, train_drawn, train_raster)
+    validation_raster = _raster(data, data.validation_step_px)
+    validation_scan = scan(Purpose.VALIDATION, _draw(data, Purpose.VALIDATION, 1), validation_raster)
+    test_raster = _raster(data, data.test_step_px)
+    test_scan = scan(Purpose.TEST, _draw(data, Purpose.TEST, data.nimgs_test), test_raster)
 
     scale = physics.photon_scale(_mean_exit_intensity(train_scan, probe), data.nphotons)
     with _worker_threads() as pool:
@@ -110,9 +120,9 @@ def _draw(data: SimulatedData, purpose: Purpose, count: int) -> list[Transmissio
     ]
 
 
-def _mean_patch_maximum(amplitudes: Sequence[np.ndarray], positions_px: np.ndarray, N: int) -> float:
+def _mean_patch_maximum(amplitudes: Sequence[np.ndarray], raster: _Raster, N: int) -> float:
     """Mean over all scanned patches of the largest value in the patch; amplitudes (H, H)."""
-    rows, cols = positions_px.reshape(-1, 2).T
+    rows, cols = raster.positions_px.T
     # The window of the filter is centred; its origin moves it to start at the pixel itself.
     maxima = [ndimage.maximum_filter(each, size=N, origin=-(N // 2))[rows, cols] for each in amplitudes]
     return float(np.mean(maxima))
@@ -138,12 +148,18 @@ def _sample_positions(data: SimulatedData, step_px: int) -> np.ndarray:
     return first[:, None, :] + neighbours
 
 
+def _raster(data: SimulatedData, step_px: int) -> _Raster:
+    sampled = _sample_positions(data, step_px)
+    positions_px, samples = np.unique(sampled.reshape(-1, 2), axis=0, return_inverse=True)
+    return _Raster(positions_px, samples.reshape(sampled.shape[:2]))
+
+
 def _mean_exit_intensity(scan: _Scan, probe: np.ndarray) -> float:
     """sum |P O|^2 per patch, averaged over the scan.
 
     For all positions at once this is the correlation of |O|^2 with |P|^2.
     """
-    rows, cols = scan.positions_px.reshape(-1, 2).T
+    rows, cols = scan.raster.positions_px.T
     shape = scan.objects.shape[1:]
     illumination = np.abs(probe.astype(np.complex128)) ** 2
     illumination_spectrum = np.fft.rfft2(illumination, s=shape).conj()
@@ -158,31 +174,29 @@ def _mean_exit_intensity(scan: _Scan, probe: np.ndarray) -> float:
 
 
 def _measure(scan: _Scan, *, probe: torch.Tensor, scale: float, seed: int, pool: ThreadPoolExecutor) -> Split:
-    """Diffract every patch and count photons: X = sqrt(Poisson(s^2 A^2)) / s."""
-    samples, channels, _ = scan.positions_px.shape
-    N = probe.shape[-1]
-    amplitude = np.empty((len(scan.objects), samples, channels, N, N), np.float32)
-    chunk = max(1, _CHUNK_PX // (channels * N * N))
-    positions_px = torch.from_numpy(scan.positions_px)
+    """Diffract every patch and count photons, X = sqrt(Poisson(s^2 A^2)) / s, once at each position."""
+    positions_px, samples = torch.from_numpy(scan.raster.positions_px), scan.raster.samples
+    N, count = probe.shape[-1], len(scan.objects)
+    amplitude = np.empty((count, len(positions_px), N, N), np.float32)
+    chunk = max(1, _CHUNK_PX // (N * N))
 
     def fill(object_index: int, chunk_index: int) -> None:
         here = slice(chunk_index * chunk, (chunk_index + 1) * chunk)
         obj = torch.from_numpy(scan.objects[object_index])
-        patches = physics.extract_patches(obj, positions_px[here].reshape(-1, 2), N)
+        patches = physics.extract_patches(obj, positions_px[here], N)
         expected = physics.diffraction_amplitude(patches, probe).numpy().astype(np.float64)
         counts = _generator(seed, _PHOTON_STREAMS + scan.purpose, object_index, chunk_index).poisson(
             np.square(scale * expected)
         )
-        amplitude[object_index, here] = (np.sqrt(counts) / scale).reshape(-1, channels, N, N)
+        amplitude[object_index, here] = np.sqrt(counts) / scale
 
-    jobs = [(obj, index) for obj in range(len(scan.objects)) for index in range(-(-samples // chunk))]
+    jobs = [(obj, index) for obj in range(count) for index in range(-(-len(positions_px) // chunk))]
     for _ in pool.map(fill, *zip(*jobs, strict=True)):
         pass
-    count = len(scan.objects)
     return Split(
-        amplitude=amplitude.reshape(-1, channels, N, N),
-        positions_px=np.tile(scan.positions_px.astype(np.float64), (count, 1, 1)),
-        object_index=np.repeat(np.arange(count, dtype=np.int64), samples),
+        amplitude=amplitude[:, samples].reshape(-1, samples.shape[1], N, N),
+        positions_px=np.tile(scan.raster.positions_px[samples].astype(np.float64), (count, 1, 1)),
+        object_index=np.repeat(np.arange(count, dtype=np.int64), len(samples)),
     )
 
 

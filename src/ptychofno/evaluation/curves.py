@@ -36,7 +36,9 @@ def draw_curves(
     area = {"left": 0.115, "right": 0.98}
     refined = [misfit for misfit in rounds if misfit]
     if not history:
-        _draw_rounds(figure.add_subplot(figure.add_gridspec(1, 1, top=0.76, bottom=0.16, **area)[0, 0]), refined)
+        _draw_rounds(
+            figure.add_subplot(figure.add_gridspec(1, 1, top=0.76, bottom=0.16, **area)[0, 0]), refined
+        )
         return save_figure(path, figure)
     top = figure.add_gridspec(1, 1, top=0.87, bottom=0.49, **area)
     below = figure.add_gridspec(1, 3 if refined else 2, top=0.345, bottom=0.085, wspace=0.36, **area)

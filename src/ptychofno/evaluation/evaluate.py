@@ -261,7 +261,8 @@ def _measured(
             "diffraction_error_stitched": refiner.error(test, Reconstruction(starts[1], refiner.probe, []))
         }
     metrics: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
-    metrics |= {"phase_mae_rad": None, "phase_vacuous": None, **_own_errors(patches, dataset)}
+    metrics |= {"phase_mae_rad": None, "ssim_phase_2pi": None, "phase_vacuous": None}
+    metrics |= {**_own_errors(patches, dataset)}
     metrics |= {"diffraction_error_stitched": error, "flat": of_flat}
     metrics |= {"no_better_than_flat": error > _NO_BETTER * of_flat, "unrefined": unrefined}
     return [whole], metrics
@@ -316,7 +317,8 @@ def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: [average([result[name][part] for result in results]) for part in (0, 1)]
         for name in quality.QUALITIES
     }
-    mean["phase_mae_rad"] = average([result["phase_mae_rad"] for result in results])
+    for name in ("phase_mae_rad", "ssim_phase_2pi"):
+        mean[name] = average([result[name] for result in results])
     mean["phase_vacuous"] = all(result["phase_vacuous"] for result in results)
     return mean
 

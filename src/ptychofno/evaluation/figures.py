@@ -126,9 +126,11 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
             _scale_bar(axes, width)
     error, flat = (evaluation.metrics[name] for name in ("diffraction_error_stitched", "flat"))
     own = evaluation.metrics["diffraction_error"]
-    text = f"error of held-out patterns, from the object of all others: {error:.4f}    flat object: {flat:.4f}"
+    text = (
+        f"error of held-out patterns, from the object of all others: {error:.4g}    flat object: {flat:.4g}"
+    )
     if own is not None:
-        text += f"    (from their own patches: {own:.4f})"
+        text += f"    (from their own patches: {own:.4g})"
     figure.text(left / total_width, 0.4 * foot / total_height, text, fontsize=13, color=MUTED, va="center")
     return figure
 
@@ -143,7 +145,7 @@ def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
         ("ssim", "SSIM {:.3f}"),
         ("ms_ssim", "MS-SSIM {:.3f}"),
         ("psnr", "PSNR {:.1f} dB"),
-        ("mae", "MAE {:.4f}" + unit),
+        ("mae", "MAE {:.4g}" + unit),
         ("frc50", "FRC 0.5 at {:.3f} px⁻¹"),
         ("frc1over7", "FRC 1/7 at {:.3f} px⁻¹"),
     )

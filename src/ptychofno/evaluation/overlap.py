@@ -19,6 +19,7 @@ from ptychofno.physics import Estimate, Scan, flat_estimate, make_scan, misfit_a
 
 Array = NDArray[Any]
 
+
 @dataclass(frozen=True)
 class Refinement:
     """How an object is refined; see ``physics.refine``."""
@@ -74,9 +75,7 @@ class Refiner:
             torch.from_numpy(amplitude).to(self.device), torch.from_numpy(positions), shape, valid
         )
 
-    def refined(
-        self, parts: Sequence[Any], shape: tuple[int, int], start: Stitched | None
-    ) -> Reconstruction:
+    def refined(self, parts: Sequence[Any], shape: tuple[int, int], start: Stitched | None) -> Reconstruction:
         """What the patterns of ``parts`` make of a stitched object, or of a flat one where it is None."""
         if start is not None and self.how is None:
             return Reconstruction(start, self.probe, [])

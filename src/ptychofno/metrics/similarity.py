@@ -46,16 +46,19 @@ def compare(
             which both images fade over 5 px, as common values and sharp rims would correlate.
 
     Returns:
-        ``ssim``: structural similarity (Wang et al. 2004), scikit-image's 7 px uniform window;
-        range: the target's for the amplitude, 1 for the phase as (phi + pi) / 2 pi.
-        ``ms_ssim``: its five-scale form (Wang, Simoncelli and Bovik 2003), torchmetrics' with
-        negative factors set to 0; null when a side is below 176 px, where the coarsest scale
-        no longer holds the window. ``mae``, ``mse``: errors in the target's amplitude units and
-        in radians. ``psnr``: dB relative to the target's range. ``frc50``, ``frc1over7``:
-        ``resolved_frequency`` at 0.5 and at 1/7, cycles per pixel. Each [amplitude, phase].
-        ``phase_mae_rad``: mean absolute phase error. ``phase_vacuous``: the target's phase is
-        constant, so all phase entries are null. An amplitude without contrast has only errors:
-        its other entries are null. ``psnr`` is null for a perfect match.
+        ``ssim``: structural similarity (Wang et al. 2004), scikit-image's 7 px uniform window,
+        within the target's range; phases count from the target's smallest, as SSIM is made for
+        values that are not negative. ``ms_ssim``: its five-scale form (Wang, Simoncelli and Bovik
+        2003), torchmetrics' with negative factors set to 0; null when a side is below 176 px, where
+        the coarsest scale no longer holds the window. ``mae``, ``mse``: errors in the target's
+        amplitude units and in radians. ``psnr``: dB relative to the target's range. ``frc50``,
+        ``frc1over7``: ``resolved_frequency`` at 0.5 and at 1/7, cycles per pixel. Each
+        [amplitude, phase].
+        ``phase_mae_rad``: mean absolute phase error. ``ssim_phase_2pi``: the phase's SSIM as it is
+        mostly published, of (phi + pi) / 2 pi in a range of 1: it calls a flat phase good where the
+        target's phase spans little. ``phase_vacuous``: the target's phase is constant, so all phase
+        entries are null. An amplitude without contrast has only errors: its other entries are null.
+        ``psnr`` is null for a perfect match.
 
     Raises:
         ValueError: for shapes that differ, are not (H, W) or below 7 px, non-finite pixels, a
@@ -75,11 +78,15 @@ def compare(
     phase: dict[str, float | None] = {}
     if not vacuous:
         phase = _errors(aligned.phase_error_rad[lit])
-        phase |= _likeness(_unit_phase(aligned.phase_rad), _unit_phase(aligned.target_phase_rad), 1.0, lit)
+        image, reference = aligned.phase_rad, aligned.target_phase_rad
+        lowest = reference[lit].min()
+        phase |= _likeness(image - lowest, reference - lowest, phase_range, lit)
         phase["psnr"] = _psnr(phase["mse"], phase_range)
+        phase["ssim_2pi"] = _similarity(image + np.pi, reference + np.pi, 2 * np.pi, lit)
 
     pairs: dict[str, Any] = {name: [amplitude.get(name), phase.get(name)] for name in QUALITIES}
-    return pairs | {"phase_mae_rad": phase.get("mae"), "phase_vacuous": vacuous}
+    known = {"phase_mae_rad": phase.get("mae"), "ssim_phase_2pi": phase.get("ssim_2pi")}
+    return pairs | known | {"phase_vacuous": vacuous}
 
 
 def amplitude_similarity(prediction: Complex, target: Complex, mask: Mask) -> float | None:
@@ -93,10 +100,6 @@ def amplitude_similarity(prediction: Complex, target: Complex, mask: Mask) -> fl
     if data_range <= _CONSTANT_RANGE * float(target_amplitude[mask].mean()):
         return None
     return _similarity(np.where(mask, amplitude, target_amplitude), target_amplitude, data_range, mask)
-
-
-def _unit_phase(phase_rad: Real) -> Real:
-    return (phase_rad + np.pi) / (2 * np.pi)
 
 
 def _errors(error: Real) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from ptychofno.physics.diffraction import (
 )
 from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt
 from ptychofno.physics.refinement import Refined, refine
-from ptychofno.physics.scan import extract_patches, lay, place_patches, raster_positions, shift, split_positions
+from ptychofno.physics.scan import (
+    extract_patches,
+    lay,
+    place_patches,
+    raster_positions,
+    shift,
+    split_positions,
+)
 
 __all__ = [
     "Estimate",

@@ -36,7 +36,8 @@ def modulus(field: Tensor) -> Tensor:
     has gradient 0 at 0, where a dark prediction would then stay; phase 0 lets it leave.
     """
     smallest = torch.finfo(field.real.dtype).tiny
-    return (field + smallest * (field == 0)).abs()
+    # alpha, not a product: a truth value times the smallest double is a single, and 0.
+    return torch.add(field, field == 0, alpha=smallest).abs()
 
 
 def complex_patches(parts: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from scipy.fft import dctn, idctn
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ptychofno.physics.scan import lay, lit_indices, shift, shift_ramps, split_positions
+from ptychofno.physics.scan import lit_indices, shift, shift_ramps, split_positions
 
 _DARK = 1e-12
 _AXES = (-2, -1)

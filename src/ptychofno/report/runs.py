@@ -50,10 +50,15 @@ class Measure:
     smaller_is_better: bool = False
 
 
+LOSS = Measure("best_val_loss", "validation loss", smaller_is_better=True)
+HELD_OUT_ERROR = Measure("diffraction_error_stitched", "held-out error", smaller_is_better=True)
+"""Of a measured scan's test patterns, as the object stitched from all others predicts them."""
+
 MEASURES = (
-    Measure("best_val_loss", "validation loss", smaller_is_better=True),
+    LOSS,
     Measure("ssim_amplitude", "SSIM amplitude", "{:.4f}"),
     Measure("ssim_phase", "SSIM phase", "{:.4f}"),
+    HELD_OUT_ERROR,
     Measure("mae_amplitude", "MAE amplitude", smaller_is_better=True),
     Measure("mae_phase", "MAE phase / rad", smaller_is_better=True),
     Measure("psnr_amplitude", "PSNR amplitude / dB", "{:.1f}"),
@@ -225,6 +230,9 @@ def _measures(
         pair = metrics.get(metric)
         both = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
         found[f"{metric}_amplitude"], found[f"{metric}_phase"] = map(number, both)
+    if "ssim_phase_2pi" not in metrics:
+        found["ssim_phase"] = math.nan  # an earlier version's, within 2 pi whatever the phase spans
+    found[HELD_OUT_ERROR.key] = number(metrics.get(HELD_OUT_ERROR.key))
     losses = curves["val_loss"]
     finite = losses[np.isfinite(losses)]
     spent = curves["seconds"][np.isfinite(curves["seconds"])]

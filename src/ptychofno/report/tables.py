@@ -35,7 +35,10 @@ DEFINITIONS = (
     f"{100 * GIVEN_BACK:.0f} % of its gain on the flat object.",
     f"Fix: fewer crashes than the control over {FEWEST_SEEDS} seeds or more, at a median validation loss "
     f"not more than {100 * LOSS_MARGIN:.0f} % above the control's.",
-    "Ranking: stable arms within that loss first, then by crash rate, then by median validation loss.",
+    "Ranking: stable arms within that loss first, then by crash rate, then by median validation loss. "
+    "Held-out error: the relative error of the diffraction amplitude of a measured scan's test patterns, as "
+    "the object stitched from all others predicts them; where all arms have it, it takes the place of the "
+    "loss, which a wrong object can have low.",
 )
 
 
@@ -208,7 +211,7 @@ def run_cells(arm: Arm, run: Run) -> dict[str, str]:
         "arm": arm.name,
         "seed": NONE if run.seed is None else str(run.seed),
         "state": run.state,
-        **{m.label: shown(run.measures.get(m.key), m.form) for m in MEASURES[:3]},
+        **{m.label: shown(run.measures.get(m.key), m.form) for m in MEASURES[:4]},
         "epochs": str(run.epochs.size),
         "interventions": str(run.interventions),
         "error": run.error,

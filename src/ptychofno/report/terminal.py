@@ -8,11 +8,12 @@ from rich.text import Text
 
 from ptychofno.report.study import Study
 from ptychofno.report.tables import columns
+from ptychofno.report.wording import NONE
 
 _GAP = 2
 _FIRST = ("", "arm", "crashed (95 %)", "judgement")
 """Shown in any width; the others follow while there is room, these before all others."""
-_NEXT = ("validation loss", "SSIM amplitude", "SSIM phase", "runs")
+_NEXT = ("validation loss", "SSIM amplitude", "SSIM phase", "held-out error", "runs")
 _SHORTER = {"validation loss": "val. loss", "training time / s": "time / s"}
 
 
@@ -24,7 +25,7 @@ def show(console: Console, study: Study) -> None:
     room = console.width - sum(widths[key] + _GAP for key in _FIRST)
     chosen = set(_FIRST)
     for key in (*_NEXT, *widths):
-        if key in chosen:
+        if key in chosen or (key in _NEXT and all(row[key] == NONE for row in rows)):
             continue
         room -= widths[key] + _GAP
         if room < 0:

@@ -1,7 +1,8 @@
 """Ranking and verdict.
 
 A stable arm reaches an amplitude SSIM above 0.8 and does not fall later. A fix fails in fewer runs than
-the control, over five seeds or more, at a median loss not more than 10 % above the control's.
+the control, over five seeds or more, at a median loss not more than 10 % above the control's. For arms on
+measured data the held-out error stands for the loss.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from ptychofno.report import evidence
 from ptychofno.report.arms import Arm
 from ptychofno.report.comparability import Comparison
+from ptychofno.report.runs import HELD_OUT_ERROR, LOSS, Measure
 from ptychofno.report.wording import counted, listed, percent, shown
 from ptychofno.stats import GOOD_SSIM
 
@@ -29,8 +31,10 @@ class Standing:
     arm: Arm
     rank: int | None
     stable: bool
+    loss: Measure
+    """What tells arms apart: the held-out error where all have it, else the validation loss."""
     loss_change: float
-    """Median loss relative to the control's, minus 1; NaN without one of them."""
+    """Its median relative to the control's, minus 1; NaN without one of them."""
     fewer_crashes: float
     """One-sided p of Fisher's exact test against the control; NaN without one."""
     judgement: str
@@ -54,20 +58,24 @@ class Verdict:
 def judge(arms: Sequence[Arm], comparison: Comparison, prize: str) -> Verdict:
     """Rank the comparable arms and say what that shows.
 
-    Order: arms that qualify before others, then by crash rate, then by median validation loss.
+    Order: arms that qualify before others, then by crash rate, then by median loss.
 
     Args:
         prize: what the first arm is, as in a sentence: ``Stage B candidate``.
     """
     control = comparison.control
     usable = control if control and control.name not in comparison.refused else None
-    ranked = [_standing(arm, usable, None, "") for arm in comparison.ranked(arms)]
+    comparable = comparison.ranked(arms)
+    told = [arm.values(HELD_OUT_ERROR.key).size > 0 for arm in comparable if arm.successes]
+    loss = HELD_OUT_ERROR if told and all(told) else LOSS
+    ranked = [_standing(arm, usable, loss, None, "") for arm in comparable]
     ranked.sort(key=_order)
     standings = [
-        _standing(entry.arm, usable, rank, _judgement(entry, usable)) for rank, entry in enumerate(ranked, 1)
+        _standing(entry.arm, usable, loss, rank, _judgement(entry, usable))
+        for rank, entry in enumerate(ranked, 1)
     ]
     left_out = [
-        _standing(arm, None, None, f"not ranked: {comparison.refused[arm.name]}")
+        _standing(arm, None, loss, None, f"not ranked: {comparison.refused[arm.name]}")
         for arm in arms
         if arm.name in comparison.refused
     ]
@@ -80,20 +88,20 @@ def judge(arms: Sequence[Arm], comparison: Comparison, prize: str) -> Verdict:
     return Verdict((*standings, *left_out), candidate, headline, tuple(sentences))
 
 
-def _standing(arm: Arm, control: Arm | None, rank: int | None, judgement: str) -> Standing:
-    ssim, loss = arm.summary("ssim_amplitude").median, arm.summary("best_val_loss").median
+def _standing(arm: Arm, control: Arm | None, loss: Measure, rank: int | None, judgement: str) -> Standing:
+    ssim, median = arm.summary("ssim_amplitude").median, arm.summary(loss.key).median
     change = p = math.nan
     if control and control is not arm:
-        own = control.summary("best_val_loss").median
-        change = (loss - own) / abs(own) if own else math.nan
+        own = control.summary(loss.key).median
+        change = (median - own) / abs(own) if own else math.nan
         if arm.results and control.results:
             p = evidence.fewer(arm.crashed, len(arm.results), control.crashed, len(control.results))
     stable = ssim > GOOD_SSIM and not any(run.fell_later for run in arm.successes)
-    return Standing(arm, rank, stable, change, p, judgement)
+    return Standing(arm, rank, stable, loss, change, p, judgement)
 
 
 def _order(entry: Standing) -> tuple[bool, float, float]:
-    loss = entry.arm.summary("best_val_loss").median
+    loss = entry.arm.summary(entry.loss.key).median
     return (
         not entry.qualifies,
         1.0 if math.isnan(entry.arm.crash_rate) else entry.arm.crash_rate,
@@ -107,7 +115,7 @@ def _judgement(entry: Standing, control: Arm | None) -> str:
         return ", ".join(_why_not_stable(arm))
     remarks = []
     if entry.loss_change > LOSS_MARGIN:
-        remarks.append(f"loss {percent(entry.loss_change)} worse")
+        remarks.append(f"{_short(entry)} {percent(entry.loss_change)} worse")
     remarks += _why_not_stable(arm)
     if arm is control:
         return ", ".join(["control", *remarks])
@@ -123,6 +131,11 @@ def _judgement(entry: Standing, control: Arm | None) -> str:
         return f"fewer crashes, too few seeds ({fewest} of {FEWEST_SEEDS})"
     chance = "" if evidence.beyond_chance(entry.fewer_crashes) else ", may be chance"
     return f"fix{chance}"
+
+
+def _short(entry: Standing) -> str:
+    """``loss`` or ``error``."""
+    return entry.loss.label.split()[-1]
 
 
 def _why_not_stable(arm: Arm) -> list[str]:
@@ -155,16 +168,17 @@ def _headline(
         else:
             reasons = [*_why_not_stable(first)]
             if standings[0].loss_change > LOSS_MARGIN:
-                reasons.append(f"loss {percent(standings[0].loss_change)} worse than the control's")
+                change = percent(standings[0].loss_change)
+                reasons.append(f"{_short(standings[0])} {change} worse than the control's")
             reason = f"{first.name}, first in the ranking, does not qualify: {', '.join(reasons)}"
         return f"No {prize}: {reason}."
-    loss = candidate.summary("best_val_loss").median
+    loss = standings[0].loss
     quality = shown(candidate.summary("ssim_amplitude").median, "{:.3f}")
     crashes = f"{candidate.crashed} of {counted(len(candidate.results), 'run')} crashed"
     doubt = ", for now" if len(candidate.results) < FEWEST_SEEDS else ""
     return (
         f"{prize[0].upper()}{prize[1:]}{doubt}: {candidate.name}. {crashes}, "
-        f"median validation loss {shown(loss)}, amplitude SSIM {quality}."
+        f"median {loss.label} {shown(candidate.summary(loss.key).median)}, amplitude SSIM {quality}."
     )
 
 
@@ -234,18 +248,18 @@ def _upper_end(crashed: int, trials: int) -> str:
 
 def _about_losses(standings: Sequence[Standing], control: Arm | None) -> list[str]:
     """Whether the first arm's loss is set apart from the control's and the next one's."""
-    first = standings[0].arm
+    first, key = standings[0].arm, standings[0].loss.key
     rivals = [entry.arm for entry in standings[1:2]]
     if control and control is not first and control not in rivals:
         rivals.append(control)
     sentences = []
     for rival in rivals:
-        ours, theirs = first.values("best_val_loss").tolist(), rival.values("best_val_loss").tolist()
+        ours, theirs = first.values(key).tolist(), rival.values(key).tolist()
         if not ours or not theirs:
             continue
         medians = (
-            f"Median loss of {first.name} {shown(first.summary('best_val_loss').median)}, of {rival.name} "
-            f"{shown(rival.summary('best_val_loss').median)}"
+            f"Median {_short(standings[0])} of {first.name} {shown(first.summary(key).median)}, of "
+            f"{rival.name} {shown(rival.summary(key).median)}"
         )
         p = evidence.differ(ours, theirs)
         test = f"(Mann-Whitney test, p = {shown(p, '{:.2g}')})"

@@ -71,13 +71,15 @@ def adaptive_gradient_clip_(
     # than to do.
     moving = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in moving if parameter.grad is not None]
-    factors, norms = [], []
-    for parameter, gradient in zip(moving, gradients, strict=True):
-        axis = (0 if parameter.ndim > 1 else None) if output_axes is None else output_axes.get(parameter)
-        factors.append(unit_norm(parameter, axis))
-        norms.append(unit_norm(gradient, axis))
     if not moving:
         return
+    axes = [
+        (0 if parameter.ndim > 1 else None) if output_axes is None else output_axes.get(parameter)
+        for parameter in moving
+    ]
+    factors, norms = (list(map(unit_norm, tensors, axes)) for tensors in (moving, gradients))
+    if not nn.utils.get_total_norm(norms).isfinite():  # squares overflow above 1.8e19
+        norms = [unit_norm(gradient.double(), axis) for gradient, axis in zip(gradients, axes, strict=True)]
     torch._foreach_clamp_min_(factors, eps)
     torch._foreach_mul_(factors, clip_factor)
     torch._foreach_div_(factors, norms)  # infinite where there is no gradient, which the next line ends

@@ -1,4 +1,4 @@
-"""A network, or none, on any data: ``python -m ptychofno.reconstruct RUN_DIR data=…`` or ``… flat data=…``."""
+"""A network, or none, on any data: ``python -m ptychofno.reconstruct RUN_DIR data=…``, or ``flat data=…``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--output-dir",
         metavar="DIR",
         type=Path,
-        help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/ and a name of the settings; outputs/flat/…)",
+        help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/, or outputs/flat/, and a name)",
     )
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
@@ -79,6 +79,10 @@ class Start(NamedTuple):
     @property
     def name(self) -> str:
         return FLAT if self.run_dir is None else self.run_dir.name
+
+    @property
+    def outputs(self) -> Path:
+        return Path("outputs") / FLAT if self.run_dir is None else self.run_dir / RECONSTRUCTIONS_DIR
 
 
 def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: Path | None) -> None:

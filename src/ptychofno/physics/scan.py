@@ -51,7 +51,7 @@ def lay(patches: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def lit_indices(corners: Tensor, patch_size: int, width: int) -> Tensor:
-    """Flat indices (…, N, N) of the pixels of patches at ``corners`` (…, 2) in an object ``width`` px wide."""
+    """Flat indices (…, N, N) of the pixels of patches at ``corners`` (…, 2), in an object of ``width`` px."""
     along = torch.arange(patch_size, device=corners.device)
     rows, cols = corners[..., 0, None] + along, corners[..., 1, None] + along
     return rows[..., :, None] * width + cols[..., None, :]
@@ -79,7 +79,7 @@ def split_positions(
 
 
 def shift(fields: Tensor, by_px: Tensor) -> Tensor:
-    """``fields`` (…, N, N), periodic, moved by (row, col) ``by_px`` (…, 2) pixels; unitary for complex ones."""
+    """Periodic ``fields`` (…, N, N) moved by (row, col) ``by_px`` (…, 2) pixels; unitary for complex ones."""
     moved = torch.fft.ifft2(torch.fft.fft2(fields) * shift_ramps(by_px, fields.shape[-1]))
     return moved if fields.is_complex() else moved.real
 

@@ -91,9 +91,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
     cfg = _settings_for(start, changes)
     name = _name(changes, start.checkpoint)
-    where = (
-        output_dir or (start.run_dir / RECONSTRUCTIONS_DIR if start.run_dir else Path("outputs/flat")) / name
-    )
+    where = output_dir or start.outputs / name
 
     # Imported here: what is refused must not wait for torch.
     from ptychofno import build

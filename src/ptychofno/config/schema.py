@@ -449,6 +449,7 @@ class OverlapRefinement:
         "auto refines the probe of measured scans only", choices=["auto", "fixed", "refined"]
     )
     probe_from: int = setting("the first round that refines the probe, too", ge=1)
+    positions: bool = setting("let scan positions move as their patterns ask, from the fourth round on")
     tolerance: float = setting("stop when a round lowers the error by less than this share", ge=0, lt=1)
 
 

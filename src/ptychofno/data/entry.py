@@ -151,15 +151,17 @@ def _dataset_from(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any])
     def split(name: str) -> Split:
         return Split(**{array: arrays[f"{name}_{array}.npy"] for array in _SPLIT_ARRAYS})
 
+    scalars: dict[str, Any] = {scalar: float(manifest["scalars"][scalar]) for scalar in _SCALARS}
+    optional: dict[str, Any] = {name: arrays.get(f"{name}.npy") for name in _OPTIONAL}
     dataset = PtychoDataset(
         name=manifest["name"],
         key=manifest["key"],
         probe=arrays["probe.npy"],
-        **{scalar: float(manifest["scalars"][scalar]) for scalar in _SCALARS},
+        **scalars,
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
-        **{name: arrays.get(f"{name}.npy") for name in _OPTIONAL},
+        **optional,
     )
     _check_shapes(dataset)
     return dataset

@@ -23,13 +23,14 @@ from ptychofno.evaluation.infer import predict_patches
 from ptychofno.evaluation.overlap import Reconstruction, Refinement, Refiner, Samples
 from ptychofno.evaluation.stitch import Stitched, centre_crop, check_stitch
 from ptychofno.evaluation.stitch import stitch as overlap_average
-from ptychofno.physics import diffraction_amplitude
+from ptychofno.physics import diffraction_amplitude, orientation_that_fits
 
 Array = NDArray[Any]
 
 _PATTERNS_AT_ONCE = 256
 _NO_BETTER = 0.9
 """An object is no better than a flat one when its error is above this share of the flat one's."""
+_ORIENTATION = ("swap_axes", "negate_rows", "negate_cols")
 _MEASURED_ERRORS = ("diffraction_error_stitched", "flat", "no_better_than_flat")
 
 
@@ -264,8 +265,21 @@ def _measured(
     metrics |= {"phase_mae_rad": None, "ssim_phase_2pi": None, "phase_vacuous": None}
     metrics |= {**_own_errors(patches, dataset)}
     metrics |= {"diffraction_error_stitched": error, "flat": of_flat}
-    metrics |= {"no_better_than_flat": error > _NO_BETTER * of_flat, "unrefined": unrefined}
+    poor = error > _NO_BETTER * of_flat
+    metrics |= {"no_better_than_flat": poor, "unrefined": unrefined}
+    metrics["hint"] = _orientation_hint(dataset) if poor else None
     return [whole], metrics
+
+
+def _orientation_hint(dataset: Dataset) -> str | None:
+    """Which settings of the layout make an object of patterns that make none as they are; None for none."""
+    given = getattr(dataset, "given_probe", None)
+    probe = torch.tensor(np.asarray(dataset.probe if given is None else given))
+    amplitude = torch.tensor(np.asarray(dataset.train.amplitude)[:, 0])
+    positions = torch.tensor(np.asarray(dataset.train.positions_px)[:, 0])
+    changes = zip(_ORIENTATION, orientation_that_fits(amplitude, positions, probe), strict=True)
+    wanted = [f"data.layout.{name}=true" for name, change in changes if change]
+    return f"the scan fits with {' '.join(wanted)}" if wanted else None
 
 
 def _own_errors(patches: Tensor | None, dataset: Dataset) -> dict[str, float | None]:

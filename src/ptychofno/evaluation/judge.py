@@ -62,7 +62,9 @@ def _refinement(settings: Any, *, measured: bool) -> Refinement | None:
     if settings.name == "none":
         return None
     of_probe = settings.probe == "refined" or (settings.probe == "auto" and measured)
-    return Refinement(settings.rounds, settings.tolerance, settings.probe_from if of_probe else None)
+    return Refinement(
+        settings.rounds, settings.tolerance, settings.probe_from if of_probe else None, settings.positions
+    )
 
 
 def write_evaluation(directory: Path, evaluation: Evaluation, title: str) -> None:

@@ -28,6 +28,7 @@ class Refinement:
     tolerance: float
     probe_from: int | None
     """The first round that refines the probe, too; None keeps it."""
+    positions: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Refiner:
                 estimate,
                 self.how.rounds,
                 probe_from=self.how.probe_from,
+                positions=self.how.positions,
                 tolerance=self.how.tolerance,
                 each_round=self.each_round,
             )

@@ -11,7 +11,7 @@ from ptychofno.physics.diffraction import (
     photon_scale,
 )
 from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt
-from ptychofno.physics.refinement import Refined, refine
+from ptychofno.physics.refinement import Refined, orientation_that_fits, refine
 from ptychofno.physics.scan import (
     extract_patches,
     lay,
@@ -37,6 +37,7 @@ __all__ = [
     "make_scan",
     "misfit_and_tilt",
     "modulus",
+    "orientation_that_fits",
     "photon_scale",
     "place_patches",
     "raster_positions",

@@ -8,7 +8,7 @@ sharp at any position. Patterns have their zero frequency at the corner here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Scan:
     corners: Tensor
     """int64 (n, 2)"""
     fractions: Tensor | None
-    """float32 (n, 2), -0.5 to 0.5 px; None where all positions are whole."""
+    """float32 (n, 2), px; None where all positions are whole."""
     shape: tuple[int, int]
     """(H, W) of the object."""
     valid: Tensor | None
@@ -193,6 +193,28 @@ def average(scan: Scan, start: Estimate, *, refine_probe: bool) -> Estimate:
         return found
     probe = _kept_where_faint(probe_asked, probe_weight, probe)
     return _of_measured_power(scan, Estimate(found.object, probe))
+
+
+def moved(scan: Scan, estimate: Estimate) -> Scan:
+    """The scan, its positions each moved as its pattern asks for, by half a pixel at most.
+
+    To first order a pattern that moves by d sees P grad(O) d more; d is the least-squares fit of that to
+    what its exit wave lacks (Odstrčil et al. 2018, eq. 30). A shift of all positions together is left out.
+    """
+    steps = []
+    for members in scan.chunks():
+        probes = scan.probes(estimate.probe, members)
+        patches = estimate.object.reshape(-1)[scan.lit(members)]
+        change = scan.change(probes * patches, members)
+        fits = []
+        for axis in _AXES:
+            more = probes * (patches.roll(-1, axis) - patches.roll(1, axis)) / 2
+            fit = (more.conj() * change).real.sum(_AXES)
+            fits.append(fit / more.abs().square().sum(_AXES).clamp_min(_DARK))
+        steps.append(torch.stack(fits, -1))
+    step = torch.cat(steps)
+    fractions = torch.zeros_like(step) if scan.fractions is None else scan.fractions
+    return replace(scan, fractions=fractions + (step - step.mean(0)).clamp(-0.5, 0.5))
 
 
 def misfit_and_tilt(scan: Scan, estimate: Estimate, members: Tensor | None = None) -> tuple[float, Tensor]:

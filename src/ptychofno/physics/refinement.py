@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
+from torch import Tensor
 
 from ptychofno.physics.overlap import (
     Estimate,
     Scan,
     average,
+    flat_estimate,
     illumination,
+    make_scan,
     misfit_and_tilt,
+    moved,
     slow_phase,
     sweep,
 )
@@ -21,6 +26,10 @@ _LEAST, _PER_MISFIT = 0.1, 5.0
 """A sweep's regularisation is so many times the misfit, and at least this: bold steps follow noise."""
 _SAMPLE = 128
 """Patterns by which a turned object is judged."""
+_PATIENCE = 3
+"""Sweeps whose misfit may fail to fall before they end: noise makes it rise and fall."""
+_POSITIONS_FROM = 4
+_CLEARLY = 0.9
 _DIM = 0.05
 """Share of the brightest illumination where momentum is halved: it diverges where little light falls."""
 
@@ -32,6 +41,8 @@ class Refined:
     estimate: Estimate
     misfit: list[float]
     """sum | |F| - X | / sum X of all patterns: of the start, then after each round."""
+    scan: Scan
+    """With the positions that were found."""
 
 
 def refine(
@@ -40,6 +51,7 @@ def refine(
     rounds: int,
     *,
     probe_from: int | None = None,
+    positions: bool = False,
     tolerance: float = 1e-3,
     seed: int = 0,
     each_round: Callable[[int, float], None] = lambda number, misfit: None,
@@ -49,12 +61,13 @@ def refine(
     Two thirds of the rounds are sweeps (``overlap.sweep``). After each the slow phase is set from the
     patterns' centres of mass where this lowers the misfit, and the object goes on in the direction of its
     last step (Nesterov's momentum, which starts anew when the misfit rises). The others are averages
-    (``overlap.average``), which take out the noise that sweeps follow. Either part ends early once the
-    misfit falls by less than ``tolerance`` of itself.
+    (``overlap.average``), which take out the noise that sweeps follow. Sweeps end early when three have not
+    lowered the misfit by ``tolerance`` of itself, averages when one has not.
 
     Args:
         start: a network's object, or ``overlap.flat_estimate``.
         probe_from: the first round that refines the probe as well; None keeps the probe.
+        positions: whether positions move as well (``overlap.moved``), from the fourth round on.
         seed: of the order of blocks.
         each_round: is told the number of every round and the misfit after it.
     """
@@ -65,30 +78,35 @@ def refine(
     def refines_probe() -> bool:
         return probe_from is not None and len(misfit) >= probe_from
 
-    def stalled(left: float) -> bool:
+    def stalled(left: float, patience: int) -> bool:
         misfit.append(left)
         each_round(len(misfit) - 1, left)
-        return misfit[-2] - left < tolerance * left
+        earlier, lately = misfit[:-patience], misfit[-patience:]
+        return bool(earlier) and min(earlier) - min(lately) < tolerance * left
 
     last, speed = start, 0
     while len(misfit) <= rounds - rounds // 3:
         regularisation = min(max(_PER_MISFIT * misfit[-1], _LEAST), 1.0)
         order = torch.randperm(len(scan.blocks), generator=generator).tolist()
         swept = sweep(scan, estimate, regularisation, order, refine_probe=refines_probe())
+        if positions and len(misfit) >= _POSITIONS_FROM:
+            scan = moved(scan, swept)
         best, left = _with_slow_phase(scan, swept)
         speed = 0 if left > misfit[-1] else speed + 1
-        if stalled(left) and (probe_from is None or len(misfit) > probe_from + 1):
+        if stalled(left, _PATIENCE):
             break
         estimate = _ahead(scan, best, last, speed / (speed + 3)) if speed else best
         last = best
     while len(misfit) <= rounds:
         averaged = average(scan, best, refine_probe=refines_probe())
+        if positions:
+            scan = moved(scan, averaged)
         left, _ = misfit_and_tilt(scan, averaged)
         if left < misfit[-1]:
             best = averaged
-        if stalled(left):
+        if stalled(left, 1):
             break
-    return Refined(best, misfit)
+    return Refined(best, misfit, scan)
 
 
 def _with_slow_phase(scan: Scan, estimate: Estimate) -> tuple[Estimate, float]:
@@ -107,3 +125,29 @@ def _ahead(scan: Scan, found: Estimate, before: Estimate, by: float) -> Estimate
     light = illumination(scan, found.probe)
     share = by * light / (light + _DIM * light.max())
     return Estimate(found.object + share * (found.object - before.object), found.probe)
+
+
+def orientation_that_fits(
+    amplitude: Tensor, positions_px: Tensor, probe: Tensor, *, patterns: int = 64, rounds: int = 6
+) -> tuple[bool, bool, bool]:
+    """How scan axes have to be changed for an object to come out: (swap axes, negate rows, negate columns).
+
+    Of the eight orientations the one in which a few rounds explain the ``patterns`` nearest to the middle of
+    the scan best; none is changed unless another leaves less than nine tenths of the misfit. A transposed or
+    mirrored detector asks for the same changes.
+
+    Args: ``amplitude`` (n, N, N), ``positions_px`` (n, 2), ``probe`` (N, N), as given.
+    """
+    middle = positions_px.median(dim=0).values
+    near = (positions_px - middle).square().sum(1).argsort()[:patterns]
+    left = {}
+    for swap, rows, cols in product((False, True), repeat=3):
+        places = positions_px[near].flip(1) if swap else positions_px[near]
+        places = places * torch.tensor([-1.0 if rows else 1.0, -1.0 if cols else 1.0])
+        places = places - places.amin(dim=0)
+        height, width = (places.amax(dim=0).ceil().int() + probe.shape[-1]).tolist()
+        scan = make_scan(amplitude[near], places, (height, width))
+        found = refine(scan, flat_estimate(scan, probe), rounds, probe_from=2, tolerance=-1.0)
+        left[swap, rows, cols] = found.misfit[-1]
+    best = min(left, key=lambda one: left[one])
+    return best if left[best] < _CLEARLY * left[False, False, False] else (False, False, False)

@@ -153,7 +153,10 @@ def _settings_for(start: Start, changes: Sequence[str]) -> DictConfig:
     if start.run_dir is None:
         from ptychofno.config import compose
 
-        return compose([_FLAT_ROUNDS, *changes])
+        cfg = compose([_FLAT_ROUNDS, *changes])
+        # The rounds refine the probe themselves.
+        given = cfg.probe.name == "refined" and not any(change.startswith("probe") for change in changes)
+        return compose([_FLAT_ROUNDS, *changes, "probe=dataset"]) if given else cfg
     from ptychofno.config.recorded import recomposed
 
     return recomposed(start.values, changes, start.run_dir / artifacts.CONFIG)

@@ -109,9 +109,9 @@ def test_the_default_recipe() -> None:
     assert config.run_dir == "outputs/default/default-seed0"
 
 
-def test_the_recommended_arm_is_the_default_recipe() -> None:
+def test_the_recommended_arm_is_the_default_network_trained_for_long_and_judged_by_itself() -> None:
     by_name = compose(["+arm=recommended", "run_dir=here"])
-    assert by_name == compose(["run_dir=here"])
+    assert by_name == compose(["run_dir=here", "trainer.max_epochs=20", "refine=none"])
 
 
 def patterns(data: schema.SimulatedData, step_px: int) -> int:

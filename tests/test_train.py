@@ -23,8 +23,9 @@ from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import Group
 from ptychofno.runs import open_run
+from ptychofno.terminal import ProgressBar
 from ptychofno.train import state_of, train
-from ptychofno.training import Interrupted
+from ptychofno.training import Interrupted, save_tensors
 
 ROOT = Path(__file__).parents[1]
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "arm").glob("[!_]*.yaml"))
@@ -339,16 +340,32 @@ def test_a_damaged_run_is_named_with_the_way_out(
     assert str(there / name) in lines[0] and "resume=never" in lines[0]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = tmp_path / "run" / artifacts.RESUME_CHECKPOINT
-    checkpoint.parent.mkdir(parents=True)
-    run(*SMALL, f"run_dir={tmp_path / 'other'}")
-    (tmp_path / "run" / artifacts.CONFIG).write_text((tmp_path / "other" / artifacts.CONFIG).read_text())
-    checkpoint.write_bytes(b"not a checkpoint")
-    with pytest.raises(SystemExit) as refused:
-        run(*SMALL, f"run_dir={tmp_path / 'run'}")
-    assert refused.value.code == 2
-    assert f"{checkpoint}: cannot be resumed from" in capsys.readouterr().err
+def _stop_in_the_second_epoch(bar: ProgressBar, trainer: Any, *_: Any) -> None:
+    if trainer.current_epoch == 1:
+        raise Interrupted(signal.SIGTERM)
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
+    resume, best = (tmp_path / "run" / name for name in (artifacts.RESUME_CHECKPOINT, artifacts.BEST_WEIGHTS))
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ProgressBar, "on_train_batch_end", _stop_in_the_second_epoch)
+        run(*two)
+    whole = best.read_bytes()
+    for file, content in ((best, whole[:-100]), (best, None), (resume, b"no checkpoint"), (resume, None)):
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        elif file == resume:
+            save_tensors(file, [1])
+        with pytest.raises(SystemExit) as refused:
+            run(*two)
+        said = capsys.readouterr().err
+        assert refused.value.code == 2
+        assert said.startswith(f"{file}: cannot be resumed from") and "resume=never" in said
+        best.write_bytes(whole)
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])

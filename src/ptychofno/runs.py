@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ptychofno import artifacts
-from ptychofno.config.comparison import conflict, damaged
+from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.training.interruption import Interrupted
 
@@ -66,16 +66,22 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
     Raises Held when another process writes the run; ConfigError when its configuration is another one,
     its files are damaged, or the directory cannot be written.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    if reason := foreign(path):
+        raise ConfigError(reason)
+    if resume != "never" and (run := Run(path, _earlier_record(path))).finished:
+        _refuse_conflict(run, config)
+        yield run  # nothing is written: it may be on a disk that is only read
+        return
     lock = _hold(path)
     try:
         if resume == "never" and (path / artifacts.RUN).exists():
             set_aside(path)
             lock.release()
             lock = _hold(path)
+        artifacts.sweep(path)
         run = Run(path, _earlier_record(path))
-        if (run.finished or run.resumable) and (reason := conflict(path, config)):
-            raise ConfigError(reason)
+        if run.finished or run.resumable:
+            _refuse_conflict(run, config)
         with _log_file(path / artifacts.TRAIN_LOG):
             try:
                 yield run
@@ -96,16 +102,24 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
 
 
 # What a person mends by making room or changing permissions.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
 def _hold(path: Path) -> FileLock:
     lock = FileLock(path / artifacts.LOCK)
     try:
+        path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise Held(f"run_dir={path}: another process is writing this run") from None
+    except OSError as error:
+        raise ConfigError(f"run_dir={path}: cannot be written: {error.strerror}") from None
     return lock
+
+
+def _refuse_conflict(run: Run, config: str) -> None:
+    if reason := conflict(run.path, config):
+        raise ConfigError(reason)
 
 
 def _record_end(run: Run, state: str, reason: str) -> None:
@@ -155,6 +169,8 @@ def finish(run: Run, state: str, **values: Any) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a run directory to a free sibling name and make it anew; nothing is lost."""
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise ConfigError(f"run_dir={path}: is where you are; resume=never renames it, start from elsewhere")
     number = 1
     while (aside := path.with_name(f"{path.name}-previous-{number}")).exists():
         number += 1
@@ -171,9 +187,10 @@ def _earlier_record(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError):
         raise ConfigError(damaged(file)) from None
-    if not isinstance(record, dict):
+    resumed = record.get("resumed", 0) if isinstance(record, dict) else None
+    if not isinstance(resumed, int):
         raise ConfigError(damaged(file))
-    return record
+    return dict(record)
 
 
 @contextmanager

@@ -109,6 +109,12 @@ def test_a_finished_run_is_shown_from_where_nothing_can_be_written(
     assert refusal(tmp_path) == f"run_dir={tmp_path}: cannot be written: Read-only file system"
 
 
+def test_a_class_that_exits_is_no_success(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"sys\.exit\(0\) was called"), open_run(tmp_path, "", "auto"):
+        raise SystemExit(0)
+    assert artifacts.read_json(tmp_path / artifacts.RUN)["state"] == "failed"
+
+
 def test_one_flipped_byte_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     file = tmp_path / "best.pt"
     save_tensors(file, {"weight": torch.zeros(1000)})
@@ -125,7 +131,7 @@ def test_a_full_disk_is_said_by_the_system(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(OSError) as full:
+        with pytest.raises(OSError, match="File too large") as full:
             save_tensors(tmp_path / "best.pt", torch.zeros(4096))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Recorded, read, says_settings, subject
-from ptychofno.config.text import printable
+from ptychofno.config.text import make_console
 from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 RECONSTRUCTIONS_DIR = "reconstructions"
@@ -58,7 +58,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     """Predict, stitch, judge, write and show. Raises ConfigError for a mistake of the user."""
     found = subject(run)
     if says_settings(run) or not isinstance(found, Recorded) or found.run_dir is None:
-        raise ConfigError(f"{printable(run)}: expected the directory of a run")
+        raise ConfigError(f"{run}: expected the directory of a run")
     _check_settings(changes)
     (which, *more) = checkpoints(checkpoint)
     if more:
@@ -77,7 +77,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     from ptychofno.config import resolved_yaml, settings
     from ptychofno.evaluation import check_evaluable, judge, write_evaluation
     from ptychofno.processes import Group
-    from ptychofno.terminal import duration, make_console, show_metrics
+    from ptychofno.terminal import duration, show_metrics
 
     console = make_console()
     plan = settings(cfg)
@@ -128,11 +128,11 @@ def _check_settings(changes: Sequence[str]) -> None:
         key, equals, _ = change.partition("=")
         key = key.lstrip("+")
         if not equals:
-            raise ConfigError(f"{printable(change)}: expected SETTING=VALUE; one run at a time")
+            raise ConfigError(f"{change}: expected SETTING=VALUE; one run at a time")
         key = key.replace("/", ".")
         if key not in _SETTINGS and not f"{key}.".startswith(tuple(f"{group}." for group in _GROUPS)):
             free = ", ".join((*_GROUPS, *_SETTINGS))
-            raise ConfigError(f"{printable(change)}: the network is trained, only {free} can be set")
+            raise ConfigError(f"{change}: the network is trained, only {free} can be set")
 
 
 def _name(changes: Sequence[str], which: str) -> str:

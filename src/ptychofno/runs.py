@@ -85,8 +85,8 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
         with _log_file(path / artifacts.TRAIN_LOG):
             try:
                 yield run
-            except Interrupted as stop:
-                _record_end(run, "interrupted", str(stop))
+            except (Interrupted, BrokenPipeError) as stop:
+                _record_end(run, "interrupted", str(stop) or "nobody reads the output any more")
                 raise
             except OSError as error:
                 _record_end(run, "failed", hide(str(error)))
@@ -96,6 +96,8 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
                 raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
             except BaseException as error:
                 _record_end(run, "failed", hide(f"{type(error).__name__}: {error}".splitlines()[0]))
+                if isinstance(error, SystemExit):  # of a user's class; it would look like success
+                    raise RuntimeError(f"sys.exit({error.code!r}) was called within the run") from error
                 raise
     finally:
         lock.release()

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ptychofno import models, physics
 from ptychofno.build import model_context, told
 from ptychofno.config.errors import ConfigError
-from ptychofno.config.text import printable
 from ptychofno.data import PtychoDataset
 from ptychofno.training import load_tensors, save_tensors
 
@@ -125,4 +124,4 @@ def _fill(network: nn.Module, weights: Any, path: Path) -> None:
 
 def _listed(names: list[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return printable(", ".join(names[:most])) + more
+    return ", ".join(names[:most]) + more

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -27,8 +25,9 @@ def train(cfg: DictConfig) -> None:
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
     from ptychofno.config import in_sweep, resolved_yaml, settings, without_environment
+    from ptychofno.config.text import make_console
     from ptychofno.runs import open_run, refuse_other_data
-    from ptychofno.terminal import make_console, show_interruption, show_result
+    from ptychofno.terminal import show_interruption, show_result
     from ptychofno.training import Interrupted, StopRequest
 
     console = make_console()
@@ -222,9 +221,6 @@ def state_of(
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a plain terminal must not end a run
     end_with_leader()
     cli.run(train)
 

@@ -14,7 +14,6 @@ from ptychofno import artifacts
 from ptychofno.config.comparison import linked
 from ptychofno.config.errors import ConfigError, did_you_mean
 from ptychofno.config.store import SCHEMAS
-from ptychofno.config.text import printable
 
 _GROUPS = {group.split("/")[0] for group in SCHEMAS} | {"hydra"}
 
@@ -109,7 +108,7 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path.parent}: not a run directory, it has no {path.name}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as settings: {printable(str(error))}") from None
+        raise ConfigError(f"{path}: not readable as settings: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected settings, one 'key: value' per line")
     return values

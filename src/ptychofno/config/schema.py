@@ -429,7 +429,7 @@ class Evaluation:
 @dataclass
 class Config:
     seed: int = setting("seed of initialisation and data order", ge=0, le=2**63 - 1)
-    run_dir: str = setting("where the run is written")
+    run_dir: str = setting("where the run is written", pattern=Pattern(r"[^$]+", "a directory, without '$'"))
     resume: str = setting("auto continues an interrupted run; never starts over", choices=["auto", "never"])
     infer_batch_size: int = setting("patterns per forward pass in evaluation", ge=1)
     enable_checkpointing: bool = setting("write checkpoints; without them a run cannot resume")

@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ptychofno.config.errors import ConfigError
+from ptychofno.config.run_dir import with_home
 from ptychofno.config.schema import Config
 from ptychofno.config.store import register
 
@@ -100,6 +101,8 @@ class Sources:
         return tuple(self._groups_below(""))
 
     def _groups_below(self, parent: str) -> Iterator[str]:
+        if parent.count("/") > 8:
+            raise ConfigError(f"--config-dir: {parent}: too deep; does a link lead back?")
         for name in self.loader.repository.get_group_options(parent, ObjectType.GROUP):
             group = f"{parent}/{name}" if parent else name
             if group not in _INTERNAL:
@@ -114,10 +117,12 @@ class Sources:
         return override.key_or_group in self._groups and not isinstance(override.value(), dict)
 
     def normalised(self, override: str) -> str:
-        """``arm=stable`` means ``+arm=stable``: Hydra wants to be told that an arm is an addition."""
-        group, equals, choice = override.partition("=")
-        group = group.lstrip("+")
-        return f"+{group}={choice}" if equals and self.is_recipe(group) else override
+        """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
+        group, equals, choice = with_home(override).partition("=")
+        recipe, *folders = group.lstrip("+").split("/")
+        if not (equals and self.is_recipe(recipe)):
+            return f"{group}{equals}{choice}"
+        return f"+{recipe}={','.join('/'.join([*folders, one]) for one in choice.split(','))}"
 
     def is_recipe(self, group: str) -> bool:
         """Whether a group, such as ``arm``, changes settings of others and has none of its own."""
@@ -126,6 +131,10 @@ class Sources:
     def choices(self, group: str) -> list[str]:
         """The choices of a group; none when there is no such group."""
         return self.loader.repository.get_group_options(group, ObjectType.CONFIG)
+
+    def has(self, config: str) -> bool:
+        """Whether there is a file of a config such as ``arm/mine/a``."""
+        return self._source_of(config) is not None
 
     def file_of(self, config: str) -> str:
         """The file of a config such as ``arm/control``, as a user would name it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from ptychofno import artifacts, build, saved
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import Group
-from ptychofno.runs import open_run
+from ptychofno.runs import Run, objective, open_run
 from ptychofno.terminal import ProgressBar
 from ptychofno.train import state_of, train
 from ptychofno.training import Interrupted, save_tensors
@@ -416,6 +417,15 @@ def test_names_are_printed_to_the_letter(tmp_path: Path, capsys: pytest.CaptureF
     odd = tmp_path / "x [red]y[/b]"
     run(*SMALL, f"run_dir='{odd}'")
     assert f"{odd}/{artifacts.METRICS}" in capsys.readouterr().out
+
+
+def test_a_run_gives_a_sweeper_its_objective(tmp_path: Path) -> None:
+    artifacts.write_json(tmp_path / artifacts.METRICS, {"ssim": [0.5, None], "phase_mae_rad": 0.1})
+    finished = Run(tmp_path, {"best_val_loss": 0.2})
+    found = [objective(finished, name) for name in ("best_val_loss", "ssim_amplitude", "phase_mae_rad")]
+    assert found == [0.2, 0.5, 0.1] and math.isnan(objective(finished, "ssim_phase"))
+    given = train(compose([*SMALL, f"run_dir={tmp_path / 'run'}"]))
+    assert given == record(tmp_path / "run")["best_val_loss"]
 
 
 def test_states() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import platform
 import shlex
@@ -167,6 +168,16 @@ def finish(run: Run, state: str, **values: Any) -> None:
     """Record the result and drop what only an unfinished run needs."""
     run.update(state=state, finished=_now(), **values)
     (run.path / artifacts.RESUME_CHECKPOINT).unlink(missing_ok=True)
+
+
+def objective(run: Run, name: str) -> float:
+    """``best_val_loss``, a metric or ``<metric>_amplitude`` of a finished run; NaN where it has none."""
+    file = run.path / artifacts.METRICS
+    metrics = artifacts.read_json(file) if file.exists() else {}
+    for index, part in enumerate(("amplitude", "phase")):
+        metrics |= {f"{key}_{part}": pair[index] for key, pair in metrics.items() if isinstance(pair, list)}
+    value = (run.record | metrics).get(name)
+    return math.nan if value is None else float(value)
 
 
 def set_aside(path: Path) -> Path:

@@ -99,6 +99,8 @@ def _sweep(job: _Job, sources: Sources, overrides: list[str], flags: list[str]) 
         with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
             # Where Hydra puts its summary of a sweep; every run records its own part of it.
             _call_hydra(job, [f"hydra.sweep.dir={scratch}", *overrides, *flags])
+            if (found := Path(scratch, "optimization_results.yaml")).exists():
+                print(found.read_text(encoding="utf-8"), end="")
         return
     jobs = plan(sources, _product(parsed), hydra_only)
     with _command_line(job.typed), job_restored():

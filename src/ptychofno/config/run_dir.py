@@ -17,6 +17,7 @@ LONGEST_SUFFIX = 80
 NOT_OF_THE_RESULT = {
     "run_dir",
     "resume",
+    "objective",
     "infer_batch_size",
     "enable_checkpointing",
     "data.cache_dir",

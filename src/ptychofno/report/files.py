@@ -26,6 +26,7 @@ _MIB = 2**20
 LARGEST_TABLE = 32 * _MIB
 LARGEST_ARCHIVE = 256 * _MIB
 LARGEST_ARRAY = 4096**2
+LARGEST_NUMBER = 1e30
 DEEPEST = 32
 _ONLY_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -111,7 +112,8 @@ class RunFiles:
         if not rows.strip():
             return np.empty(0)
         try:
-            return np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(column), ndmin=1)
+            values = np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(column), ndmin=1)
+            return numbers(values.tolist())
         except ValueError:
             raise Unreadable("not a table of numbers") from None
 
@@ -129,14 +131,15 @@ class RunFiles:
 
 
 def number(value: Any) -> float:
-    """``value`` as a float; NaN for whatever is no finite number."""
+    """``value`` as a float; NaN for whatever is no finite number, or none that a chart can hold."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     try:
         converted = float(value)
     except OverflowError:
         return math.nan
-    return converted if math.isfinite(converted) else math.nan
+    size = abs(converted)
+    return 0.0 if size < 1 / LARGEST_NUMBER else converted if size <= LARGEST_NUMBER else math.nan
 
 
 def numbers(values: Any) -> NDArray[np.float64]:

@@ -53,8 +53,13 @@ def exit_codes(*, silent: bool = False) -> Iterator[None]:
         if not silent:
             print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 128 + signal.SIGINT:
+            raise
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # pressed again, it would cut the end of this process off
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def leave_unread() -> None:

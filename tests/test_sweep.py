@@ -21,8 +21,9 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from ptychofno import artifacts
-from ptychofno.config import cli, launch
-from ptychofno.config.plan import KILLED, Job
+from ptychofno.config import cli, compose, launch
+from ptychofno.config.plan import KILLED, Job, plan
+from ptychofno.config.sources import Sources
 from ptychofno.config.sweep import _batches, threads_of
 from ptychofno.train import train
 
@@ -445,6 +446,18 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(
     assert process.returncode == 1
     assert "1 run of 3 failed:\n  outputs/dies/1: its process died\n" in said, said
     assert all(state(f"outputs/dies/{seed}") in artifacts.RESULT_STATES for seed in (2, 3))
+
+
+def test_jobs_of_the_same_files_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, composed = Sources.open(), []
+    whole = sources.loader.load_configuration
+    monkeypatch.setattr(
+        sources.loader, "load_configuration", lambda *a, **k: composed.append(a) or whole(*a, **k)
+    )
+    jobs = [[f"+arm={arm}", f"seed={seed}"] for arm in ("agc", "stable") for seed in (1, 2, 3)]
+    planned = plan(sources, jobs, [])
+    assert len(composed) == 2
+    assert [job.run_dir for job in planned] == [compose(own).run_dir for own in jobs]
 
 
 def test_who_died_before_runs_alone_and_last() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
@@ -60,6 +61,7 @@ class Sources:
 
     loader: ConfigLoaderImpl
     config_name: str = CONFIG_NAME
+    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False)
 
     @classmethod
     def open(
@@ -85,8 +87,25 @@ class Sources:
         return replace(self, loader=loader)
 
     def load(self, overrides: list[str]) -> DictConfig:
-        """The composed configuration with Hydra's own node; raises whatever Hydra raises."""
-        return self.loader.load_configuration(self.config_name, overrides, RunMode.RUN, from_shell=False)
+        """The composed configuration with Hydra's own node; raises whatever Hydra raises.
+
+        Of the same files composed once: the jobs of a sweep differ by their values.
+        """
+        parsed = self.parse(overrides)
+        chosen = tuple(str(o.input_line) for o in parsed if self.is_choice(o))
+        if chosen not in self._composed:
+            self._composed[chosen] = self.loader.load_configuration(
+                self.config_name, list(chosen), RunMode.RUN, from_shell=False
+            )
+        cfg = deepcopy(self._composed[chosen])
+        self.loader._apply_overrides_to_config([o for o in parsed if not self.is_choice(o)], cfg)
+        own = [o for o in parsed if not o.is_hydra_override()]
+        cfg.hydra.overrides.task = [o.input_line for o in own]
+        naming = cfg.hydra.job.config.override_dirname
+        cfg.hydra.job.override_dirname = get_overrides_dirname(
+            own, naming.exclude_keys, naming.item_sep, naming.kv_sep
+        )
+        return cfg
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Raises hydra's OverrideParseException."""

@@ -438,12 +438,18 @@ def test_states() -> None:
     assert state_of("loss is not finite in epoch 2", [0.1], 0.3) == "diverged"
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int, tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.max_epochs=400", f"run_dir={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "ptychofno.train", *arguments]
+    in_a_slurm_job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **in_a_slurm_job},
     )
     history = tmp_path / "run" / artifacts.HISTORY
     for _ in range(1200):
@@ -455,7 +461,7 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int
     assert process.returncode == code, said
     assert "the same command goes on" in said
     assert record(tmp_path / "run")["state"] == "interrupted"
-    assert (tmp_path / "run" / artifacts.RESUME_CHECKPOINT).exists()
+    assert [file.name for file in (tmp_path / "run").rglob("*.ckpt")] == ["resume.ckpt"]
 
 
 def test_a_secret_from_the_environment_is_written_nowhere(

@@ -14,7 +14,9 @@ from filelock import FileLock
 from ptychofno import artifacts, diff
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.plan import recorded_state
+from ptychofno.config.text import make_console
 from ptychofno.runs import open_run
+from ptychofno.terminal import show_result
 from ptychofno.training import load_tensors, save_tensors
 
 
@@ -86,6 +88,14 @@ def test_what_a_record_may_not_be(name: str, kind: str, tmp_path: Path) -> None:
     artifacts.write_text(tmp_path / name, content.get(kind, '{"state": "failed", "resumed": "x"}'))
     if (name, kind) != (artifacts.CONFIG, "word for a number"):
         assert refusal(tmp_path).startswith(f"{tmp_path / name}: cannot be read; resume=never")
+
+
+@pytest.mark.parametrize("values", [{}, {"seconds": 1}, {"seconds": {"total": "x"}, "best_epoch": 0}])
+def test_a_result_that_cannot_be_shown_is_one_line(values: dict[str, object], tmp_path: Path) -> None:
+    artifacts.write_json(tmp_path / artifacts.RUN, {"state": "completed", **values})
+    artifacts.write_text(tmp_path / artifacts.CONFIG, "seed: 1\n")
+    with pytest.raises(ConfigError, match="resume=never"), open_run(tmp_path, "seed: 1\n", "auto") as run:
+        show_result(make_console(), run)
 
 
 def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:

@@ -71,7 +71,12 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
         raise ConfigError(reason)
     if resume != "never" and (run := Run(path, _earlier_record(path))).finished:
         _refuse_conflict(run, config)
-        yield run  # nothing is written: it may be on a disk that is only read
+        try:
+            yield run  # nothing is written: it may be on a disk that is only read
+        except ConfigError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ConfigError(damaged(path)) from error  # its record lacks what is to be shown
         return
     lock = _hold(path)
     try:

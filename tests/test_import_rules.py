@@ -29,7 +29,7 @@ ALLOWED = {
     "build": {"artifacts", "config", "data", "models", "physics", "processes", "training"},
     "saved": {"build", "config", "data", "models", "physics", "training"},
     "stats": set(),
-    "terminal": {"artifacts", "data", "runs", "training"},
+    "terminal": {"artifacts", "config", "data", "runs", "training"},
     "activations": {
         "artifacts",
         "build",

@@ -21,8 +21,10 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from ptychofno import artifacts
-from ptychofno.config import cli, launch
-from ptychofno.config.sweep import threads_of
+from ptychofno.config import cli, compose, launch
+from ptychofno.config.plan import KILLED, Job, plan
+from ptychofno.config.sources import Sources
+from ptychofno.config.sweep import _batches, threads_of
 from ptychofno.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -426,14 +428,43 @@ def test_the_end_of_a_stopped_sweep_is_that_of_an_unbroken_one(started: Any) -> 
 
 
 @joblib
-def test_a_worker_that_dies_is_named(started: Any) -> None:
-    jobs = ["model=cnn", "seed=1,2", *QUICK, "trainer.max_epochs=400", "run_dir=outputs/dies/${seed}"]
-    process = started(*jobs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    wait_for(process, *(Path(f"outputs/dies/{seed}") / artifacts.HISTORY for seed in (1, 2)))
-    os.kill(artifacts.read_json(Path("outputs/dies/1") / artifacts.RUN)["pid"], signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+def test_a_worker_that_dies_is_named_and_the_others_go_on(
+    started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mortal.py").write_text(
+        "import os\nfrom ptychofno.training.losses import MAELoss\n\n"
+        "def loss(seed, **units):\n    return os._exit(3) if seed == 1 else MAELoss(**units)\n"
+    )
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss/mortal.yaml").write_text("_target_: mortal.loss\n_partial_: true\nseed: ${seed}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    jobs = ["model=cnn", "loss=mortal", "seed=1,2,3", *QUICK, "run_dir=outputs/dies/${seed}"]
+    process = started(
+        *jobs, "--config-dir", str(tmp_path), "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    )
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "outputs/dies/1: its process died" in said, said
+    assert "1 run of 3 failed:\n  outputs/dies/1: its process died\n" in said, said
+    assert all(state(f"outputs/dies/{seed}") in artifacts.RESULT_STATES for seed in (2, 3))
+
+
+def test_jobs_of_the_same_files_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, composed = Sources.open(), []
+    whole = sources.loader.load_configuration
+    monkeypatch.setattr(
+        sources.loader, "load_configuration", lambda *a, **k: composed.append(a) or whole(*a, **k)
+    )
+    jobs = [[f"+arm={arm}", f"seed={seed}"] for arm in ("agc", "stable") for seed in (1, 2, 3)]
+    planned = plan(sources, jobs, [])
+    assert len(composed) == 2
+    assert [job.run_dir for job in planned] == [compose(own).run_dir for own in jobs]
+
+
+def test_who_died_before_runs_alone_and_last() -> None:
+    jobs = [
+        Job([], f"{n}", "a", n, state, "run") for n, state in enumerate((KILLED, "new", KILLED, "failed"))
+    ]
+    assert [[job.seed for job in batch] for batch in _batches(jobs)] == [[1, 3], [0], [2]]
 
 
 def test_the_configuration_of_a_swept_run_is_that_of_a_single_one() -> None:

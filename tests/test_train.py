@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -23,9 +24,10 @@ from ptychofno import artifacts, build, saved, terminal
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import Group
-from ptychofno.runs import open_run
+from ptychofno.runs import Run, objective, open_run
+from ptychofno.terminal import ProgressBar
 from ptychofno.train import state_of, train
-from ptychofno.training import Interrupted
+from ptychofno.training import Interrupted, save_tensors
 
 ROOT = Path(__file__).parents[1]
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "arm").glob("[!_]*.yaml"))
@@ -348,16 +350,32 @@ def test_a_damaged_run_is_named_with_the_way_out(
     assert str(there / name) in lines[0] and "resume=never" in lines[0]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = tmp_path / "run" / artifacts.RESUME_CHECKPOINT
-    checkpoint.parent.mkdir(parents=True)
-    run(*SMALL, f"run_dir={tmp_path / 'other'}")
-    (tmp_path / "run" / artifacts.CONFIG).write_text((tmp_path / "other" / artifacts.CONFIG).read_text())
-    checkpoint.write_bytes(b"not a checkpoint")
-    with pytest.raises(SystemExit) as refused:
-        run(*SMALL, f"run_dir={tmp_path / 'run'}")
-    assert refused.value.code == 2
-    assert f"{checkpoint}: cannot be resumed from" in capsys.readouterr().err
+def _stop_in_the_second_epoch(bar: ProgressBar, trainer: Any, *_: Any) -> None:
+    if trainer.current_epoch == 1:
+        raise Interrupted(signal.SIGTERM)
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
+    resume, best = (tmp_path / "run" / name for name in (artifacts.RESUME_CHECKPOINT, artifacts.BEST_WEIGHTS))
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ProgressBar, "on_train_batch_end", _stop_in_the_second_epoch)
+        run(*two)
+    whole = best.read_bytes()
+    for file, content in ((best, whole[:-100]), (best, None), (resume, b"no checkpoint"), (resume, None)):
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        elif file == resume:
+            save_tensors(file, [1])
+        with pytest.raises(SystemExit) as refused:
+            run(*two)
+        said = capsys.readouterr().err
+        assert refused.value.code == 2
+        assert said.startswith(f"{file}: cannot be resumed from") and "resume=never" in said
+        best.write_bytes(whole)
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
@@ -410,6 +428,15 @@ def test_names_are_printed_to_the_letter(tmp_path: Path, capsys: pytest.CaptureF
     assert f"{odd}/{artifacts.METRICS}" in capsys.readouterr().out
 
 
+def test_a_run_gives_a_sweeper_its_objective(tmp_path: Path) -> None:
+    artifacts.write_json(tmp_path / artifacts.METRICS, {"ssim": [0.5, None], "phase_mae_rad": 0.1})
+    finished = Run(tmp_path, {"best_val_loss": 0.2})
+    found = [objective(finished, name) for name in ("best_val_loss", "ssim_amplitude", "phase_mae_rad")]
+    assert found == [0.2, 0.5, 0.1] and math.isnan(objective(finished, "ssim_phase"))
+    given = train(compose([*SMALL, f"run_dir={tmp_path / 'run'}"]))
+    assert given == record(tmp_path / "run")["best_val_loss"]
+
+
 def test_states() -> None:
     assert state_of(None, [0.3, 0.1], 0.3) == "completed"
     assert state_of(None, [0.1, 0.28], 0.3) == "collapsed"
@@ -420,12 +447,18 @@ def test_states() -> None:
     assert state_of("loss is not finite in epoch 2", [0.1], 0.3) == "diverged"
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int, tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.max_epochs=400", f"run_dir={tmp_path / 'run'}"]
     command = [sys.executable, "-m", "ptychofno.train", *arguments]
+    in_a_slurm_job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **in_a_slurm_job},
     )
     history = tmp_path / "run" / artifacts.HISTORY
     for _ in range(1200):
@@ -437,7 +470,7 @@ def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int
     assert process.returncode == code, said
     assert "the same command goes on" in said
     assert record(tmp_path / "run")["state"] == "interrupted"
-    assert (tmp_path / "run" / artifacts.RESUME_CHECKPOINT).exists()
+    assert [file.name for file in (tmp_path / "run").rglob("*.ckpt")] == ["resume.ckpt"]
 
 
 def test_a_secret_from_the_environment_is_written_nowhere(

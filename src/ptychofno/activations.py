@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
-from ptychofno.config.text import printable
+from ptychofno.config.text import make_console, printable
 from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def activations(args: argparse.Namespace) -> None:
     # Imported here: what is refused must not wait for torch.
     from ptychofno.inspection.figure import draw_activations
     from ptychofno.inspection.terminal import show
-    from ptychofno.terminal import make_console
 
     networks = observe(jobs, args.patterns)
     console = make_console()
@@ -220,7 +219,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
     key = build.dataset_key(plan)
     if job.dataset_key not in (None, key):
         raise ConfigError(
-            f"{job.run_dir}: was trained on dataset {printable(str(job.dataset_key))}, its settings now give"
+            f"{job.run_dir}: was trained on dataset {job.dataset_key}, its settings now give"
             f" {key}; say with data=… on which data to run it"
         )
     read_where_it_was(plan, key, job.cache_dir)

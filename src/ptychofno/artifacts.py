@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,13 @@ CURVES_FIGURE = "curves.png"
 TRAIN_LOG = "train.log"
 TENSORBOARD_DIR = "tensorboard"
 LOCK = ".lock"
+
+# What a file may have before anything of it is parsed.
+LARGEST_RECORD = 16 * 2**20
+LARGEST_SETTINGS = 256 * 2**10
+
+# As ``atomic_path`` has them named.
+_TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
 
 STATES = ("running", "completed", "collapsed", "diverged", "interrupted", "failed")
 RESULT_STATES = ("completed", "collapsed", "diverged")
@@ -58,6 +67,19 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(run_dir: Path) -> None:
+    """Remove what a killed process left half written; for whoever holds the run."""
+    for folder in (run_dir, run_dir / HYDRA_DIR, run_dir / CHECKPOINTS_DIR):
+        for file in folder.glob(".*"):
+            if _TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+
+
+def precedes_a_record(name: str) -> bool:
+    """Whether a run may have a file of this name before it has a record."""
+    return name in (LOCK, TRAIN_LOG) or _TEMPORARY.fullmatch(name) is not None
+
+
 def epoch_weights(epoch: int) -> str:
     """The weights after ``epoch``, where a run keeps them."""
     return f"{CHECKPOINTS_DIR}/epoch-{epoch:04d}.pt"
@@ -81,12 +103,43 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
+def read_bytes(path: Path | str, limit: int, *, directory: int | None = None) -> bytes:
+    """The content of a plain file of at most ``limit`` bytes, whoever wrote it.
+
+    Args:
+        directory: a descriptor; ``path`` is then a name in it, and must not be a link.
+
+    Raises OSError as ``open`` does, and ValueError for anything else than such a file.
+    """
+    kept = 0 if directory is None else os.O_NOFOLLOW
+    # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | kept, dir_fd=directory)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("not a plain file")
+        if found.st_size > limit:
+            raise ValueError(f"larger than {limit // 2**10} KiB")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path | str) -> Any:
-    """The plain values of a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The plain values of a JSON file; raises OSError and ValueError only."""
+    return parse_json(read_bytes(path, LARGEST_RECORD))
 
 
-def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
+def parse_json(content: bytes) -> Any:
+    """Plain values. NaN and infinity, which JSON does not have, become None. Raises ValueError only."""
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=lambda _: None)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def write_with(path: Path | str, writer: Callable[[Path], Any]) -> None:
     """Let ``writer`` fill ``path`` in one step, for example ``partial(torch.save, state)``."""
     with atomic_path(path) as temporary:
         writer(temporary)

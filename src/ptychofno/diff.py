@@ -42,15 +42,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("expected two or more configurations")
     with exit_codes():
         configs = {name: load(name) for name in args.configs}
-    keys = [key for key in differing(configs) if of_the_result(key)]
-    listed = sorted({key for config in configs.values() for key in config}) if args.all else keys
-    if args.json:
-        settings = {key: {n: c[key] for n, c in configs.items() if key in c} for key in listed}
-        print(json.dumps({"configs": list(configs), "differ": bool(keys), "settings": settings}, indent=2))
-    elif listed:
-        _print_table(configs, listed)
-    if args.exit_code and keys:
-        raise SystemExit(1)
+        keys = [key for key in differing(configs) if of_the_result(key)]
+        listed = sorted({key for config in configs.values() for key in config}) if args.all else keys
+        if args.json:
+            settings = {key: {n: c[key] for n, c in configs.items() if key in c} for key in listed}
+            print(
+                json.dumps({"configs": list(configs), "differ": bool(keys), "settings": settings}, indent=2)
+            )
+        elif listed:
+            _print_table(configs, listed)
+        if args.exit_code and keys:
+            raise SystemExit(1)
 
 
 def load(name: str) -> dict[str, Any]:

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Recorded, read, says_settings, subject
-from ptychofno.config.text import printable
+from ptychofno.config.text import make_console
 from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from torch import nn
 
-    from ptychofno.data import PtychoDataset
     from ptychofno.evaluation import Evaluation
 
 RECONSTRUCTIONS_DIR = "reconstructions"
@@ -98,7 +96,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     from ptychofno.config import resolved_yaml, settings
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
-    from ptychofno.terminal import RoundsBar, duration, make_console, show_metrics, tell_probe
+    from ptychofno.terminal import RoundsBar, duration, show_metrics, tell_probe
 
     console = make_console()
     plan = settings(cfg)
@@ -141,7 +139,7 @@ def _recorded(run: str, checkpoint: str) -> Start:
     """The run in a directory, and the checkpoint that is asked for."""
     found = subject(run)
     if says_settings(run) or not isinstance(found, Recorded) or found.run_dir is None:
-        raise ConfigError(f"{printable(run)}: expected the directory of a run, or flat")
+        raise ConfigError(f"{run}: expected the directory of a run, or flat")
     (which, *more) = checkpoints(checkpoint)
     if more:
         raise ConfigError(f"--checkpoint={checkpoint}: expected one")
@@ -149,7 +147,7 @@ def _recorded(run: str, checkpoint: str) -> Start:
     return Start(found.run_dir, read(found.file), record, weights_of(found.run_dir, record, which), which)
 
 
-def _settings_for(start: Start, changes: Sequence[str]) -> DictConfig:
+def _settings_for(start: Start, changes: Sequence[str]) -> Any:
     if start.run_dir is None:
         from ptychofno.config import compose
 
@@ -162,7 +160,7 @@ def _settings_for(start: Start, changes: Sequence[str]) -> DictConfig:
     return recomposed(start.values, changes, start.run_dir / artifacts.CONFIG)
 
 
-def _network(start: Start, cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
+def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:
     from ptychofno import build, saved
 
     assert start.run_dir is not None
@@ -190,11 +188,11 @@ def _check_settings(changes: Sequence[str]) -> None:
         key, equals, _ = change.partition("=")
         key = key.lstrip("+")
         if not equals:
-            raise ConfigError(f"{printable(change)}: expected SETTING=VALUE; one run at a time")
+            raise ConfigError(f"{change}: expected SETTING=VALUE; one run at a time")
         key = key.replace("/", ".")
         if key not in _SETTINGS and not f"{key}.".startswith(tuple(f"{group}." for group in _GROUPS)):
             free = ", ".join((*_GROUPS, *_SETTINGS))
-            raise ConfigError(f"{printable(change)}: nothing is trained here, only {free} can be set")
+            raise ConfigError(f"{change}: nothing is trained here, only {free} can be set")
 
 
 def _name(changes: Sequence[str], which: str) -> str:

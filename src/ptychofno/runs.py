@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import platform
 import shlex
@@ -20,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ptychofno import artifacts
-from ptychofno.config.comparison import conflict, damaged
+from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.training.interruption import Interrupted
 
@@ -66,21 +67,32 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
     Raises Held when another process writes the run; ConfigError when its configuration is another one,
     its files are damaged, or the directory cannot be written.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    if reason := foreign(path):
+        raise ConfigError(reason)
+    if resume != "never" and (run := Run(path, _earlier_record(path))).finished:
+        _refuse_conflict(run, config)
+        try:
+            yield run  # nothing is written: it may be on a disk that is only read
+        except ConfigError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ConfigError(damaged(path)) from error  # its record lacks what is to be shown
+        return
     lock = _hold(path)
     try:
         if resume == "never" and (path / artifacts.RUN).exists():
             set_aside(path)
             lock.release()
             lock = _hold(path)
+        artifacts.sweep(path)
         run = Run(path, _earlier_record(path))
-        if (run.finished or run.resumable) and (reason := conflict(path, config)):
-            raise ConfigError(reason)
+        if run.finished or run.resumable:
+            _refuse_conflict(run, config)
         with _log_file(path / artifacts.TRAIN_LOG):
             try:
                 yield run
-            except Interrupted as stop:
-                _record_end(run, "interrupted", str(stop))
+            except (Interrupted, BrokenPipeError) as stop:
+                _record_end(run, "interrupted", str(stop) or "nobody reads the output any more")
                 raise
             except OSError as error:
                 _record_end(run, "failed", hide(str(error)))
@@ -90,22 +102,32 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
                 raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
             except BaseException as error:
                 _record_end(run, "failed", hide(f"{type(error).__name__}: {error}".splitlines()[0]))
+                if isinstance(error, SystemExit):  # of a user's class; it would look like success
+                    raise RuntimeError(f"sys.exit({error.code!r}) was called within the run") from error
                 raise
     finally:
         lock.release()
 
 
 # What a person mends by making room or changing permissions.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
 def _hold(path: Path) -> FileLock:
     lock = FileLock(path / artifacts.LOCK)
     try:
+        path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise Held(f"run_dir={path}: another process is writing this run") from None
+    except OSError as error:
+        raise ConfigError(f"run_dir={path}: cannot be written: {error.strerror}") from None
     return lock
+
+
+def _refuse_conflict(run: Run, config: str) -> None:
+    if reason := conflict(run.path, config):
+        raise ConfigError(reason)
 
 
 def _record_end(run: Run, state: str, reason: str) -> None:
@@ -153,8 +175,20 @@ def finish(run: Run, state: str, **values: Any) -> None:
     (run.path / artifacts.RESUME_CHECKPOINT).unlink(missing_ok=True)
 
 
+def objective(run: Run, name: str) -> float:
+    """``best_val_loss``, a metric or ``<metric>_amplitude`` of a finished run; NaN where it has none."""
+    file = run.path / artifacts.METRICS
+    metrics = artifacts.read_json(file) if file.exists() else {}
+    for index, part in enumerate(("amplitude", "phase")):
+        metrics |= {f"{key}_{part}": pair[index] for key, pair in metrics.items() if isinstance(pair, list)}
+    value = (run.record | metrics).get(name)
+    return math.nan if value is None else float(value)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a run directory to a free sibling name and make it anew; nothing is lost."""
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise ConfigError(f"run_dir={path}: is where you are; resume=never renames it, start from elsewhere")
     number = 1
     while (aside := path.with_name(f"{path.name}-previous-{number}")).exists():
         number += 1
@@ -171,9 +205,10 @@ def _earlier_record(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError):
         raise ConfigError(damaged(file)) from None
-    if not isinstance(record, dict):
+    resumed = record.get("resumed", 0) if isinstance(record, dict) else None
+    if not isinstance(resumed, int):
         raise ConfigError(damaged(file))
-    return record
+    return dict(record)
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from ptychofno import models, physics
 from ptychofno.build import model_context, told
 from ptychofno.config.errors import ConfigError
-from ptychofno.config.text import printable
 from ptychofno.data import PtychoDataset
-from ptychofno.training import save_tensors
+from ptychofno.training import load_tensors, save_tensors
 
 
 def save_model(
@@ -37,7 +36,7 @@ def load_model(path: Path) -> nn.Module:
     Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
     """
     try:
-        bundle = torch.load(path, map_location="cpu", weights_only=True)
+        bundle = load_tensors(path)
         size = int(bundle["size"])
         network = models.build_generator(
             bundle["model"],
@@ -59,7 +58,7 @@ def load_model(path: Path) -> nn.Module:
 def trained_shape(path: Path) -> tuple[int, int] | None:
     """(C, N) of the patterns that the network of a ``model.pt`` is made for; None where that is not told."""
     try:
-        bundle = torch.load(path, map_location="cpu", weights_only=True)
+        bundle = load_tensors(path)
         return int(bundle["patches"]), int(bundle["size"])
     except Exception:
         return None  # no such file, or not one of ours: the weights will say what does not fit
@@ -85,7 +84,7 @@ def recorded_generator(
         network = models.build_generator(model, **model_context(dataset))
     if weights is not None:
         try:
-            values = torch.load(weights, map_location="cpu", weights_only=True)
+            values = load_tensors(weights)
         except Exception as error:
             raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
         if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
@@ -125,4 +124,4 @@ def _fill(network: nn.Module, weights: Any, path: Path) -> None:
 
 def _listed(names: list[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return printable(", ".join(names[:most])) + more
+    return ", ".join(names[:most]) + more

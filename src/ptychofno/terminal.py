@@ -17,6 +17,7 @@ from rich.text import Text
 from torch import nn
 
 from ptychofno import artifacts
+from ptychofno.config.text import printable
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.runs import Run
 from ptychofno.training import Interrupted, PhysicsSupervised, Watch
@@ -129,11 +130,6 @@ class RoundsBar:
         self.progress.update(self.task, completed=number, description=f"round {number}  error {error:.4f}")
 
 
-def make_console() -> Console:
-    """Standard output as it is: names are printed to the letter, whatever they hold."""
-    return Console(highlight=False, markup=False, emoji=False)
-
-
 def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
     """What is being run, on which data, with how many parameters, and a schedule that is cut short."""
     size = dataset.train.amplitude.shape[-1]
@@ -192,7 +188,7 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
     if record.get("interventions") and not brief:
         console.print(f"the guard went back {number(len(record['interventions']), 'time')}")
     if record.get("error"):
-        console.print(record["error"], style=colour, soft_wrap=True)
+        console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
     if not brief:
         show_metrics(console, run.path)
 

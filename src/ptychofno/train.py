@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -22,13 +20,17 @@ if TYPE_CHECKING:
     from ptychofno.training import StopRequest
 
 
-def train(cfg: DictConfig) -> None:
-    """One run; shows its result. Raises SystemExit(128 + signal) when it was interrupted."""
+def train(cfg: DictConfig) -> float | None:
+    """One run: shows its result and gives its objective.
+
+    Raises SystemExit(128 + signal) when it was interrupted.
+    """
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
     from ptychofno.config import in_sweep, resolved_yaml, settings, without_environment
-    from ptychofno.runs import open_run, refuse_other_data
-    from ptychofno.terminal import make_console, show_interruption, show_result
+    from ptychofno.config.text import make_console
+    from ptychofno.runs import objective, open_run, refuse_other_data
+    from ptychofno.terminal import show_interruption, show_result
     from ptychofno.training import Interrupted, StopRequest
 
     console = make_console()
@@ -36,7 +38,8 @@ def train(cfg: DictConfig) -> None:
     plan = settings(cfg)
     group = build.processes(cfg)
     if group.rank > 0:
-        return follow(cfg, plan, group, stop)
+        follow(cfg, plan, group, stop)
+        return None
     try:
         held = open_run(
             Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
@@ -49,6 +52,7 @@ def train(cfg: DictConfig) -> None:
             else:
                 execute(cfg, plan, dataset_key, run, group, stop, console)
             show_result(console, run, brief=in_sweep())
+            return objective(run, plan.objective)
     except Interrupted as interrupted:
         show_interruption(console, interrupted, plan.enable_checkpointing)
         raise SystemExit(interrupted.exit_code) from None
@@ -228,9 +232,6 @@ def state_of(
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a plain terminal must not end a run
     end_with_leader()
     cli.run(train)
 

@@ -20,7 +20,7 @@ def record_of(run_dir: Path) -> dict[str, Any]:
     """What a run says of itself; nothing where that cannot be read."""
     try:
         record = artifacts.read_json(run_dir / artifacts.RUN)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
+import ptychofno
 from ptychofno.config import cli
 from ptychofno.config.errors import ConfigError
 
@@ -78,6 +79,8 @@ def test_a_sweep_runs_every_combination_in_a_directory_of_its_own() -> None:
         (["-m", "--info", "defaults"], "--info shows the configuration of one run; leave out -m"),
         (["hydra.searchpath=[file://x]", "clip=mine"], "hydra.searchpath=[file://x]: further YAML files"),
         (["-m", "hydra.searchpath=[file://x]", "clip=mine,agc"], "hydra.searchpath=[file://x]: further YAML"),
+        (["-m", "hydra.sweep.dir=x", "seed=1,2"], "hydra.sweep.dir=x: has no effect; run_dir=…"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: would execute what is in the file"),
         (["-m", "--run", "seed=1,2"], "--run is for one run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -190,7 +193,7 @@ def test_a_stop_reaches_the_shell_and_ends_a_sweep(argv: list[str], error: BaseE
 def test_a_run_dir_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
     assert exit_code(Recorder(), "run_dir=file/below") == 2
-    assert capsys.readouterr().err.startswith("run_dir=file/below: cannot be made")
+    assert capsys.readouterr().err.startswith(f"run_dir={Path('file/below').absolute()}: cannot be made")
     assert exit_code(Recorder(), "-m", "seed=1,2", "run_dir=/proc/nothing/${seed}") == 1
     assert capsys.readouterr().err.splitlines()[1].startswith("  /proc/nothing/1: cannot be made")
 
@@ -212,14 +215,53 @@ def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> N
     assert max(map(len, text.splitlines())) < 130
 
 
-def test_a_reader_that_left_is_no_bug() -> None:
+TASK = """
+import sys
+from ptychofno.config import cli
+from ptychofno.config.text import make_console
+
+def task(cfg):
+    make_console().print("\u2013")
+
+cli.run(task, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--cfg", "job"], ["seed=1"], ["-m", "seed=1,2"]], ids=" ".join)
+def test_a_reader_that_left_is_no_bug(argv: list[str]) -> None:
     """As in ``--help | head``."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "ptychofno.train", "--help"]
+    command = [sys.executable, "-c", TASK, *argv]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_no_terminal_and_no_notebook_ends_a_command() -> None:
+    notebook = "module://matplotlib_inline.backend_inline"
+    strange = {**os.environ, "PYTHONIOENCODING": "latin-1", "MPLBACKEND": notebook}
+    program = f"{TASK}import matplotlib; print(matplotlib.rcParams['backend'])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=strange, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "?\nagg\n", "")
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", TASK], check=False)
+    assert closed.returncode == 0
+
+
+def test_stripped_docstrings_are_refused_in_one_line() -> None:
+    command = [sys.executable, "-OO", "-m", "ptychofno.train"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("python -OO: ") and done.stderr.count("\n") == 1
+
+
+def test_a_refusal_does_not_command_the_terminal() -> None:
+    assert str(ConfigError("x=\x1b[31m\x9b:  no\n")) == r"x=\x1b[31m\x9b: no"
+
+
+def test_the_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(Recorder(), "--version") == 0
+    assert capsys.readouterr().out == f"ptychofno {ptychofno.__version__}\n"
 
 
 def test_cfg_shows_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -56,7 +57,8 @@ TYPED = {
     "optimizer.betas=[0.9,1.5]": f"optimizer.betas[1]=1.5: {BETA}",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected a list of 2 numbers >= 0 and < 1",
     "trainer.accelerator=gpuu": "trainer.accelerator=gpuu: expected one of auto, cpu, gpu; did you mean gpu?",
-    "run_dir=": "run_dir=: expected some text",
+    "run_dir=": "run_dir=: expected a directory, without '$'",
+    "run_dir=$HOME/x": "run_dir=$HOME/x: expected a directory, without '$'",
     "data.name=../up": "data.name=../up: expected the name of a directory: letters, digits, '_', '.', '-', "
     "the first a letter, digit or '_'",
     "trainer.precision=16-mixed": "trainer.precision=16-mixed: expected one of 32-true, bf16-mixed; "
@@ -79,6 +81,11 @@ TYPED = {
     "~optimizer.lr": "~optimizer.lr: a setting cannot be removed; give optimizer.lr a value instead",
     "seed=1,2": "seed=1,2: several values need --multirun (-m); a list is written [a,b]",
     "seed": "seed: cannot be read; write key=value, and quote what has special characters",
+    "data.path=a=b (c).npz": "data.path=a=b (c).npz: cannot be read; write 'data.path=\"a=b (c).npz\"'",
+    # what is Hydra's
+    "hydra.run.dir=x": "hydra.run.dir=x: has no effect; run_dir=… says where a run is written",
+    "hydra.job.chdir=true": "hydra.job.chdir=true: a run stays where it is started; "
+    "run_dir=… says where it is written",
     # missing, unresolvable, fixed
     "data=measured": "data.path: needs a value: NPZ file of the scan",
     "optimizer.lr=${nope}": f"optimizer.lr=${{nope}}: {LR}, but Interpolation key 'nope' not found",
@@ -166,6 +173,30 @@ def test_mistakes_of_several_overrides() -> None:
 
 def test_an_arm_needs_no_plus() -> None:
     assert compose(["arm=control"]) == compose(["+arm=control"])
+
+
+def test_the_form_that_a_refusal_names_is_taken() -> None:
+    advice = refusal("data=measured", "data.path=a=b (c).npz").partition("write ")[2]
+    assert compose(["data=measured", *shlex.split(advice)]).data.path == "a=b (c).npz"
+
+
+def test_home_is_where_a_tilde_stands() -> None:
+    cfg = compose(["run_dir=~/x", "data=measured", "data.path=~/scan.npz"])
+    assert [cfg.run_dir, cfg.data.path] == [str(Path.home() / name) for name in ("x", "scan.npz")]
+
+
+@pytest.mark.parametrize("typed", ["+arm=mine/new", "+arm/mine=new", "arm/mine=new"])
+def test_arms_may_stand_in_folders(typed: str, tmp_path: Path) -> None:
+    (tmp_path / "arm/mine").mkdir(parents=True)
+    (tmp_path / "arm/mine/new.yaml").write_text(f"{GLOBAL}optimizer: {{lr: 0.5}}")
+    cfg = compose([typed], config_dir=str(tmp_path))
+    assert cfg.optimizer.lr == 0.5 and cfg.run_dir == "outputs/mine-new/mine-new-seed0"
+
+
+def test_a_link_that_leads_back_is_told(tmp_path: Path) -> None:
+    (tmp_path / "arm").mkdir()
+    (tmp_path / "arm/loop").symlink_to(tmp_path)
+    assert "does a link lead back?" in refusal("+arm=control", config_dir=tmp_path)
 
 
 GLOBAL = "# @package _global_\n"

@@ -215,6 +215,11 @@ def other_scalar(entry: Path) -> None:
     (entry / "manifest.json").write_text(json.dumps(manifest))
 
 
+def replace_by_pipe(entry: Path, name: str) -> None:
+    (entry / name).unlink()
+    os.mkfifo(entry / name)
+
+
 def replace_by_file(entry: Path) -> None:
     shutil.rmtree(entry)
     entry.write_text("")
@@ -240,6 +245,9 @@ def replace_by_another_dataset(entry: Path) -> None:
         (lambda entry: (entry / "manifest.json").unlink(), r"manifest\.json is missing"),
         (lambda entry: (entry / "manifest.json").write_text("{"), r"manifest\.json is not JSON"),
         (lambda entry: (entry / "manifest.json").write_bytes(b"\xff\xfe"), r"manifest\.json is not JSON"),
+        (lambda entry: (entry / "manifest.json").write_text("[" * 10**5), r"manifest\.json is not JSON"),
+        (partial(replace_by_pipe, name="manifest.json"), r"manifest\.json is not JSON \(not a plain file"),
+        (partial(replace_by_pipe, name="probe.npy"), r"probe\.npy is missing or no plain file"),
         (lambda entry: (entry / "manifest.json").write_text("[1]"), r"manifest\.json fails its checksum"),
         (other_scalar, r"manifest\.json fails its checksum"),
         (other_shape, r"validation_amplitude\.npy"),

@@ -263,3 +263,17 @@ def test_an_unreadable_directory_is_a_run_in_no_known_state(tmp_path: Path) -> N
     assert (run.arm, run.state) == ("gone", "unknown") and run.problems
     with pytest.raises(files.Unreadable):
         files.RunFiles(tmp_path / "gone-seed3")
+
+
+@pytest.mark.parametrize("huge", [1e300, -1e308, 5e-324])
+def test_no_number_is_too_large_for_a_chart(add_run: RunWriter, study_dir: Path, huge: float) -> None:
+    path = add_run("control", 1)
+    for name in ("history.json", "metrics.json"):
+        values = json.loads((path / name).read_text())
+        strange = {key: [huge for _ in entry] for key, entry in values.items() if isinstance(entry, list)}
+        (path / name).write_text(json.dumps(values | {k: v for k, v in strange.items() if k != "epoch"}))
+    columns, first, *rows = (path / "grad_norms.csv").read_text().splitlines()
+    broken = ",".join([*first.split(",")[:2], *[str(huge)] * (columns.count(",") - 1)])
+    (path / "grad_norms.csv").write_text("\n".join([columns, broken, *rows]))
+    main([str(study_dir)])
+    assert "control" in written(study_dir)

@@ -203,3 +203,10 @@ def test_without_a_truth_no_arm_is_called_stable(add_run: RunWriter, study_dir: 
 def test_no_candidate_without_success(add_run: RunWriter, study_dir: Path) -> None:
     fill(add_run, "control", 2, 2)
     assert "does not qualify: no run succeeded" in load([study_dir]).verdict.headline
+
+
+def test_runs_of_several_devices_are_named(add_run: RunWriter, study_dir: Path) -> None:
+    for seed, device in enumerate(("CPU, 1 thread", "CPU, 2 threads", "CPU, 1 thread")):
+        add_run("control", seed, device=device)
+    (warning,) = (line for line in load([study_dir]).warnings if "device" in line)
+    assert warning.startswith("Not the same device: CPU, 1 thread (2 runs) and CPU, 2 threads (1 run)")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptychofno.config.errors import ConfigError
+from ptychofno.config.errors import exit_codes
 from ptychofno.processes import is_copy
 
 if TYPE_CHECKING:
@@ -25,19 +24,8 @@ def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) ->
     when nobody reads stdout any more.
     While the task runs, ``sys.argv`` is what was typed.
     """
-    try:
+    with exit_codes(silent=is_copy(os.environ)):
         # Imported here: an interrupt while Hydra loads must not show a traceback.
         from ptychofno.config.launch import launch
 
         launch(task, list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has left, as `head` does. What is still to be written at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(128 + signal.SIGPIPE) from None
-    except ConfigError as error:
-        if not is_copy(os.environ):
-            print(error, file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,12 +49,36 @@ def differing(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def foreign(run_dir: Path) -> str | None:
+    """Why no run is written into ``run_dir``: it has links, or files and no run; None where there is one."""
+    try:
+        names = {entry.name for entry in run_dir.iterdir()}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"run_dir={run_dir}: cannot be read: {error.strerror}"
+    if artifacts.RUN not in names and not all(artifacts.precedes_a_record(name) for name in names):
+        return f"run_dir={run_dir}: is not empty and holds no run; choose another run_dir"
+    return linked(run_dir)
+
+
+def linked(run_dir: Path) -> str | None:
+    """What in a run's directory could lead out of it; None when there are only plain files and folders."""
+    for folder, folders, files in os.walk(run_dir):
+        for name in (*folders, *files):
+            kind = (path := Path(folder, name)).lstat().st_mode
+            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                return f"{path}: is a link or no plain file; a run keeps its own files"
+    return None
+
+
 def conflict(run_dir: Path, config: str) -> str | None:
     """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is."""
     file = run_dir / artifacts.CONFIG
     try:
-        recorded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        text = artifacts.read_bytes(file, artifacts.LARGEST_SETTINGS).decode("utf-8")
+        recorded = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return damaged(file)
     if not isinstance(recorded, dict):
         return damaged(file)

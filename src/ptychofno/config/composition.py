@@ -9,6 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
+from ptychofno.config.errors import ConfigError
+from ptychofno.config.run_dir import settle
 from ptychofno.config.sources import Sources
 from ptychofno.config.validation import check_counts, validate
 
@@ -33,6 +35,10 @@ def checked(sources: Sources, overrides: list[str]) -> DictConfig:
         cfg = sources.load(overrides)
     except REFUSALS as error:
         raise explain(sources, overrides, error) from error
+    if cfg.hydra.job.chdir:
+        raise ConfigError(
+            "hydra.job.chdir=true: a run stays where it is started; run_dir=… says where it is written"
+        )
     typed = [o.key_or_group for o in sources.parse(overrides) if not sources.is_choice(o)]
 
     def file_of(key: str) -> str | None:
@@ -43,7 +49,7 @@ def checked(sources: Sources, overrides: list[str]) -> DictConfig:
     with current(cfg):
         validate(cfg, file_of)
         check_counts(cfg)
-        cfg.run_dir = str(cfg.run_dir)
+        settle(cfg)
     return cfg
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -20,6 +21,8 @@ from ptychofno.config.validation import declared, unknown
 
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError)
 """What Hydra raises for a configuration that it cannot compose."""
+
+_PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 
 _UNUSED = re.compile(r"Could not override '([^']+)'\. No match")
 
@@ -43,11 +46,14 @@ def check_typed(sources: Sources, overrides: list[str]) -> None:
 def check_unswept(overrides: list[str]) -> None:
     """Raise ConfigError for what is wrong with all jobs of a sweep at once.
 
-    That is another search path, and two arms or two studies: the second would silently replace the first.
+    That is another search path, a place of Hydra's own outputs, and two arms or two studies: the second
+    would silently replace the first.
     """
     for text in overrides:
         if text.lstrip("+").startswith("hydra.searchpath="):
             raise ConfigError(f"{text}: further YAML files are taken from --config-dir DIR")
+        if text.lstrip("+~").partition("=")[0] in _PLACES:
+            raise ConfigError(f"{text}: has no effect; run_dir=… says where a run is written")
     for recipe, advice in (("arm", "several in turn by -m +arm={}"), ("study", "a study is a sweep already")):
         chosen = [text for text in overrides if text.startswith(f"+{recipe}=")]
         if len(chosen) > 1:
@@ -56,8 +62,12 @@ def check_unswept(overrides: list[str]) -> None:
 
 
 def unreadable(text: str) -> ConfigError:
-    """For an override outside Hydra's grammar."""
-    return ConfigError(f"{text}: cannot be read; write key=value, and quote what has special characters")
+    """For an override outside Hydra's grammar: with the form that it takes."""
+    key, equals, value = text.partition("=")
+    if not (equals and value) or not re.fullmatch(r"\+*[\w./]+", key) or set(value) & set("\"'\\{}[]"):
+        return ConfigError(f"{text}: cannot be read; write key=value, and quote what has special characters")
+    quoted = shlex.quote(f'{key}="{value}"')
+    return ConfigError(f"{text}: cannot be read; write {quoted}")
 
 
 def _check_group(sources: Sources, override: Override) -> None:
@@ -70,7 +80,7 @@ def _check_group(sources: Sources, override: Override) -> None:
             raise ConfigError(f"{text}: a group needs a choice; {one_of('', sources.choices(name))}")
         if isinstance(value, dict):
             return
-        if value not in sources.choices(name):
+        if value not in sources.choices(name) and not (value and sources.has(f"{name}/{value}")):
             raise ConfigError(f"{name}={shown(value)}: {one_of(shown(value), sources.choices(name))}")
         if override.is_add() and not sources.is_recipe(name):
             raise ConfigError(f"{text}: {name} has a choice already; write {name}={value}")

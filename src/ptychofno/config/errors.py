@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import io
+import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from ptychofno.config.text import printable
 
 
 class ConfigError(ValueError):
     """A mistake in the configuration. The command line prints its one line and exits with 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))  # it may quote a file of somebody else's
 
 
 class Held(ConfigError):
@@ -21,15 +26,49 @@ class Held(ConfigError):
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """End a command with 2 and its one line on stderr for a ConfigError, and with 130 for Ctrl-C."""
+def exit_codes(*, silent: bool = False) -> Iterator[None]:
+    """Around all that a command does: 2 and one line on stderr for a ConfigError, 130 for Ctrl-C, 141 when
+    nobody reads stdout any more.
+
+    No matter what the terminal, the notebook or the service that starts it has set up.
+
+    Args:
+        silent: whether another process tells of the mistake.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # figures only go to files; a notebook's backend is not installed here
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a plain terminal must not end a run
     try:
-        yield
+        try:
+            if sys.flags.optimize > 1:
+                raise ConfigError(
+                    "python -OO: scikit-image does not work without docstrings; use -O or neither"
+                )
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        leave_unread()
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        if not silent:
+            print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 128 + signal.SIGINT:
+            raise
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # pressed again, it would cut the end of this process off
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def leave_unread() -> None:
+    """Whoever read stdout has left, as ``head`` does: what is still to be written at exit goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

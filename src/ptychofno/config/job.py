@@ -17,7 +17,8 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.environment import without_environment
-from ptychofno.config.errors import ConfigError, Held
+from ptychofno.config.errors import ConfigError, Held, leave_unread
+from ptychofno.config.run_dir import settle
 from ptychofno.config.store import register
 
 Task = Callable[[DictConfig], Any]
@@ -56,7 +57,7 @@ class SweptJob:
 
     def __call__(self, cfg: DictConfig) -> Ending:
         with open_dict(cfg):
-            cfg.run_dir = str(cfg.run_dir)
+            settle(cfg)
             if cfg.trainer.num_threads is None:
                 cfg.trainer.num_threads = self.threads
         ending = self._attempt(cfg) if os.getpid() == self.sweeper else self._elsewhere(cfg)
@@ -70,6 +71,9 @@ class SweptJob:
             print(without_environment(cfg, str(held)), flush=True)
         except ConfigError as error:
             return Ending("failed", without_environment(cfg, str(error)))
+        except BrokenPipeError:
+            leave_unread()
+            raise SystemExit(128 + signal.SIGPIPE) from None
         except Exception as error:
             print(without_environment(cfg, traceback.format_exc()), end="", file=sys.stderr)
             reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -21,13 +22,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+import ptychofno
 from ptychofno.config.composition import checked, job_restored
 from ptychofno.config.diagnosis import REFUSALS, check_unswept, explain, unreadable
 from ptychofno.config.environment import without_environment
-from ptychofno.config.errors import ConfigError
+from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.job import Task
 from ptychofno.config.naming import refuse_hidden
 from ptychofno.config.plan import check_launcher, plan
+from ptychofno.config.run_dir import settle
 from ptychofno.config.sources import CONFIG_NAME, CONFIG_PATH, Sources
 from ptychofno.config.store import register
 from ptychofno.config.sweep import sweep
@@ -38,11 +41,18 @@ def launch(task: Task, argv: list[str]) -> None:
     """What ``ptychofno.config.cli.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
+    next(action for action in parser._actions if action.dest == "version").version = (  # type: ignore[attr-defined]
+        f"ptychofno {ptychofno.__version__}"
+    )
     args = parser.parse_intermixed_args(argv)
     if args.multirun and (args.cfg or args.info):
         flag = "--cfg" if args.cfg else "--info"
         raise ConfigError(
             f"{flag} shows the configuration of one run; leave out -m, and give every key one value"
+        )
+    if args.experimental_rerun:
+        raise ConfigError(
+            "--experimental-rerun: would execute what is in the file; a run goes on by its command"
         )
     sources = Sources.open(args.config_dir, args.config_path, args.config_name)
     if args.config_dir and not args.config_path:
@@ -50,7 +60,7 @@ def launch(task: Task, argv: list[str]) -> None:
     overrides = [sources.normalised(override) for override in args.overrides]
     flags = [word for word in argv if word not in args.overrides]
     multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
-    if args.hydra_help or args.shell_completion or args.experimental_rerun:
+    if args.hydra_help or args.shell_completion:
         _call_hydra(_Job(task, argv), [*overrides, *flags])
     elif args.help:
         print(usage(sources, checked(sources, overrides)))
@@ -89,6 +99,8 @@ def _sweep(job: _Job, sources: Sources, overrides: list[str], flags: list[str]) 
         with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
             # Where Hydra puts its summary of a sweep; every run records its own part of it.
             _call_hydra(job, [f"hydra.sweep.dir={scratch}", *overrides, *flags])
+            if (found := Path(scratch, "optimization_results.yaml")).exists():
+                print(found.read_text(encoding="utf-8"), end="")
         return
     jobs = plan(sources, _product(parsed), hydra_only)
     with _command_line(job.typed), job_restored():
@@ -115,6 +127,8 @@ def _call_hydra(job: _Job, argv: list[str]) -> None:
             main()
     except JobFailed:
         raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(str(error)) from error
     except OSError as error:
@@ -135,13 +149,16 @@ class _Job:
 
     def __call__(self, cfg: DictConfig) -> Any:
         with open_dict(cfg):
-            cfg.run_dir = str(cfg.run_dir)
+            settle(cfg)
         try:
             with _command_line(self.typed):
                 return self.task(cfg)
         except ConfigError as error:
             print(without_environment(cfg, str(error)), file=sys.stderr)
             raise SystemExit(2) from None
+        except BrokenPipeError:
+            leave_unread()
+            raise SystemExit(128 + signal.SIGPIPE) from None
         except Exception as error:
             print(without_environment(cfg, traceback.format_exc()), end="", file=sys.stderr)
             raise JobFailed(f"{type(error).__name__}: {error}") from None

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ptychofno import artifacts
+from ptychofno.config.comparison import linked
 from ptychofno.config.errors import ConfigError, did_you_mean
 from ptychofno.config.store import SCHEMAS
 
@@ -46,6 +47,8 @@ def subject(name: str) -> Composed | Recorded:
     if "/" not in name and not name.endswith((".yaml", ".yml")) and name in arms():
         return Composed([f"+arm={name}"])
     if path.is_dir():
+        if (path / artifacts.CONFIG).exists() and (reason := linked(path)):
+            raise ConfigError(reason)
         return Recorded(path / artifacts.CONFIG, path)
     if path.is_file():
         if path.parent.name == "arm":
@@ -98,12 +101,10 @@ class _Tree(yaml.SafeLoader):
 def read(path: Path) -> dict[str, Any]:
     """The nested plain values of a YAML file, nothing of them resolved.
 
-    Raises ConfigError for a file that holds none, and for a run's ``config.yaml`` that is a link.
+    Raises ConfigError for a file that holds none, is no plain file or too large.
     """
-    if path.name == artifacts.CONFIG and path.is_symlink():
-        raise ConfigError(f"{path}: is a link; a run keeps its own {artifacts.CONFIG}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Tree)
+        values = yaml.load(artifacts.read_bytes(path, artifacts.LARGEST_SETTINGS).decode("utf-8"), _Tree)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent}: not a run directory, it has no {path.name}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

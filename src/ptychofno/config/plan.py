@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
 from ptychofno import artifacts
-from ptychofno.config.comparison import conflict, damaged
+from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.composition import checked
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.records import resolved_yaml
@@ -146,6 +146,8 @@ def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
     """State, action and reason of a job whose directory may hold something already."""
     state = recorded_state(run_dir)
     finished = state in artifacts.RESULT_STATES
+    if reason := foreign(run_dir):
+        return state, "refuse", reason
     if state == "running":
         return state, "skip", None
     if cfg.resume == "never":

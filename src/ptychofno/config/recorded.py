@@ -14,9 +14,9 @@ from ptychofno.config.comparison import LATER, flat
 from ptychofno.config.composition import current
 from ptychofno.config.diagnosis import REFUSALS, check_typed, explain, explain_type
 from ptychofno.config.errors import ConfigError, shown
+from ptychofno.config.run_dir import settle
 from ptychofno.config.sources import Sources
 from ptychofno.config.store import SCHEMAS
-from ptychofno.config.text import printable
 from ptychofno.config.validation import group_of, unknown, validate
 
 # What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has
@@ -59,7 +59,7 @@ def recomposed(values: Mapping[str, Any], overrides: Sequence[str], file: Path |
             _set(cfg, key, value, file)
     with current(cfg):
         validate(cfg, lambda key: None if _below(key, replaced) else str(file))
-        cfg.run_dir = str(cfg.run_dir)
+        settle(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
@@ -104,22 +104,22 @@ def _choice_of(key: str, node: Mapping[str, Any], file: Path | str) -> tuple[str
             found.append((len(fixed), choice, kind))
     if not found:
         target = f" ({shown(node['_target_'])})" if "_target_" in node else ""
-        raise ConfigError(f"{file}: {key}{printable(target)}: not one of ours: {', '.join(choices)}")
+        raise ConfigError(f"{file}: {key}{target}: not one of ours: {', '.join(choices)}")
     _, choice, kind = max(found, key=lambda match: match[0])
     return choice, kind
 
 
 def _set(cfg: DictConfig, key: str, value: Any, file: Path | str) -> None:
     if "${" in str(value):
-        raise ConfigError(f"{file}: {key}={printable(shown(value))}: is not resolved; type {key}=…")
+        raise ConfigError(f"{file}: {key}={shown(value)}: is not resolved; type {key}=…")
     try:
         OmegaConf.update(cfg, key, value)
     except (ConfigKeyError, ConfigAttributeError):
-        raise ConfigError(f"{file}: {printable(key)}{unknown(cfg, key)}") from None
+        raise ConfigError(f"{file}: {key}{unknown(cfg, key)}") from None
     except ValidationError as error:
-        raise ConfigError(f"{file}: {printable(explain_type(cfg, key, value, error))}") from None
+        raise ConfigError(f"{file}: {explain_type(cfg, key, value, error)}") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {printable(key)}: {printable(str(error).splitlines()[0])}") from None
+        raise ConfigError(f"{file}: {key}: {str(error).splitlines()[0]}") from None
 
 
 def _below(key: str, keys: Set[str]) -> bool:

@@ -17,6 +17,7 @@ LONGEST_SUFFIX = 80
 NOT_OF_THE_RESULT = {
     "run_dir",
     "resume",
+    "objective",
     "infer_batch_size",
     "enable_checkpointing",
     "data.cache_dir",
@@ -82,8 +83,18 @@ def of_current_job(seed: int) -> str:
 
 
 def absolute(path: str) -> str:
-    """``path`` from the working directory; a resolver."""
-    return os.path.abspath(path)
+    """``path`` from the working directory, ``~`` expanded; a resolver."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def with_home(override: str) -> str:
+    """``data.path=~/scan.npz`` with the home directory written out, as Hydra's grammar has no ``~``."""
+    return re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), override)
+
+
+def settle(cfg: Any) -> None:
+    """Give ``cfg.run_dir`` its final value, before Hydra forgets the job that it is named after."""
+    cfg.run_dir = os.path.expanduser(cfg.run_dir)
 
 
 def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[str] = frozenset()) -> str:
@@ -114,7 +125,7 @@ def _values(overrides: Iterable[str]) -> dict[str, str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     values: dict[str, str] = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in OverridesParser.create().parse_overrides(list(map(with_home, overrides))):
         if override.is_sweep_override():
             continue
         for key, value in _entries(override.key_or_group, override.value()):

@@ -27,6 +27,17 @@ DIRECTORY_NAME = Pattern(
 )
 
 
+OBJECTIVES = [
+    "best_val_loss",
+    "final_val_loss",
+    "ssim_amplitude",
+    "ssim_phase",
+    "phase_mae_rad",
+    "diffraction_error",
+    "diffraction_error_stitched",
+]
+
+
 def setting(
     help: str,
     *,
@@ -456,8 +467,11 @@ class OverlapRefinement:
 @dataclass
 class Config:
     seed: int = setting("seed of initialisation and data order", ge=0, le=2**63 - 1)
-    run_dir: str = setting("where the run is written")
+    run_dir: str = setting("where the run is written", pattern=Pattern(r"[^$]+", "a directory, without '$'"))
     resume: str = setting("auto continues an interrupted run; never starts over", choices=["auto", "never"])
+    objective: str = setting(
+        "the number of a run that is given to a sweeper which searches", choices=OBJECTIVES
+    )
     infer_batch_size: int = setting("patterns per forward pass in evaluation", ge=1)
     enable_checkpointing: bool = setting("write checkpoints; without them a run cannot resume")
     model: Any = setting("the generator network")

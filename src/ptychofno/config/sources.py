@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
@@ -20,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ptychofno.config.errors import ConfigError
+from ptychofno.config.run_dir import with_home
 from ptychofno.config.schema import Config
 from ptychofno.config.store import register
 
@@ -59,6 +61,7 @@ class Sources:
 
     loader: ConfigLoaderImpl
     config_name: str = CONFIG_NAME
+    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False)
 
     @classmethod
     def open(
@@ -84,8 +87,25 @@ class Sources:
         return replace(self, loader=loader)
 
     def load(self, overrides: list[str]) -> DictConfig:
-        """The composed configuration with Hydra's own node; raises whatever Hydra raises."""
-        return self.loader.load_configuration(self.config_name, overrides, RunMode.RUN, from_shell=False)
+        """The composed configuration with Hydra's own node; raises whatever Hydra raises.
+
+        Of the same files composed once: the jobs of a sweep differ by their values.
+        """
+        parsed = self.parse(overrides)
+        chosen = tuple(str(o.input_line) for o in parsed if self.is_choice(o))
+        if chosen not in self._composed:
+            self._composed[chosen] = self.loader.load_configuration(
+                self.config_name, list(chosen), RunMode.RUN, from_shell=False
+            )
+        cfg = deepcopy(self._composed[chosen])
+        self.loader._apply_overrides_to_config([o for o in parsed if not self.is_choice(o)], cfg)
+        own = [o for o in parsed if not o.is_hydra_override()]
+        cfg.hydra.overrides.task = [o.input_line for o in own]
+        naming = cfg.hydra.job.config.override_dirname
+        cfg.hydra.job.override_dirname = get_overrides_dirname(
+            own, naming.exclude_keys, naming.item_sep, naming.kv_sep
+        )
+        return cfg
 
     def parse(self, overrides: list[str]) -> list[Override]:
         """Raises hydra's OverrideParseException."""
@@ -100,6 +120,8 @@ class Sources:
         return tuple(self._groups_below(""))
 
     def _groups_below(self, parent: str) -> Iterator[str]:
+        if parent.count("/") > 8:
+            raise ConfigError(f"--config-dir: {parent}: too deep; does a link lead back?")
         for name in self.loader.repository.get_group_options(parent, ObjectType.GROUP):
             group = f"{parent}/{name}" if parent else name
             if group not in _INTERNAL:
@@ -114,10 +136,12 @@ class Sources:
         return override.key_or_group in self._groups and not isinstance(override.value(), dict)
 
     def normalised(self, override: str) -> str:
-        """``arm=stable`` means ``+arm=stable``: Hydra wants to be told that an arm is an addition."""
-        group, equals, choice = override.partition("=")
-        group = group.lstrip("+")
-        return f"+{group}={choice}" if equals and self.is_recipe(group) else override
+        """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
+        group, equals, choice = with_home(override).partition("=")
+        recipe, *folders = group.lstrip("+").split("/")
+        if not (equals and self.is_recipe(recipe)):
+            return f"{group}{equals}{choice}"
+        return f"+{recipe}={','.join('/'.join([*folders, one]) for one in choice.split(','))}"
 
     def is_recipe(self, group: str) -> bool:
         """Whether a group, such as ``arm``, changes settings of others and has none of its own."""
@@ -126,6 +150,10 @@ class Sources:
     def choices(self, group: str) -> list[str]:
         """The choices of a group; none when there is no such group."""
         return self.loader.repository.get_group_options(group, ObjectType.CONFIG)
+
+    def has(self, config: str) -> bool:
+        """Whether there is a file of a config such as ``arm/mine/a``."""
+        return self._source_of(config) is not None
 
     def file_of(self, config: str) -> str:
         """The file of a config such as ``arm/control``, as a user would name it."""

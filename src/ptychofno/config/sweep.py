@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,32 +70,58 @@ def _launch(task: Task, sources: Sources, master: DictConfig, due: list[Job]) ->
         )
         callbacks.on_multirun_start(config=master, config_name=sources.config_name)
 
-        def launch() -> Sequence[Any]:
-            return launcher.launch([job.overrides for job in due], initial_job_idx=0)
+        endings: dict[str, Ending] = {}
+        code, number = 0, -1
+        batches = _batches(due) if kind in _LOCAL_PROCESSES else [due]
+        while batches and not (code := code or watch.exit_code):
+            batch, number = batches.pop(0), number + 1
 
-        returns: Sequence[Any] = []
-        code = 0
-        try:
-            returns = watch.over(launch) if kind in _LOCAL_PROCESSES else launch()
-        except KeyboardInterrupt:
-            code = 130
-            if kind == "SlurmLauncher":
-                print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        except OSError as error:
-            unmade = [one.run_dir for one in due if _within(one.run_dir, error.filename)]
-            ending = Ending("failed", f"cannot be made: {error.strerror}")
-            job.endings |= {run_dir: ending for run_dir in unmade if run_dir not in job.endings}
-            if not unmade:
-                print(f"{kind}: {error}", file=sys.stderr)
-        except Exception as error:
-            # A process that dies takes its launcher along.
-            print(f"{kind}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+            def launch(batch: list[Job] = batch, first: int = number * len(due)) -> Sequence[Any]:
+                return launcher.launch([one.overrides for one in batch], initial_job_idx=first)
+
+            try:
+                returns = watch.over(launch) if kind in _LOCAL_PROCESSES else launch()
+                ended = [entry.return_value for entry in returns]
+                endings |= {one.run_dir: end for one, end in zip(batch, ended, strict=True)}
+            except KeyboardInterrupt:
+                code = 130
+                if kind == "SlurmLauncher":
+                    print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 1
+            except OSError as error:
+                unmade = [one.run_dir for one in batch if _within(one.run_dir, error.filename)]
+                ending = Ending("failed", f"cannot be made: {error.strerror}")
+                endings |= dict.fromkeys(unmade, ending)
+                if not unmade:
+                    print(f"{kind}: {error}", file=sys.stderr)
+            except Exception as error:
+                print(f"{kind}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+                # A process that dies takes its launcher and its neighbours along.
+                batches += _batches(again) if (again := _broken_off(batch)) else []
         callbacks.on_multirun_end(config=master, config_name=sources.config_name)
-    if len(returns) == len(due):
-        return [entry.return_value for entry in returns], code or watch.exit_code
-    return [job.endings.get(one.run_dir) or _recorded(one) for one in due], code or watch.exit_code
+    found = endings | job.endings
+    return [found.get(one.run_dir) or _recorded(one) for one in due], code or watch.exit_code
+
+
+def _batches(jobs: list[Job]) -> list[list[Job]]:
+    """What to launch in turn: all jobs at once, but each alone whose process has died before."""
+    alive = [job for job in jobs if job.state != KILLED]
+    return [*([alive] if alive else []), *([job] for job in jobs if job.state == KILLED)]
+
+
+def _broken_off(batch: list[Job]) -> list[Job]:
+    """What is left of several jobs of which one died; nothing where that cannot be told from the others."""
+    for _ in range(50):  # until the launcher has ended the neighbours
+        states = {job: recorded_state(Path(job.run_dir)) for job in batch}
+        if "running" not in states.values():
+            break
+        time.sleep(0.1)
+    died = [job for job, state in states.items() if state == KILLED]
+    left = [
+        replace(job, state=state) for job, state in states.items() if state in ("new", "interrupted", KILLED)
+    ]
+    return left if died and len(batch) > 1 else []
 
 
 def threads_of(launcher: DictConfig) -> int | None:

@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def make_console() -> Console:
+    """Standard output as it is: names are printed to the letter, whatever they hold."""
+    import rich.console
+
+    from ptychofno.config.errors import leave_unread
+
+    class Console(rich.console.Console):
+        def on_broken_pipe(self) -> None:
+            leave_unread()
+            raise BrokenPipeError  # rich would end the process with 1
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:

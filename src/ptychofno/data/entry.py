@@ -80,8 +80,8 @@ def open_entry(directory: Path, key: str) -> PtychoDataset | None:
             opened = pool.map(lambda name: _open_array(directory / name, files[name]), files)
             arrays = dict(zip(files, opened, strict=True))
         return _dataset_from(arrays, manifest)
-    except (KeyError, TypeError) as error:
-        raise CorruptEntry(f"{MANIFEST} lacks {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise CorruptEntry(f"{MANIFEST} or an array is not as written: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CorruptEntry(f"{Path(error.filename or directory).name} is missing") from error
 
@@ -124,6 +124,8 @@ def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
 
 
 def _open_array(path: Path, expected: Mapping[str, Any]) -> np.ndarray:
+    if not path.is_file():  # a pipe would keep a reader waiting for ever
+        raise CorruptEntry(f"{path.name} is missing or no plain file")
     size = path.stat().st_size
     if size != expected["size"]:
         raise CorruptEntry(f"{path.name} has {size} bytes instead of {expected['size']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,8 +11,13 @@ from types import TracebackType
 
 import numpy as np
 
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
+# What a damaged archive, or a header that tells another shape, may raise.
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError, SyntaxError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+# No measurement is that large and that empty.
+_EMPTY_BYTES, _EMPTY_RATIO = 2**28, 500
 
 SMALLEST, LARGEST = 1e-12, 1e12
 """Between these a peak amplitude may lie: single precision has to hold its square, summed over pixels."""
@@ -62,6 +68,14 @@ class NpzArchive:
         """
         if key not in self.keys:
             raise self.missing([key], setting)
+        for member in self._archive.zip.infolist():
+            ratio = member.file_size / max(1, member.compress_size)
+            named = member.filename.removesuffix(".npy") == key
+            if named and member.file_size > _EMPTY_BYTES and ratio > _EMPTY_RATIO:
+                raise ValueError(
+                    f"{self.source}: '{key}' would take {member.file_size / 2**30:.1f} GiB, {ratio:.0f} times"
+                    " its part of the file; expected measured numbers"
+                )
         try:
             array = self._archive[key]
         except _UNREADABLE as error:

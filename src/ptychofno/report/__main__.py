@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
+from ptychofno.config.text import make_console
 
 PAGE, TEXT, ROWS, VALUES = "report.html", "report.md", "report.csv", "report.json"
 
@@ -35,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def report(directories: Sequence[Path], output: Path | None, control: str | None, anyway: bool) -> None:
     """Read, judge, write, show in the terminal. Raises ConfigError for a mistake of the user."""
-    from rich.console import Console
-
     from ptychofno.report import tables
     from ptychofno.report.page import page
     from ptychofno.report.study import load
@@ -53,12 +52,12 @@ def report(directories: Sequence[Path], output: Path | None, control: str | None
         artifacts.write_text(where / PAGE, page(study))
     except OSError as error:
         raise ConfigError(f"--output={where}: cannot be written: {error.strerror}") from None
-    console = Console(highlight=False)
+    console = make_console()
     if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+        console.width = 160
     show(console, study)
     console.print()
-    console.print(f"{where / PAGE} and {TEXT}, {ROWS}, {VALUES} beside it", soft_wrap=True, markup=False)
+    console.print(f"{where / PAGE} and {TEXT}, {ROWS}, {VALUES} beside it", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,10 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
             f"{counted(len(changed), 'run')} of {len(results)} ran with uncommitted changes "
             "(a commit marked +): which code that was, nobody can tell."
         )
+    devices = Counter(run.device for run in results if run.device)
+    if len(devices) > 1:
+        found = listed(f"{device} ({counted(number, 'run')})" for device, number in sorted(devices.items()))
+        remarks.append(f"Not the same device: {found}; the last bits of results depend on it.")
     if repeated := [run.name for arm in arms for run in arm.repeated]:
         remarks.append(
             f"Further runs of a seed that is there already, counted nowhere: {_first_few(repeated)}."

@@ -6,10 +6,8 @@ length are limited before a parser sees them), and no message repeats what a fil
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import stat
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -22,14 +20,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ptychofno import artifacts
+
 _MIB = 2**20
-LARGEST_RECORD = 16 * _MIB
-LARGEST_SETTINGS = 256 * 2**10
 LARGEST_TABLE = 32 * _MIB
 LARGEST_ARCHIVE = 256 * _MIB
 LARGEST_ARRAY = 4096**2
+LARGEST_NUMBER = 1e30
 DEEPEST = 32
-_ONLY_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_ONLY_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -65,16 +64,11 @@ class RunFiles:
         try:
             for folder in folders:
                 held.append(os.open(folder, _ONLY_READ | os.O_DIRECTORY, dir_fd=held[-1]))
-            held.append(os.open(file, _ONLY_READ, dir_fd=held[-1]))
-            found = os.fstat(held[-1])
-            if not stat.S_ISREG(found.st_mode):
-                raise Unreadable("not a plain file")
-            if found.st_size > limit:
-                raise Unreadable(f"larger than {limit // 2**10} KiB")
-            with os.fdopen(held.pop(), "rb") as opened:
-                return opened.read(limit)
+            return artifacts.read_bytes(file, limit, directory=held[-1])
         except FileNotFoundError:
             return None
+        except ValueError as reason:
+            raise Unreadable(str(reason)) from None
         except OSError:
             raise Unreadable("a link, or not readable") from None
         finally:
@@ -83,12 +77,12 @@ class RunFiles:
 
     def record(self, name: str) -> dict[str, Any] | None:
         """A JSON file that holds an object. NaN and infinity, which JSON does not have, become None."""
-        content = self.content(name, LARGEST_RECORD)
+        content = self.content(name, artifacts.LARGEST_RECORD)
         if content is None:
             return None
         try:
-            values = json.loads(content.decode("utf-8"), parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
+            values = artifacts.parse_json(content)
+        except ValueError:
             raise Unreadable("not readable as JSON") from None
         if not isinstance(values, dict):
             raise Unreadable("not a JSON object")
@@ -96,7 +90,7 @@ class RunFiles:
 
     def settings(self, name: str) -> Any:
         """A YAML file of plain values, without anchors and not deeper than a configuration is."""
-        content = self.content(name, LARGEST_SETTINGS)
+        content = self.content(name, artifacts.LARGEST_SETTINGS)
         if content is None:
             return None
         try:
@@ -118,7 +112,8 @@ class RunFiles:
         if not rows.strip():
             return np.empty(0)
         try:
-            return np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(column), ndmin=1)
+            values = np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(column), ndmin=1)
+            return numbers(values.tolist())
         except ValueError:
             raise Unreadable("not a table of numbers") from None
 
@@ -136,14 +131,15 @@ class RunFiles:
 
 
 def number(value: Any) -> float:
-    """``value`` as a float; NaN for whatever is no finite number."""
+    """``value`` as a float; NaN for whatever is no finite number, or none that a chart can hold."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     try:
         converted = float(value)
     except OverflowError:
         return math.nan
-    return converted if math.isfinite(converted) else math.nan
+    size = abs(converted)
+    return 0.0 if size < 1 / LARGEST_NUMBER else converted if size <= LARGEST_NUMBER else math.nan
 
 
 def numbers(values: Any) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.batches import ResidentBatches
-from ptychofno.training.checkpoints import save_tensors
+from ptychofno.training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
     NoClip,
@@ -12,7 +12,7 @@ from ptychofno.training.clipping import (
     adaptive_gradient_clip_,
     output_axes_of,
 )
-from ptychofno.training.fit import CheckpointError, Outcome, ResidentData, fit
+from ptychofno.training.fit import Outcome, ResidentData, fit
 from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
@@ -64,6 +64,7 @@ __all__ = [
     "fit",
     "flat_baseline",
     "keep_freed_memory",
+    "load_tensors",
     "output_axes_of",
     "precise_matmul_setting",
     "reproducible",

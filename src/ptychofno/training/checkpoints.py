@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,29 @@ from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised
 
 
+class CheckpointError(ValueError):
+    """A run cannot go on from its checkpoints; one line that names the file and the way out."""
+
+    def __init__(self, file: Path, error: Exception) -> None:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        super().__init__(
+            f"{file}: cannot be resumed from ({why}); resume=never sets this run aside and starts over"
+        )
+
+
 def save_tensors(path: Path, value: Any) -> None:
     """``torch.save`` in one step; the same values give the same bytes, whatever the file is called."""
-    with artifacts.atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(value, file)
+    content = io.BytesIO()  # torch's own writer would not say that a disk is full
+    torch.save(value, content)
+    artifacts.write_with(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
+
+
+def load_tensors(path: Path) -> Any:
+    """What ``save_tensors`` has written, once all of it has passed the archive's checksums; no pickle."""
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} fails its checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 class Checkpoints(L.Callback):
@@ -100,7 +121,11 @@ class Checkpoints(L.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_val_loss, self.best_epoch = state["best_val_loss"], state["best_epoch"]
         if self.best_epoch > 0:
-            self.best_weights = torch.load(self.run_dir / artifacts.BEST_WEIGHTS, weights_only=True)
+            best = self.run_dir / artifacts.BEST_WEIGHTS
+            try:
+                self.best_weights = load_tensors(best)
+            except Exception as error:
+                raise CheckpointError(best, error) from error
 
     def _asked(self) -> int:
         """The signal by which any process was asked to stop, or 0: the same in all of them."""
@@ -116,8 +141,5 @@ class Checkpoints(L.Callback):
         return loader
 
     def _save(self, trainer: L.Trainer) -> None:
-        path = self.run_dir / artifacts.RESUME_CHECKPOINT
-        if self.write and self.group.rank == 0:
-            artifacts.write_with(path, trainer.save_checkpoint)
-        elif self.write:
-            trainer.save_checkpoint(path)  # takes part; Lightning lets only the first process write
+        if self.write:  # all processes take part; Lightning lets only the first one write
+            trainer.save_checkpoint(self.run_dir / artifacts.RESUME_CHECKPOINT)

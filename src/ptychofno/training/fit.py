@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 from ptychofno import artifacts
 from ptychofno.processes import Group
 from ptychofno.training.batches import ResidentBatches
-from ptychofno.training.checkpoints import Checkpoints, save_tensors
+from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
 from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import StopRequest
@@ -96,12 +97,8 @@ class ResidentData(L.LightningDataModule):
         return self.trainer.strategy.root_device
 
 
-class CheckpointError(ValueError):
-    """The resume checkpoint is not one of this run; one line that names the file."""
-
-
-# What loading a damaged or foreign checkpoint may raise.
-_UNREADABLE = (EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+# What taking up a foreign checkpoint may raise.
+_UNUSABLE = (AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
@@ -110,7 +107,7 @@ class DirectCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        torch.save(checkpoint, path)
+        save_tensors(Path(path), checkpoint)
 
 
 def fit(
@@ -164,6 +161,8 @@ def fit(
             **{**of_processes, "plugins": [DirectCheckpointIO(), *of_processes["plugins"]]},
         )
         try:
+            if from_checkpoint:
+                load_tensors(resume)
             trainer.fit(
                 module,
                 datamodule=data,
@@ -172,11 +171,10 @@ def fit(
             )
         except Diverged as reason:
             diverged = str(reason)
-        except _UNREADABLE as error:
-            if not from_checkpoint or checkpoints.started:
+        except (*_UNUSABLE, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            if not from_checkpoint or checkpoints.started or isinstance(error, CheckpointError):
                 raise
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise CheckpointError(f"{resume}: cannot be resumed from ({why})") from error
+            raise CheckpointError(resume, error) from error
     weights = module.judged.state_dict()
     last = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
     if enable_checkpointing and group.rank == 0:

@@ -18,12 +18,12 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """SIGTERM and SIGINT as a request: heeded after the current step, at once outside training.
+    """SIGTERM, SIGUSR1 and SIGINT as a request: heeded after the current step, at once outside training.
 
-    A second SIGINT does not wait.
+    SIGUSR1 is what Slurm is often told to send before the time is up. A second SIGINT does not wait.
     """
 
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
     def __init__(self) -> None:
         self.received: int | None = None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from ptychofno.processes import Group
@@ -58,7 +58,8 @@ class JoinedEnvironment(ClusterEnvironment):
 def trainer_arguments(group: Group) -> dict[str, Any]:
     """What of a ``Trainer`` depends on the processes; ``plugins`` is to be extended."""
     if group.size == 1:
-        return {"devices": 1, "plugins": []}
+        # Whatever started this process: within a Slurm job, Lightning would save and requeue in its own way.
+        return {"devices": 1, "plugins": [LightningEnvironment()]}
     # Buffers are constants, the same in all processes from the start.
     return {
         "devices": group.local_size,

@@ -19,6 +19,10 @@ TIKE = MeasuredLayout(
     zero_frequency="corner",
     probe_key="probe",
     positions_keys=["scan"],
+    mask_key=None,
+    swap_axes=False,
+    negate_rows=False,
+    negate_cols=False,
 )
 PTYCHOPINN = MeasuredLayout(
     patterns_keys=["diff3d", "diffraction"],
@@ -26,6 +30,10 @@ PTYCHOPINN = MeasuredLayout(
     zero_frequency="centre",
     probe_key="probeGuess",
     positions_keys=["ycoords", "xcoords"],
+    mask_key=None,
+    swap_axes=False,
+    negate_rows=False,
+    negate_cols=False,
 )
 
 

@@ -45,7 +45,13 @@ def make_split(amplitude, positions, object_index=None):
 
 def simulated(probe, test, objects):
     return SimpleNamespace(
-        probe=probe.numpy(), train=test, validation=test, test=test, test_objects=objects, scan=lambda: test
+        probe=probe.numpy(),
+        train=test,
+        validation=test,
+        test=test,
+        test_objects=objects,
+        valid=None,
+        scan=lambda: test,
     )
 
 
@@ -75,6 +81,7 @@ def measured(scan, make):
         validation=parts[1],
         test=parts[2],
         test_objects=None,
+        valid=None,
         scan=lambda: make_split(amplitude, positions),
     )
     return SimpleNamespace(dataset=dataset, oracle=Oracle(scan.amplitude[:, None], patches))
@@ -239,7 +246,7 @@ def test_the_reconstruction_can_be_read_back(single, measured, tmp_path):
         result = evaluate(case.oracle, case.dataset, **SETTINGS)
         save_reconstruction(tmp_path / "run" / "reconstruction.npz", result)
         with np.load(tmp_path / "run" / "reconstruction.npz", allow_pickle=False) as stored:
-            assert set(stored) == {"prediction", "illumination", "region"} | keys
+            assert set(stored) == {"prediction", "illumination", "region", "probe"} | keys
             assert stored["prediction"].dtype == np.complex64
             np.testing.assert_array_equal(stored["prediction"], result.prediction)
             (top, bottom), (left, right) = stored["region"]

@@ -28,7 +28,7 @@ def make_evaluation(scale=1.0, measured=False, flat=False, shape=(60, 80)):
         "diffraction_error_train": None,
     }
     if measured:
-        metrics |= {"diffraction_error_validation": 0.2, "diffraction_error_train": 0.1}
+        metrics |= {"diffraction_error_stitched": 0.25, "flat": 0.5}
     return Evaluation(metrics, prediction, None if measured else target, illumination, region, "plane")
 
 
@@ -112,7 +112,10 @@ def test_the_metrics_stand_below_their_row(tmp_path, drawn):
 def test_a_measured_scan_shows_amplitude_phase_and_errors(tmp_path, drawn):
     draw_reconstruction(tmp_path / "r.png", make_evaluation(measured=True), "title")
     assert sum(bool(axes.images) for axes in drawn[0].axes) == 2
-    assert "test 0.123    validation 0.2    training 0.1" in text_of(drawn[0])
+    assert (
+        "from the object of all others: 0.25    flat object: 0.5    from their own patches: 0.123"
+        in text_of(drawn[0])
+    )
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (80, 40)])

@@ -79,9 +79,9 @@ class Evaluation:
     """Rows and columns that were scanned; metrics are computed on its lit pixels."""
     phase_alignment: str
     """What was removed from phases before comparing: plane or mean."""
-    probe: Array
+    probe: Array | None = None
     """Complex64 (N, N), as given or as refined with the first object."""
-    rounds: list[list[float]]
+    rounds: Sequence[Sequence[float]] = ()
     """For each object the relative error of its patterns' amplitudes, at the start and after every round."""
 
 
@@ -183,13 +183,13 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
     is a truth.
     """
     arrays: dict[str, Any] = {
-        "probe": evaluation.probe,
         "prediction": evaluation.prediction,
         "illumination": evaluation.illumination,
         "region": np.array([[side.start, side.stop] for side in evaluation.region]),
     }
-    if evaluation.target is not None:
-        arrays["target"] = evaluation.target
+    for name in ("probe", "target"):
+        if (array := getattr(evaluation, name)) is not None:
+            arrays[name] = array
     write_with(path, partial(np.savez_compressed, **arrays))
 
 

@@ -124,13 +124,13 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         _colour_bar(figure, shown, figure.add_axes(bar_box), _UNITS[kind])
         if column == 0:
             _scale_bar(axes, width)
-    error, flat = (evaluation.metrics[name] for name in ("diffraction_error_stitched", "flat"))
-    own = evaluation.metrics["diffraction_error"]
-    text = (
-        f"error of held-out patterns, from the object of all others: {error:.4g}    flat object: {flat:.4g}"
-    )
-    if own is not None:
-        text += f"    (from their own patches: {own:.4g})"
+    names = {
+        "diffraction_error_stitched": "error of held-out patterns, from the object of all others:",
+        "flat": "flat object:",
+        "diffraction_error": "from their own patches:",
+    }
+    known = {name: evaluation.metrics.get(name) for name in names}
+    text = "    ".join(f"{names[name]} {value:.4g}" for name, value in known.items() if value is not None)
     figure.text(left / total_width, 0.4 * foot / total_height, text, fontsize=13, color=MUTED, va="center")
     return figure
 

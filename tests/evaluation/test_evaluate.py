@@ -32,7 +32,7 @@ class Oracle(nn.Module):
     def direction(x):
         return nn.functional.normalize(x.flatten(1), dim=1)
 
-    def forward(self, x):
+    def forward(self, x, positions_px=None):
         self.seen += len(x)
         which = (self.direction(x) @ self.known.T).argmax(dim=1)
         return torch.view_as_real(self.patches[which].permute(0, 2, 3, 1).contiguous())
@@ -45,7 +45,13 @@ def make_split(amplitude, positions, object_index=None):
 
 def simulated(probe, test, objects):
     return SimpleNamespace(
-        probe=probe.numpy(), train=test, validation=test, test=test, test_objects=objects, scan=lambda: test
+        probe=probe.numpy(),
+        train=test,
+        validation=test,
+        test=test,
+        test_objects=objects,
+        valid=None,
+        scan=lambda: test,
     )
 
 
@@ -75,6 +81,7 @@ def measured(scan, make):
         validation=parts[1],
         test=parts[2],
         test_objects=None,
+        valid=None,
         scan=lambda: make_split(amplitude, positions),
     )
     return SimpleNamespace(dataset=dataset, oracle=Oracle(scan.amplitude[:, None], patches))

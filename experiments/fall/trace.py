@@ -107,7 +107,7 @@ def trace(arm: str, seed: int, steps: int) -> list[Row]:
         network = build.generator(cfg, dataset)
         module = build.experiment(cfg, dataset, network)
         data = build.batches(cfg, dataset, group)
-        baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe)
+        baseline, _ = flat_baseline(module.loss, data.validation, module.probe)
         collected = Trace(network, steps)
         fit(
             module,

@@ -3,8 +3,8 @@
     python experiments/frontier/frontier.py OUT.csv [--steps 10 20 32 48] [--photons 1e9 1e5 1e4]
     python experiments/frontier/frontier.py OUT.csv --lsqml        # adds pty-chi's LSQ-ML; needs pty-chi
 
-One thread. Rows that are in OUT.csv already are not made again. Networks are trained on their class and dose
-with the default recipe (three epochs, 676 patterns); seconds of a network are those of prediction and stitching.
+One thread. Rows that are in OUT.csv already are not made again. Networks are trained on their class and
+dose with the default recipe (three epochs, 676 patterns); their seconds are prediction and stitching.
 """
 
 from __future__ import annotations

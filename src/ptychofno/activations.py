@@ -204,14 +204,13 @@ def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
 
 
 def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
-    import torch
 
     from ptychofno import build, saved
     from ptychofno.config import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
-    from ptychofno.physics import diffraction_amplitude
     from ptychofno.processes import Group
+    from ptychofno.training import parts
     from ptychofno.training.clipping import total_gradient_norm
 
     job.cfg.trainer.compile = False  # a compiled network runs past the hooks
@@ -234,14 +233,16 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
             network = build.generator(job.cfg, dataset)
         module = build.experiment(job.cfg, dataset, network).to(device)
         chosen = _chosen(len(dataset.train), patterns)
+        amplitude, *where = (one.to(device) for one in parts(build.as_batch(dataset.train, chosen)))
         found = inspect_network(
             network,
-            torch.from_numpy(dataset.train.amplitude[chosen]).to(device),
-            lambda amplitude: module.loss(diffraction_amplitude(module(amplitude), module.probe), amplitude),
+            amplitude,
+            module.misfit,
             make_optimizer=module.make_optimizer,
             clip=lambda moving: module.clip(moving, module.output_axes, total_gradient_norm(moving)),
             spectral=(SpectralConv2d,),
             batch_size=plan.data.batch_size,
+            positions_px=where[0] if where else None,
         )
     return {
         "title": job.title,

@@ -21,9 +21,17 @@ from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.config.validation import check_divisible
-from ptychofno.data import PtychoDataset
+from ptychofno.data import PtychoDataset, Split
 from ptychofno.processes import Group, place_of
-from ptychofno.training import Guard, PhysicsSupervised, ResidentData, precise_matmul_setting, reproducible
+from ptychofno.training import (
+    Batch,
+    Guard,
+    PhysicsSupervised,
+    ResidentData,
+    parts,
+    precise_matmul_setting,
+    reproducible,
+)
 
 
 @contextmanager
@@ -61,9 +69,9 @@ def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     config = plain(cfg.model)
     with _of_a_user("model", config):
         network = models.build_generator(config, find=_find, **model_context(dataset))
-        pattern = torch.from_numpy(dataset.validation.amplitude[:1].copy())
+        sample = parts(as_batch(dataset.validation, slice(1)))
         with torch.no_grad():
-            shape, expected = tuple(network(pattern).shape), _patch_shape(pattern)
+            shape, expected = tuple(network(*sample).shape), _patch_shape(sample[0])
         if shape != expected:
             raise ValueError(f"returns patches of shape {shape}; expected {expected}")
     return network
@@ -95,6 +103,7 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
         clip,
         cfg.trainer.max_epochs,
         averaging,
+        _valid(dataset),
     )
 
 
@@ -127,13 +136,21 @@ def batches(cfg: DictConfig, dataset: PtychoDataset, group: Group | None = None)
             "patterns, which data.drop_last=true would drop"
         )
     return ResidentData(
-        torch.from_numpy(dataset.train.amplitude.copy()),
-        torch.from_numpy(dataset.validation.amplitude.copy()),
+        as_batch(dataset.train),
+        as_batch(dataset.validation),
         cfg.data.batch_size,
         cfg.data.drop_last,
         cfg.seed,
         group,
     )
+
+
+def as_batch(samples: Split, index: Any = slice(None)) -> Batch:
+    """Samples as a network takes them: amplitudes, and where there are several positions, these, too."""
+    amplitude = torch.from_numpy(samples.amplitude[index].copy())
+    if amplitude.shape[1] == 1:
+        return amplitude
+    return amplitude, torch.from_numpy(samples.positions_px[index].copy())
 
 
 def device(cfg: DictConfig) -> torch.device:
@@ -224,7 +241,7 @@ def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
 
 
 def model_context(dataset: PtychoDataset) -> dict[str, Any]:
-    """What a network takes from the data: number and size of its patterns, their probe and scale."""
+    """What a network takes from the data: number and size of its patterns, their probe, scale and mask."""
     _, patches, size, _ = dataset.train.amplitude.shape
     return {
         "size": size,
@@ -233,7 +250,12 @@ def model_context(dataset: PtychoDataset) -> dict[str, Any]:
         "rms_amplitude": dataset.rms_amplitude,
         "back_project": physics.back_projection,
         "project": physics.error_reduction,
+        "valid": _valid(dataset),
     }
+
+
+def _valid(dataset: PtychoDataset) -> Tensor | None:
+    return None if dataset.valid is None else torch.from_numpy(dataset.valid.copy())
 
 
 def _patch_shape(amplitude: Tensor) -> tuple[int, ...]:

@@ -24,8 +24,7 @@ def save_model(
     bundle = {
         "state_dict": dict(weights),
         "model": dict(model),
-        "size": context["size"],
-        "patches": context["patches"],
+        **{name: context[name] for name in ("size", "patches", "probe", "valid")},
     }
     save_tensors(path, bundle)
 
@@ -42,10 +41,11 @@ def load_model(path: Path) -> nn.Module:
             bundle["model"],
             size=size,
             patches=int(bundle["patches"]),
-            probe=torch.ones(size, size, dtype=torch.complex64),
+            probe=bundle.get("probe", torch.ones(size, size, dtype=torch.complex64)),
             rms_amplitude=1.0,
             back_project=physics.back_projection,
             project=physics.error_reduction,
+            valid=bundle.get("valid"),
         )
         weights = bundle["state_dict"]
     except Exception as error:

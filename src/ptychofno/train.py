@@ -136,7 +136,7 @@ def execute(
         data = build.batches(cfg, dataset, group)
         device = build.device(cfg)
         output = build.output_of(network)
-        baseline, _ = flat_baseline(module.loss, data.validation_amplitude, module.probe, output)
+        baseline, _ = flat_baseline(module.loss, data.validation, module.probe, output, module.valid)
         run.update(
             dataset=dataset.name,
             parameters=sum(p.numel() for p in network.parameters()),

@@ -362,7 +362,7 @@ def test_defect_is_refused_by_name(tmp_path, scan, key, change, message):
 @pytest.mark.parametrize(
     ("changes", "layout", "message"),
     [
-        ({"gridsize": 2}, {}, r"data\.gridsize=2 .* data\.gridsize=1"),
+        ({"gridsize": 3}, {}, r"held_out_every=6 with data\.gridsize=3 needs 52 or more"),
         ({"N": 32}, {}, r"data\.N=32, but .* 16 x 16 pixels; choose data\.N=16"),
         ({"path": "absent.npz"}, {}, r"data\.path=absent\.npz: no such file"),
         ({"path": "."}, {}, r"data\.path=\.: is a directory; expected an NPZ file"),

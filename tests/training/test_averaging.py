@@ -131,9 +131,7 @@ def test_averages_are_judged_and_kept_while_the_weights_go_their_way(
             state = {name: value.clone() for name, value in module.generator.state_dict().items()}
             module.generator.load_state_dict(module.judged.state_dict())
             with torch.no_grad():
-                self.losses.append(
-                    float(module._loss(module(scan["amplitude"][::3]), scan["amplitude"][::3]))
-                )
+                self.losses.append(float(module.misfit(scan["amplitude"][::3])))
             module.generator.load_state_dict(state)
 
     averaged, bare = Follow(), Follow()

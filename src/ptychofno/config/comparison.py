@@ -19,6 +19,7 @@ LATER = {
     "averaging._target_": "ptychofno.training.NoAveraging",
     "model.output._target_": "ptychofno.models.PatchOutput",
     "model.output._partial_": True,
+    "model.neighbours": "channels",
 }
 """Settings that earlier runs do not have, and what goes without saying there."""
 

@@ -117,6 +117,9 @@ class ProjectedOutput:
     epsilon: float = setting("regularisation of the division by |P|^2, relative to its maximum", gt=0)
 
 
+_NEIGHBOURS = "how the g*g patterns of a sample are seen: as channels together, or each as a single one"
+
+
 @dataclass
 class HybridModel:
     _target_: str = constant("ptychofno.models.HybridUNOGenerator")
@@ -125,6 +128,7 @@ class HybridModel:
     modes: int = setting("Fourier modes kept per axis at full resolution", ge=1, le=1024)
     max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
     checkpoint_activations: bool = setting("recompute activations in backward to save memory")
+    neighbours: str = setting(_NEIGHBOURS, choices=["channels", "single"])
     block: Any = setting("the block class, a partial (group model/block)")
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
     output: Any = setting("what becomes of the network's patch, a partial (group model/output)")
@@ -142,6 +146,7 @@ class FnoModel:
     hidden_channels: int = setting("channels of every block", ge=1, le=4096)
     modes: int = setting("Fourier modes kept per axis", ge=1, le=1024)
     checkpoint_activations: bool = setting("recompute activations in backward to save memory")
+    neighbours: str = setting(_NEIGHBOURS, choices=["channels", "single"])
     block: Any = setting("the block class, a partial (group model/block)")
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
     output: Any = setting("what becomes of the network's patch, a partial (group model/output)")
@@ -153,6 +158,7 @@ class CnnModel:
     levels: int = setting("resolution levels of the U", ge=1, le=8)
     hidden_channels: int = setting("channels of the first level", ge=1, le=4096)
     max_hidden_channels: int | None = setting("cap on the doubling of channels; null for none", ge=1)
+    neighbours: str = setting(_NEIGHBOURS, choices=["channels", "single"])
     inputs: Any = setting("what the network sees, a partial (group model/inputs)")
     output: Any = setting("what becomes of the network's patch, a partial (group model/output)")
 

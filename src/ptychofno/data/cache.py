@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from ptychofno.config.schema import DIRECTORY_NAME, DatasetProbe, MeasuredData, RefinedProbe, SimulatedData
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
-from ptychofno.data.measured import check_measured, read_measured
+from ptychofno.data.measured import read_measured
 from ptychofno.data.npz import existing_file
 from ptychofno.data.probe import NO_SCAN, GivenProbe, ScanProbe, make_probe
 from ptychofno.data.simulation import check_scan, simulate
@@ -85,7 +85,6 @@ def _check_settings(data: Data, probe: Probe) -> None:
     if not re.fullmatch(DIRECTORY_NAME.regex, data.name):
         raise ValueError(f"data.name={data.name}: expected {DIRECTORY_NAME.meaning}")
     if isinstance(data, MeasuredData):
-        check_measured(data)
         return
     check_scan(data)
     if isinstance(probe, (DatasetProbe, RefinedProbe)):

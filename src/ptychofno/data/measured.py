@@ -38,7 +38,8 @@ def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -
     the others train. X is sqrt(counts), or the file's amplitudes as they are; the photon scale
     is 1 in both cases, which for amplitudes assumes that X**2 are counts. The probe is scaled
     to sum |P|^2 = mean sum X^2 of the training patterns, so that an object of modulus 1
-    explains the mean intensity. Positions are shifted to start at 0.
+    explains the mean intensity. Positions are shifted to start at 0. A sample is a pattern, its first, and
+    the gridsize**2 - 1 nearest to it of the same split.
 
     Args:
         data: the file and its layout.
@@ -48,7 +49,6 @@ def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -
 
     Raises ValueError with one line naming file, array and index of whatever is unusable.
     """
-    check_measured(data)
     layout = data.layout
     with NpzArchive(data.path, "data.path") as archive:
         patterns, valid = _read_patterns(archive, layout, data)
@@ -59,19 +59,18 @@ def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -
         else:
             illumination = make_probe(probe, N)
 
+    C = data.gridsize**2
     index = np.arange(count)
     every = data.held_out_every
     validates, tests = index % every == 0, index % every == every // 2
 
     def split(members: np.ndarray) -> Split:
-        return Split(
-            amplitude=patterns[members][:, None],
-            positions_px=positions_px[members][:, None],
-            object_index=np.zeros(int(members.sum()), np.int64),
-        )
+        found = np.flatnonzero(members)
+        samples = found[_neighbours(positions_px[found], C)]
+        return Split(patterns[samples], positions_px[samples], np.zeros(len(found), np.int64))
 
     train, validation, test = split(~(validates | tests)), split(validates), split(tests)
-    mean, mean_square = amplitude_moments(train.amplitude)
+    mean, mean_square = amplitude_moments(train.amplitude[:, 0])
     energy = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
     scaled = given = (illumination * np.sqrt(mean_square * N * N / energy)).astype(np.complex64)
     if isinstance(probe, RefinedProbe):
@@ -108,12 +107,18 @@ def _refined_probe(
     return physics.refine(scan, start, rounds, probe_from=2).estimate.probe.numpy()
 
 
-def check_measured(data: MeasuredData) -> None:
-    """Raise ValueError, naming the setting, for what a measured scan cannot have."""
-    if data.gridsize != 1:
-        raise ValueError(
-            f"data.gridsize={data.gridsize} needs a raster of neighbours; measured scans take data.gridsize=1"
-        )
+def _neighbours(positions_px: np.ndarray, C: int) -> np.ndarray:
+    """Indices (n, C) of each position of (n, 2), first, and of the C - 1 nearest to it."""
+    own = np.arange(len(positions_px))[:, None]
+    if C == 1:
+        return own
+    near = cKDTree(positions_px).query(positions_px, k=C)[1]
+    # Of patterns at one position any may be the first, and with many of them none the pattern itself.
+    order = np.argsort(near != own, axis=1, kind="stable")
+    found = np.take_along_axis(near, order, axis=1)
+    lost = found[:, 0] != own[:, 0]
+    found[lost] = np.concatenate((own[lost], found[lost, :-1]), axis=1)
+    return found
 
 
 # --- patterns --------------------------------------------------------------------------------
@@ -211,11 +216,11 @@ def _check_pattern_shape(shape: tuple[int, ...], where: str, data: MeasuredData)
         raise ValueError(f"{where} have {N} x {N} pixels; expected an even number, such as {N - 1}")
     if data.N is not None and data.N != N:
         raise ValueError(f"data.N={data.N}, but {where} have {N} x {N} pixels; choose data.N={N} or null")
-    needed = max(3, data.held_out_every // 2 + 1)
+    every, C = data.held_out_every, data.gridsize**2
+    needed = max(3, every // 2 + 1) + (C - 1) * every
     if count < needed:
-        raise ValueError(
-            f"{where} are {count}; data.held_out_every={data.held_out_every} needs {needed} or more"
-        )
+        more = f" with data.gridsize={data.gridsize}" if C > 1 else ""
+        raise ValueError(f"{where} are {count}; data.held_out_every={every}{more} needs {needed} or more")
 
 
 def _check_light(amplitude: np.ndarray, where: str) -> None:

@@ -133,7 +133,14 @@ def evaluate(
     put_together = _stitcher(stitch, np.asarray(dataset.probe), sync_rounds)
     patches = None
     if model is not None:
-        patches = predict_patches(model, dataset.scan().amplitude, batch_size=infer_batch_size, device=device)
+        scan = dataset.scan()
+        patches = predict_patches(
+            model,
+            scan.amplitude,
+            batch_size=infer_batch_size,
+            device=device,
+            positions_px=scan.positions_px,
+        )
     refiner = Refiner(np.array(dataset.probe), dataset.valid, device, refinement, each_round)
     targets: list[Array | None] = [None]
     if dataset.test_objects is None:

@@ -15,7 +15,12 @@ from ptychofno.physics import complex_patches
 
 
 def predict_patches(
-    model: nn.Module, amplitude: Any, *, batch_size: int, device: torch.device | str = "cpu"
+    model: nn.Module,
+    amplitude: Any,
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    positions_px: Any = None,
 ) -> Tensor:
     """What ``model`` predicts for measured amplitudes, complex64 (n, C, N, N), on the CPU.
 
@@ -27,6 +32,7 @@ def predict_patches(
         amplitude: (n, C, N, N), an array, which may be a read-only memory map, or a tensor.
         batch_size: patterns per forward pass.
         device: where to compute.
+        positions_px: (n, C, 2), given to the model where C > 1; None keeps the patches of a sample apart.
 
     Raises:
         ValueError: for amplitudes or predictions of another shape, or a prediction that is not
@@ -42,7 +48,10 @@ def predict_patches(
         with torch.inference_mode():
             for start in range(0, n, batch_size):
                 batch = _as_float32(amplitude[start : start + batch_size]).to(device)
-                parts = model(batch)
+                where: tuple[Tensor, ...] = ()
+                if positions_px is not None and channels > 1:
+                    where = (torch.tensor(positions_px[start : start + batch_size], device=device),)
+                parts = model(batch, *where)
                 expected = (len(batch), size, size, channels, 2)
                 if parts.shape != expected:
                     raise ValueError(f"the model must return {expected}, not {tuple(parts.shape)}")

@@ -50,6 +50,19 @@ class Reconstruction:
     """Relative error of the amplitudes of its patterns, at the start and after every round."""
 
 
+def measurements(parts: Sequence[Any]) -> tuple[Array, Array]:
+    """Patterns (m, N, N) and positions (m, 2) of ``parts``, one of each position that samples share."""
+    amplitude = np.concatenate([part.amplitude for part in parts])
+    positions = np.concatenate([part.positions_px for part in parts])
+    several = amplitude.shape[1] > 1
+    amplitude = amplitude.reshape(-1, *amplitude.shape[2:])
+    positions = positions.reshape(-1, 2)
+    if several:
+        once = np.sort(np.unique(positions, axis=0, return_index=True)[1])
+        amplitude, positions = amplitude[once], positions[once]
+    return amplitude, positions
+
+
 @dataclass(frozen=True)
 class Refiner:
     """What follows stitching, for the objects of one dataset.
@@ -67,10 +80,8 @@ class Refiner:
     each_round: Callable[[int, float], None]
 
     def scan(self, parts: Sequence[Any], shape: tuple[int, int]) -> Scan:
-        """All samples and channels of ``parts``, such as a dataset's splits, over an object of ``shape``."""
-        size = self.probe.shape[-1]
-        amplitude = np.concatenate([np.reshape(part.amplitude, (-1, size, size)) for part in parts])
-        positions = np.concatenate([np.reshape(part.positions_px, (-1, 2)) for part in parts])
+        """All patterns of ``parts``, such as a dataset's splits, over an object of ``shape``."""
+        amplitude, positions = measurements(parts)
         valid = None if self.valid is None else torch.from_numpy(np.array(self.valid))
         return make_scan(
             torch.from_numpy(amplitude).to(self.device), torch.from_numpy(positions), shape, valid
@@ -101,7 +112,7 @@ class Refiner:
             )
             estimate, misfit = done.estimate, done.misfit
         probe = estimate.probe.cpu().numpy()
-        positions = np.concatenate([np.reshape(part.positions_px, (-1, 2)) for part in parts])
+        _, positions = measurements(parts)
         illumination = overlap_illumination(positions, probe, shape)
         stitched = Stitched(estimate.object.cpu().numpy(), illumination, np.zeros(len(positions)))
         return Reconstruction(stitched, probe, misfit)

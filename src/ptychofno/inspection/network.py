@@ -16,36 +16,39 @@ from ptychofno.stats import gain_values
 def inspect_network(
     network: nn.Module,
     amplitude: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[..., Tensor],
     *,
     make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     clip: Callable[[list[nn.Parameter]], object],
     spectral: tuple[type[nn.Module], ...],
     batch_size: int,
+    positions_px: Tensor | None = None,
 ) -> dict[str, Any]:
     """Statistics of activations, gradients and gains; the network is left as it was, in evaluation mode.
 
     Args:
         amplitude: measured, (n, C, N, N), where the network is. The gradient is that of the mean loss
             over all n patterns.
-        loss: of a batch of them, a mean; runs the network.
+        loss: of a batch of them, and of its positions where there are some, a mean; runs the network.
         make_optimizer, clip: see ``parameter_values``. spectral: see ``Watch``.
         batch_size: patterns per forward pass, for memory; it does not change the result.
+        positions_px: (n, C, 2), of patterns that share an object.
 
     Returns:
         ``loss``; ``layers``, those of ``Layer.values`` and of its parameters together, in the order in
         which they run, ``stage`` telling what the network runs itself from the parts of that;
         ``parameters``; ``gains``.
     """
-    batches = amplitude.split(batch_size)
+    samples = (amplitude,) if positions_px is None else (amplitude, positions_px)
+    batches = list(zip(*(one.split(batch_size) for one in samples), strict=True))
     network.eval()
     network.zero_grad(set_to_none=True)
     watch = Watch(network, spectral, len(batches))
     total = 0.0
     with watch.watching():
-        for batch in batches:
+        for batch, *where in batches:
             # With a history of its own, its sum with an update is known as one from the first layer on.
-            part = loss(batch.detach().requires_grad_().clone()) * (len(batch) / len(amplitude))
+            part = loss(batch.detach().requires_grad_().clone(), *where) * (len(batch) / len(amplitude))
             part.backward()
             total += float(part.detach())
     parameters = parameter_values(network, make_optimizer, clip)

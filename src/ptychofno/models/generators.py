@@ -2,7 +2,7 @@
 
 Shapes: B batch, C patches per sample (gridsize squared), N patch size. Every generator maps
 measured amplitudes, float32 (B, C, N, N), to float32 (B, N, N, C, 2), the real and imaginary part of
-the patches.
+the patches. With C > 1 it is told their positions, (B, C, 2) in pixels, too: they share one object.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Generator(nn.Module):
 
     Args:
         inputs: an input module with ``channels_per_pattern`` (``models.inputs``).
-        patches: C.
+        patches: how many patterns the layers see at once: C, or 1 for each pattern by itself.
         checkpoint_activations: recompute a stage's activations in the backward pass instead of
             keeping them: less memory, about a third more time.
         output: an output module (``models.outputs``); ``None`` for the patch as it is.
@@ -51,15 +51,16 @@ class Generator(nn.Module):
         self.in_channels = patches * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
         self.checkpoint_activations = checkpoint_activations
 
-    def forward(self, amplitude: Tensor) -> Tensor:
-        """float32 (B, C, N, N) to (B, N, N, C, 2)."""
-        answer: Tensor = self.output(self.own_patch(amplitude), amplitude)
+    def forward(self, amplitude: Tensor, positions_px: Tensor | None = None) -> Tensor:
+        """float32 (B, C, N, N), and (B, C, 2) for patches that share an object, to (B, N, N, C, 2)."""
+        answer: Tensor = self.output(self.own_patch(amplitude), amplitude, positions_px)
         return answer
 
     def own_patch(self, amplitude: Tensor) -> Tensor:
         """The layers' patch, before the output module; shapes as of ``forward``."""
-        out = self.body(self.arrange(self.inputs(amplitude)))
-        return out.unflatten(1, (self.patches, 2)).permute(0, 3, 4, 1, 2)
+        B, C, N, _ = amplitude.shape
+        out = self.body(self.arrange(self.inputs(amplitude.reshape(-1, self.patches, N, N))))
+        return out.unflatten(1, (self.patches, 2)).reshape(B, C, 2, N, N).permute(0, 3, 4, 1, 2)
 
     def arrange(self, x: Tensor) -> Tensor:
         """Features in the layout in which activations flow on their device; see ``models.layout``."""

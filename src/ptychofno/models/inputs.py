@@ -2,7 +2,8 @@
 
 Shapes: B batch, C patterns per sample, N pattern size. An input module maps measured amplitudes
 (B, C, N, N) to features (B, C · channels_per_pattern, N, N) of order 1. What belongs to the dataset
-(probe, amplitude scale) is held in buffers, so that saved weights are complete.
+(probe, amplitude scale) is held in buffers, so that saved weights are complete; the mask of valid pixels is
+not among them, as most data have none.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-# (amplitude, probe, epsilon) to a complex first guess of the patch.
-BackProjector = Callable[[Tensor, Tensor, float], Tensor]
+# (amplitude, probe, epsilon, valid) to a complex first guess of the patch.
+BackProjector = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
 
 
 class AmplitudeInput(nn.Module):
@@ -22,7 +23,9 @@ class AmplitudeInput(nn.Module):
     channels_per_pattern = 1
     rms_amplitude: Tensor
 
-    def __init__(self, probe: Tensor, rms_amplitude: float, back_project: BackProjector) -> None:
+    def __init__(
+        self, probe: Tensor, rms_amplitude: float, back_project: BackProjector, valid: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("rms_amplitude", torch.tensor(rms_amplitude))
 
@@ -39,20 +42,28 @@ class BackprojectionInput(nn.Module):
         back_project: the physics of the guess; see ``physics.back_projection``.
         epsilon: regularisation relative to the largest probe intensity. Smaller shows more of the
             dim rim of the probe, and its noise.
+        valid: 1 where a detector pixel is valid, else 0, (N, N); None where all are.
     """
 
     channels_per_pattern = 3
     probe: Tensor
     rms_amplitude: Tensor
+    valid: Tensor | None
 
     def __init__(
-        self, probe: Tensor, rms_amplitude: float, back_project: BackProjector, epsilon: float
+        self,
+        probe: Tensor,
+        rms_amplitude: float,
+        back_project: BackProjector,
+        epsilon: float,
+        valid: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("probe", probe)
+        self.register_buffer("valid", valid, persistent=False)
         self.register_buffer("rms_amplitude", torch.tensor(rms_amplitude))
         self.back_project, self.epsilon = back_project, epsilon
 
     def forward(self, amplitude: Tensor) -> Tensor:
-        guess = self.back_project(amplitude, self.probe, self.epsilon)
+        guess = self.back_project(amplitude, self.probe, self.epsilon, self.valid)
         return torch.cat((amplitude / self.rms_amplitude, guess.real, guess.imag), dim=1)

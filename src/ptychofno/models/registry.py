@@ -43,14 +43,17 @@ def build_generator(
     rms_amplitude: float,
     back_project: BackProjector,
     project: Projector,
+    valid: Tensor | None = None,
     find: Callable[[str], Callable[..., Any]] = known_class,
 ) -> nn.Module:
     """The network of a plain model config (a tree of ``_target_`` and arguments).
 
     Args:
         config: the model group's resolved values.
-        size: N. patches: C. probe: complex64 (N, N). rms_amplitude: of the training patterns.
+        size: N. patches: C; with ``neighbours: single`` the network is made for one at a time.
+        probe: complex64 (N, N). rms_amplitude: of the training patterns.
         back_project: see ``inputs.BackprojectionInput``. project: see ``outputs.ProjectedOutput``.
+        valid: 1 where a detector pixel is valid, else 0, (N, N); None where all are.
         find: from a ``_target_`` to its class. The default knows this package's classes only.
             Training passes one that also finds a user's own block.
     """
@@ -59,12 +62,14 @@ def build_generator(
         arguments = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
         return partial(find(node["_target_"]), **arguments)
 
-    arguments: dict[str, Any] = {
-        key: value for key, value in config.items() if key not in ("_target_", "block", "inputs", "output")
-    }
+    own = ("_target_", "block", "inputs", "output", "neighbours")
+    arguments: dict[str, Any] = {key: value for key, value in config.items() if key not in own}
+    of_data: dict[str, Any] = {"probe": probe} if valid is None else {"probe": probe, "valid": valid}
+    if config.get("neighbours") == "single":
+        patches = 1
     if "block" in config:
         arguments["block_cls"] = part(config["block"])
     if "output" in config:
-        arguments["output"] = part(config["output"])(probe=probe, project=project)
-    features = part(config["inputs"])(probe=probe, rms_amplitude=rms_amplitude, back_project=back_project)
+        arguments["output"] = part(config["output"])(project=project, **of_data)
+    features = part(config["inputs"])(rms_amplitude=rms_amplitude, back_project=back_project, **of_data)
     return find(config["_target_"])(inputs=features, patches=patches, size=size, **arguments)

@@ -4,13 +4,13 @@ from ptychofno.physics.diffraction import (
     back_projection,
     complex_patches,
     diffraction_amplitude,
-    error_reduction,
     far_field,
     inverse_far_field,
     modulus,
     photon_scale,
 )
 from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt
+from ptychofno.physics.projection import error_reduction
 from ptychofno.physics.refinement import Refined, orientation_that_fits, refine
 from ptychofno.physics.scan import (
     extract_patches,

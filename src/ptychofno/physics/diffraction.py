@@ -13,9 +13,6 @@ import torch
 from torch import Tensor
 
 _AXES = (-2, -1)
-_FLOOR = 0.1
-_DARK = 1e-36
-"""An intensity whose root and its gradient are finite in single precision."""
 
 
 def far_field(exit_wave: Tensor) -> Tensor:
@@ -50,43 +47,25 @@ def diffraction_amplitude(patch: Tensor, probe: Tensor) -> Tensor:
     return modulus(far_field(probe * patch))
 
 
-def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float) -> Tensor:
+def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, valid: Tensor | None = None) -> Tensor:
     """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N).
 
     psi0 is the exit wave with the measured ``amplitude`` and the phase of the far field of
     the bare probe: what the first modulus constraint of the ptychographic iterative engine
     (Rodenburg and Faulkner 2004) makes of a flat object, here divided by the probe with a
     Wiener regularisation, so that the guess is 0 where the probe is dark. ``epsilon`` is
-    relative: a probe in other units gives the same guess.
+    relative: a probe in other units gives the same guess. Where a detector pixel is not ``valid``
+    (1 or 0, (N, N); None where all are) the bare probe keeps its own modulus.
     """
     field = far_field(probe)
     phase_factor = torch.where(field == 0, torch.ones_like(field), torch.sgn(field))
-    return _divided_by(probe, epsilon) * inverse_far_field(amplitude * phase_factor)
+    seen = amplitude * phase_factor
+    if valid is not None:
+        seen = torch.where(valid > 0, seen, field)
+    return divided_by(probe, epsilon) * inverse_far_field(seen)
 
 
-def error_reduction(patch: Tensor, amplitude: Tensor, probe: Tensor, epsilon: float, rounds: int) -> Tensor:
-    """The patch after rounds of error reduction with a known probe (Fienup 1982), complex (…, N, N).
-
-    Each of ``rounds`` gives the far field F of the patch the measured ``amplitude`` and adds what that
-    changes of the exit wave, divided by the probe as in ``back_projection``. Lines sharpen within a few;
-    what varies slowly over the patch hardly moves in a hundred.
-
-    The measured amplitude A with the phase of F has no limit at F = 0 and a gradient of A / |F| near it:
-    pixels that a network predicts too dark would rule its gradient (experiments/projection has what comes
-    of it). So it is A F / max(|F|, A / 10), and such a pixel, and its gradient, grows tenfold a round.
-    """
-    divided = _divided_by(probe, epsilon)
-    floor = (_FLOOR * amplitude).square() + _DARK
-    for _ in range(rounds):
-        wave = probe * patch
-        field = far_field(wave)
-        intensity = field.real.square() + field.imag.square()
-        ratio = amplitude / torch.maximum(intensity, floor).sqrt()
-        patch = patch + divided * (inverse_far_field(ratio * field) - wave)
-    return patch
-
-
-def _divided_by(probe: Tensor, epsilon: float) -> Tensor:
+def divided_by(probe: Tensor, epsilon: float) -> Tensor:
     """What to multiply an exit wave with to divide it by the probe, with a Wiener regularisation."""
     intensity = probe.abs().square()
     return probe.conj() / (intensity + epsilon * intensity.max())

@@ -2,7 +2,7 @@
 
 from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
-from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.batches import Batch, ResidentBatches, parts
 from ptychofno.training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
@@ -34,6 +34,7 @@ from ptychofno.training.similarity import ValidationSimilarity
 __all__ = [
     "AdaptiveClip",
     "Averaging",
+    "Batch",
     "CheckpointError",
     "ConstantSchedule",
     "Diverged",
@@ -66,6 +67,7 @@ __all__ = [
     "keep_freed_memory",
     "load_tensors",
     "output_axes_of",
+    "parts",
     "precise_matmul_setting",
     "reproducible",
     "save_tensors",

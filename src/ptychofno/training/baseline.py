@@ -7,12 +7,17 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from ptychofno.physics import complex_patches, diffraction_amplitude
+from ptychofno.training.batches import Batch, parts
 
 _AT_ONCE = 64
 
 
 def flat_baseline(
-    loss: nn.Module, measured: Tensor, probe: Tensor, output: nn.Module | None = None
+    loss: nn.Module,
+    samples: Batch,
+    probe: Tensor,
+    output: nn.Module | None = None,
+    valid: Tensor | None = None,
 ) -> tuple[float, float]:
     """The smallest loss that an object O = a can reach, and that amplitude a.
 
@@ -22,10 +27,14 @@ def flat_baseline(
 
     Args:
         loss: of (predicted, measured) amplitudes, a mean.
-        measured: (n, C, N, N). probe: complex (N, N).
+        samples: all as one batch. probe: complex (N, N).
         output: of the generator; see ``models.outputs``.
+        valid: see ``PhysicsSupervised``.
     """
+    measured, *_ = parts(samples)
     bare = diffraction_amplitude(torch.ones_like(probe), probe)
+    if valid is not None:
+        bare = bare * valid
     brightest = float((measured.square().sum((-2, -1)).max() / bare.square().sum()).sqrt())
     best = minimize_scalar(
         lambda a: float(loss((a * bare).expand_as(measured), measured)),
@@ -37,9 +46,11 @@ def flat_baseline(
         return float(best.fun), float(best.x)
     total = 0.0
     with torch.no_grad():
-        for part in measured.split(_AT_ONCE):
+        for part, *where in zip(*(one.split(_AT_ONCE) for one in parts(samples)), strict=True):
             flat = torch.zeros(*part.movedim(1, -1).shape, 2)
             flat[..., 0] = best.x
-            predicted = diffraction_amplitude(complex_patches(output(flat, part)), probe)
+            predicted = diffraction_amplitude(complex_patches(output(flat, part, *where)), probe)
+            if valid is not None:
+                predicted = predicted * valid
             total += len(part) * float(loss(predicted, part))
     return total / len(measured), float(best.x)

@@ -1,6 +1,7 @@
 """Batches from tensors that already lie on the device: no worker processes, no copies.
 
-Shapes: n samples, B batch of all processes together, C patterns per sample, N pattern size.
+Shapes: n samples, B batch of all processes together, C patterns per sample, N pattern size. A batch is the
+amplitudes (B, C, N, N); where C > 1, these and the patterns' positions (B, C, 2) in pixels.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Batch = Tensor | tuple[Tensor, Tensor]
+
+
+def parts(batch: Batch) -> tuple[Tensor, ...]:
+    """What a network takes of a batch: amplitudes, and positions where there are some."""
+    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+
+
+def at(samples: Batch, index: slice | Tensor) -> Batch:
+    """Some of the samples."""
+    return samples[index] if isinstance(samples, Tensor) else (samples[0][index], samples[1][index])
+
 
 class ResidentBatches:
-    """Slices (B, C, N, N) of one resident tensor (n, C, N, N), reshuffled every epoch.
+    """Slices of resident samples, reshuffled every epoch.
 
     The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an
     uninterrupted one would have seen. The training loop tells ``start_epoch`` and ``consumed``;
     Lightning stores ``state_dict`` with a checkpoint.
 
     Args:
+        samples: all of them as one batch.
         seed: None keeps the order of the tensor (validation).
         drop_last: drop the last batch of an epoch when it is not full.
         rank, processes: of every batch, the part of process ``rank`` of ``processes`` is shown. Where a
@@ -31,7 +45,7 @@ class ResidentBatches:
 
     def __init__(
         self,
-        amplitude: Tensor,
+        samples: Batch,
         batch_size: int,
         *,
         seed: int | None,
@@ -39,7 +53,8 @@ class ResidentBatches:
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.amplitude, self.batch_size = amplitude, batch_size
+        self.samples, self.batch_size = samples, batch_size
+        self.count, self.device = len(parts(samples)[0]), parts(samples)[0].device
         self.seed, self.drop_last = seed, drop_last
         self.rank, self.processes = rank, processes
         self.epoch = 0
@@ -51,20 +66,20 @@ class ResidentBatches:
         self.epoch, self.consumed = epoch, 0
 
     def __len__(self) -> int:
-        batches = len(self.amplitude) / self.batch_size
+        batches = self.count / self.batch_size
         return math.floor(batches) if self.drop_last else math.ceil(batches)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
         order = self.order()
         for index in range(first, len(self)):
             start, stop = self._part(index)
             part = slice(start, max(stop, start + 1))
-            yield self.amplitude[part if order is None else order[part]]
+            yield at(self.samples, part if order is None else order[part])
 
     def size(self, index: int) -> int:
         """Samples of a batch, of all processes together."""
-        return min(self.batch_size, len(self.amplitude) - index * self.batch_size)
+        return min(self.batch_size, self.count - index * self.batch_size)
 
     def weight(self, index: int) -> float:
         """Of this process's part, so that the mean of all parts' weighted means is the mean of the batch."""
@@ -81,8 +96,8 @@ class ResidentBatches:
         """The permutation of this epoch, on the device."""
         if self.seed is None:
             return None
-        permutation = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.amplitude))
-        return torch.from_numpy(permutation).to(self.amplitude.device)
+        permutation = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        return torch.from_numpy(permutation).to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "consumed": self.consumed}

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from ptychofno import artifacts
 from ptychofno.processes import Group
-from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.batches import Batch, ResidentBatches
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
 from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
@@ -57,7 +56,7 @@ class ResidentData(L.LightningDataModule):
     """Training and validation patterns, moved to the device once and kept there.
 
     Args:
-        train, validation: measured amplitudes, float32 (n, C, N, N).
+        train, validation: all samples of each, as one batch.
         batch_size: patterns per step. drop_last: drop the last partial training batch.
         seed: of the order of the training patterns.
         group: of processes, which share out every training batch; each has all data on its device.
@@ -65,21 +64,21 @@ class ResidentData(L.LightningDataModule):
 
     def __init__(
         self,
-        train: Tensor,
-        validation: Tensor,
+        train: Batch,
+        validation: Batch,
         batch_size: int,
         drop_last: bool,
         seed: int,
         group: Group | None = None,
     ) -> None:
         super().__init__()
-        self.train_amplitude, self.validation_amplitude = train, validation
+        self.train, self.validation = train, validation
         self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
         self.group = group or Group()
 
     def train_dataloader(self) -> ResidentBatches:
         return ResidentBatches(
-            self.train_amplitude.to(self._device),
+            self._here(self.train),
             self.batch_size,
             seed=self.seed,
             drop_last=self.drop_last,
@@ -88,13 +87,15 @@ class ResidentData(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> ResidentBatches:
-        amplitude = self.validation_amplitude.to(self._device)
-        return ResidentBatches(amplitude, max(self.batch_size, 32), seed=None, drop_last=False)
+        size = max(self.batch_size, 32)
+        return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
 
-    @property
-    def _device(self) -> torch.device:
+    def _here(self, samples: Batch) -> Batch:
         assert self.trainer is not None
-        return self.trainer.strategy.root_device
+        device = self.trainer.strategy.root_device
+        if isinstance(samples, Tensor):
+            return samples.to(device)
+        return samples[0].to(device), samples[1].to(device)
 
 
 # What taking up a foreign checkpoint may raise.

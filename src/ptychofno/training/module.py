@@ -1,7 +1,7 @@
 """The physics-supervised training step, as a Lightning module with automatic optimization.
 
 Shapes: B batch, C patterns per sample, N pattern size. A batch is the measured amplitude X,
-float32 (B, C, N, N); there is no other target.
+float32 (B, C, N, N), and with C > 1 the patterns' positions; there is no other target. See ``batches``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.processes import Group
 from ptychofno.training.averaging import Averaging, NoAveraging
+from ptychofno.training.batches import Batch, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
 from ptychofno.training.schedules import Schedule, scale_learning_rate
@@ -31,13 +32,15 @@ class PhysicsSupervised(L.LightningModule):
     """Generator, known physics and loss.
 
     Args:
-        generator: amplitudes (B, C, N, N) to patches (B, N, N, C, 2).
+        generator: amplitudes (B, C, N, N), and positions (B, C, 2) where C > 1, to patches (B, N, N, C, 2).
         probe: complex64 (N, N).
         loss: of (predicted, measured) amplitudes, a mean.
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
         total_epochs: epochs that the schedule is made for.
         averaging: see ``averaging``; what it makes is ``average``.
+        valid: 1 where a detector pixel is valid, else 0, float32 (N, N); None where all are. What is
+            predicted elsewhere counts as the 0 that is measured there.
 
     ``group`` holds the processes that train together. DDP takes the mean of their gradients; a step's
     record is that of the whole batch in each of them. A guard sets ``learning_rate_factor``, on what the
@@ -46,6 +49,7 @@ class PhysicsSupervised(L.LightningModule):
     """
 
     probe: Tensor
+    valid: Tensor | None
 
     def __init__(
         self,
@@ -57,11 +61,13 @@ class PhysicsSupervised(L.LightningModule):
         clip: Clip,
         total_epochs: int,
         averaging: Averaging = NoAveraging(),
+        valid: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.generator, self.loss = generator, loss
         self.average = averaging(generator)
         self.register_buffer("probe", probe, persistent=False)
+        self.register_buffer("valid", valid, persistent=False)
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
         self.group = Group()
@@ -73,17 +79,27 @@ class PhysicsSupervised(L.LightningModule):
         self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
         self._spreads = Spread(), Spread()  # of predicted and measured validation patterns
 
-    def forward(self, amplitude: Tensor) -> Tensor:
+    def forward(self, *batch: Tensor) -> Tensor:
         """Complex object patches (B, C, N, N)."""
-        return complex_patches(self.generator(amplitude))
+        return complex_patches(self.generator(*batch))
+
+    def diffracted(self, patch: Tensor) -> Tensor:
+        """The amplitudes that patches predict, 0 where no pixel is valid."""
+        predicted = diffraction_amplitude(patch, self.probe)
+        return predicted if self.valid is None else predicted * self.valid
+
+    def misfit(self, *batch: Tensor) -> Tensor:
+        """The loss of what is predicted for a batch."""
+        loss: Tensor = self.loss(self.diffracted(self(*batch)), batch[0])
+        return loss
 
     @property
     def judged(self) -> nn.Module:
         """The network that is validated, kept and evaluated: that of average weights, where there is one."""
         return self.generator if self.average is None else self.average.network
 
-    def training_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
-        loss = self._loss(self(amplitude), amplitude)
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        loss = self.misfit(*parts(batch))
         if self.group.size > 1:
             loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
@@ -137,13 +153,14 @@ class PhysicsSupervised(L.LightningModule):
         fused = optimizer.param_groups[0].get("fused") or getattr(optimizer, "obeys_found_inf", False)
         return self.device.type != "cpu" and bool(fused)
 
-    def validation_step(self, amplitude: Tensor, batch_index: int) -> Tensor:
+    def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""
-        patch, own = self._patches(self.judged, amplitude)
-        predicted = diffraction_amplitude(patch, self.probe)
+        amplitude = parts(batch)[0]
+        patch, own = self._patches(self.judged, batch)
+        predicted = self.diffracted(patch)
         loss = self.loss(predicted, amplitude)
         # What an output module makes of a flat patch differs from pattern to pattern: its own are looked at.
-        self._spreads[0].add(predicted if own is patch else diffraction_amplitude(own, self.probe))
+        self._spreads[0].add(predicted if own is patch else self.diffracted(own))
         self._spreads[1].add(amplitude)
         # Every process sees all of it; one number for all, as decisions hang on it.
         several = self.group.size > 1
@@ -191,16 +208,13 @@ class PhysicsSupervised(L.LightningModule):
         super().lr_scheduler_step(scheduler, metric)
         return scale_learning_rate(scheduler, self.learning_rate_factor)
 
-    def _patches(self, network: nn.Module, amplitude: Tensor) -> tuple[Tensor, Tensor]:
+    def _patches(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The network's answer, and the patch of its layers, which may be the same."""
         layers: Callable[[Tensor], Tensor] | None = getattr(network, "own_patch", None)
         if layers is None:  # a user's own
-            patch = complex_patches(network(amplitude))
+            patch = complex_patches(network(*parts(batch)))
             return patch, patch
-        own = layers(amplitude)
-        answer = network.get_submodule("output")(own, amplitude)
+        own = layers(parts(batch)[0])
+        answer = network.get_submodule("output")(own, *parts(batch))
         patch = complex_patches(answer)
         return patch, patch if answer is own else complex_patches(own)
-
-    def _loss(self, patch: Tensor, amplitude: Tensor) -> Tensor:
-        return self.loss(diffraction_amplitude(patch, self.probe), amplitude)

@@ -50,7 +50,8 @@ def test_its_own_data_give_the_metrics_of_the_run(capsys: pytest.CaptureFixture[
         assert all(np.array_equal(new[name], old[name]) for name in old)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("reconstructing with run (judged)")
-    assert said[-2:] == [str(there / artifacts.RECONSTRUCTION_FIGURE), str(there / artifacts.METRICS)]
+    files = (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS)
+    assert said[-3:] == [str(there / name) for name in files]
 
 
 def test_a_run_is_left_as_it_is(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_checkpoint_has_a_directory_of_its_own(tmp_path: Path) -> None:
         (["control"], "control: expected the directory of a run"),
         (["+arm=control"], "+arm=control: expected the directory of a run"),
         ([str(RUN), "other"], "other: expected SETTING=VALUE; one run at a time"),
-        ([str(RUN), "model.modes=3"], "model.modes=3: the network is trained, only data, probe, model"),
+        ([str(RUN), "model.modes=3"], "model.modes=3: nothing is trained here, only data, probe, model"),
         ([str(RUN), "data.nphotonz=1"], "data.nphotonz: no such setting; did you mean data.nphotons?"),
         ([str(RUN), "--checkpoint", "epoch=9"], "has no checkpoint epoch=9; expected one of epoch=0, judged"),
         ([str(RUN), "--checkpoint", "best,last"], "--checkpoint=best,last: expected one"),
@@ -159,3 +160,26 @@ def test_a_run_without_a_model_is_told(capsys: pytest.CaptureFixture[str], tmp_p
     copy = Path(shutil.copytree(RUN, tmp_path / "copy"))
     (copy / artifacts.MODEL).unlink()
     assert "has no checkpoint judged" in refused(capsys, str(copy))
+
+
+def test_the_solver_alone_needs_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    reconstruct.main(["flat", "data=grid_lines_tiny", "data.test_step_px=4", "refine.rounds=12"])
+    there = Path("outputs/flat/data=grid_lines_tiny,data.test_step_px=4,refine.rounds=12")
+    metrics = artifacts.read_json(there / artifacts.METRICS)
+    assert metrics["ssim"][0] > 0.95 and metrics["diffraction_error"] is metrics["unrefined"] is None
+    (error,) = artifacts.read_json(there / artifacts.ROUNDS)["error"]
+    assert len(error) <= 13 and error[-1] < 0.2 * error[0]
+    for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.RECONSTRUCTION):
+        assert (there / name).is_file()
+    assert "reconstructing with flat" in capsys.readouterr().out
+
+
+def test_rounds_of_overlap_are_told_beside_what_was_before(capsys: pytest.CaptureFixture[str]) -> None:
+    reconstruct.main([str(RUN), "data.test_step_px=4", "refine.rounds=6"])
+    metrics = artifacts.read_json(written("data.test_step_px=4,refine.rounds=6") / artifacts.METRICS)
+    assert metrics["phase_mae_rad"] < 0.5 * metrics["unrefined"]["phase_mae_rad"]
+    assert "before rounds of overlap: SSIM" in capsys.readouterr().out
+    reconstruct.main([str(RUN), "data.test_step_px=4", "refine=none"])
+    plain = artifacts.read_json(written("data.test_step_px=4,refine=none") / artifacts.METRICS)
+    assert plain["unrefined"] is None
+    assert {key: plain[key] for key in metrics["unrefined"]} == metrics["unrefined"]

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from ptychofno import physics
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, MeasuredData, MeasuredLayout, NpzProbe
+from ptychofno.config.schema import (
+    ApertureProbe,
+    DatasetProbe,
+    MeasuredData,
+    MeasuredLayout,
+    NpzProbe,
+    RefinedProbe,
+)
 from ptychofno.data import PtychoDataset, dataset_key, load_dataset
 from ptychofno.data.measured import check_pixels, read_measured
 
@@ -388,3 +395,45 @@ def test_wrong_settings_are_refused_by_name(tmp_path, scan, changes, layout, mes
 
 def test_matching_size_may_be_declared(tmp_path, scan):
     assert read(replace(tike_file(tmp_path / "scan.npz", scan), N=N)).N == N
+
+
+def test_a_mask_hides_whatever_the_detector_wrote_there(tmp_path, scan):
+    valid = np.ones(scan["counts"].shape[1:], dtype=bool)
+    valid[2:4, 3:] = False
+    layout = replace(TIKE, mask_key="mask")
+    seen = []
+    for garbage in (0, 2**32 - 1, np.nan):
+        counts = np.where(valid, scan["counts"], garbage)
+        shifted = {"data": np.fft.ifftshift(counts, axes=(1, 2))[None], "mask": np.fft.ifftshift(valid)}
+        file = tike_file(tmp_path / "masked.npz", scan, **shifted)
+        seen.append(read(replace(file, layout=layout)))
+    for dataset in seen:
+        assert np.array_equal(dataset.valid, valid) and dataset.valid.dtype == np.float32
+        assert not dataset.train.amplitude[:, 0, ~valid].any()
+        assert np.array_equal(dataset.train.amplitude, seen[0].train.amplitude)
+    with pytest.raises(ValueError, match="mask 'mask' has shape"):
+        read(replace(tike_file(tmp_path / "odd.npz", scan, mask=valid[1:]), layout=layout))
+    with pytest.raises(ValueError, match="is 0 everywhere"):
+        read(replace(tike_file(tmp_path / "none.npz", scan, mask=0 * valid), layout=layout))
+
+
+def test_scan_axes_are_turned_as_the_layout_says(tmp_path, scan):
+    right = read(tike_file(tmp_path / "right.npz", scan)).train.positions_px
+    turned = (scan["positions"] * [-1, 1])[:, ::-1]
+    file = tike_file(tmp_path / "turned.npz", scan, scan=turned[None].astype(np.float32))
+    layout = replace(TIKE, swap_axes=True, negate_rows=True)
+    np.testing.assert_allclose(read(replace(file, layout=layout)).train.positions_px, right, atol=1e-5)
+
+
+def test_a_refined_probe_comes_from_the_training_patterns_alone(tmp_path, scan):
+    wrong = (scan["probe"] * (1 + 0.4j * (np.abs(scan["probe"]) > 0.3)))[None, None, None, None]
+    file = tike_file(tmp_path / "scan.npz", scan, probe=wrong.astype(np.complex64))
+    given, found = (load_dataset(file, probe) for probe in (DatasetProbe(), RefinedProbe(rounds=10)))
+    assert given.given_probe is None and np.array_equal(found.given_probe, given.probe)
+
+    power = [np.square(np.abs(one)).sum() for one in (found.probe, given.probe)]
+    assert power[0] == pytest.approx(power[1], rel=1e-3) and not np.allclose(found.probe, given.probe)
+    counts = scan["counts"].copy()
+    counts[3::6] *= 2  # test patterns
+    other = tike_file(tmp_path / "other.npz", scan | {"counts": counts}, probe=wrong.astype(np.complex64))
+    assert np.array_equal(load_dataset(other, RefinedProbe(rounds=10)).probe, found.probe)

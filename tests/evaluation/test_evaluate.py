@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ptychofno import metrics as quality
-from ptychofno.evaluation import evaluate, lit_pixels, save_reconstruction, scanned_region
+from ptychofno.evaluation import Refinement, evaluate, lit_pixels, save_reconstruction, scanned_region
 from ptychofno.physics import diffraction_amplitude, extract_patches
 
 SETTINGS = {
@@ -261,3 +261,56 @@ def test_unknown_choices_are_named(single):
         evaluate(single.oracle, single.dataset, **SETTINGS | {"stitch": "overlapp"})
     with pytest.raises(ValueError, match=r"evaluation\.phase_alignment='ramp': choose one of plane, mean"):
         evaluate(single.oracle, single.dataset, **SETTINGS | {"phase_alignment": "ramp"})
+
+
+REFINED = SETTINGS | {"refinement": Refinement(rounds=12, tolerance=0.0, probe_from=None)}
+
+
+def in_one_strength(dataset):
+    """The splits of ``measured``, all recorded at the same intensity."""
+    for split, strength in ((dataset.validation, 2), (dataset.test, 4)):
+        split.amplitude = split.amplitude / strength
+    splits = (dataset.train, dataset.validation, dataset.test)
+
+    def scan():
+        return make_split(
+            *(
+                np.concatenate([getattr(split, name) for split in splits])
+                for name in ("amplitude", "positions_px")
+            )
+        )
+
+    dataset.scan = scan
+    return splits
+
+
+def test_a_measured_object_is_held_against_a_flat_one(measured):
+    """Patterns at their own positions make an object; at positions of others they make none."""
+    dataset, splits, told = measured.dataset, in_one_strength(measured.dataset), []
+    right = evaluate(None, dataset, **REFINED, each_round=lambda number, error: told.append(number)).metrics
+    assert right["diffraction_error_stitched"] < 0.5 * right["flat"] and not right["no_better_than_flat"]
+    assert right["diffraction_error"] is right["unrefined"] is right["hint"] is None
+    assert told[:12] == list(range(1, 13))
+    order = np.random.default_rng(0)
+    for split in splits:
+        split.positions_px = order.permutation(split.positions_px)
+    wrong = evaluate(None, dataset, **REFINED).metrics
+    assert wrong["no_better_than_flat"] and wrong["diffraction_error_stitched"] > 0.9 * wrong["flat"]
+
+
+def test_swapped_axes_of_a_measured_scan_are_named(measured):
+    for split in in_one_strength(measured.dataset):
+        split.positions_px = split.positions_px[..., ::-1].copy()
+    metrics = evaluate(None, measured.dataset, **REFINED).metrics
+    assert metrics["no_better_than_flat"] and "data.layout.swap_axes=true" in metrics["hint"]
+
+
+def test_an_object_is_refined_and_both_are_judged(single):
+    """Patches that err in more than their phase: the overlap of their patterns mends the object."""
+    noise = torch.randn(single.oracle.patches.shape, generator=torch.Generator().manual_seed(0))
+    single.oracle.patches = single.oracle.patches * torch.exp(0.5j * noise)
+    result = evaluate(single.oracle, single.dataset, **REFINED)
+    before, after = result.metrics["unrefined"], result.metrics
+    assert after["phase_mae_rad"] < 0.3 * before["phase_mae_rad"] and after["ssim"][0] > before["ssim"][0]
+    assert len(result.rounds[0]) == 13 and result.rounds[0][-1] < 0.3 * result.rounds[0][0]
+    assert before == {key: evaluate(single.oracle, single.dataset, **SETTINGS).metrics[key] for key in before}

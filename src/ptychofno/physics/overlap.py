@@ -22,7 +22,7 @@ _DARK = 1e-12
 _AXES = (-2, -1)
 _CHUNK_PX = 2**18
 _FAINT = 1e-3
-"""Share of the brightest pixel's illumination below which an average keeps what was there before."""
+"""Share of the brightest pixel's illumination around which an average hardly changes what is there."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +181,17 @@ def average(scan: Scan, start: Estimate, *, refine_probe: bool) -> Estimate:
     for members in scan.chunks():
         index = scan.lit(members)
         probes, patches = scan.probes(probe, members), obj[index]
-        waves = probes * patches
-        waves = waves + scan.change(waves, members)
-        asked.index_add_(0, index.reshape(-1), (probes.conj() * waves).reshape(-1))
+        change = scan.change(probes * patches, members)
+        asked.index_add_(0, index.reshape(-1), (probes.conj() * change).reshape(-1))
         weight.index_add_(0, index.reshape(-1), probes.abs().square().expand(index.shape).reshape(-1))
         if refine_probe:
-            probe_asked += scan.in_probe(patches.conj() * waves, members)
+            probe_asked += scan.in_probe(patches.conj() * change, members)
             probe_weight += patches.abs().square().sum(0)
-    found = Estimate(_kept_where_faint(asked, weight, obj).reshape(scan.shape), probe)
+    found = (obj + asked / (weight + _FAINT * weight.max())).reshape(scan.shape)
     if not refine_probe:
-        return found
-    probe = _kept_where_faint(probe_asked, probe_weight, probe)
-    return _of_measured_power(scan, Estimate(found.object, probe))
+        return Estimate(found, probe)
+    probe = probe + probe_asked / (probe_weight + _FAINT * probe_weight.max())
+    return _of_measured_power(scan, Estimate(found, probe))
 
 
 def moved(scan: Scan, estimate: Estimate) -> Scan:
@@ -276,12 +275,6 @@ def _integrated(rows: np.ndarray, cols: np.ndarray) -> Tensor:
     spectrum = dctn(divergence) / laplacian
     spectrum[0, 0] = 0.0
     return torch.from_numpy(idctn(spectrum)).float()
-
-
-def _kept_where_faint(asked: Tensor, weight: Tensor, before: Tensor) -> Tensor:
-    """asked / weight, and ``before`` where hardly any light fell."""
-    faint = _FAINT * weight.max()
-    return (asked + faint * before) / (weight + faint)
 
 
 def _of_measured_power(scan: Scan, estimate: Estimate) -> Estimate:

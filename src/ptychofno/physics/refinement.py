@@ -22,7 +22,7 @@ from ptychofno.physics.overlap import (
     sweep,
 )
 
-_LEAST, _PER_MISFIT = 0.1, 5.0
+_LEAST, _PER_MISFIT = 0.05, 3.0
 """A sweep's regularisation is so many times the misfit, and at least this: bold steps follow noise."""
 _SAMPLE = 128
 """Patterns by which a turned object is judged."""
@@ -30,7 +30,7 @@ _PATIENCE = 3
 """Sweeps whose misfit may fail to fall before they end: noise makes it rise and fall."""
 _POSITIONS_FROM = 4
 _CLEARLY = 0.9
-_DIM = 0.05
+_DIM = 0.02
 """Share of the brightest illumination where momentum is halved: it diverges where little light falls."""
 
 

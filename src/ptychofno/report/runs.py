@@ -59,6 +59,7 @@ MEASURES = (
     Measure("ssim_amplitude", "SSIM amplitude", "{:.4f}"),
     Measure("ssim_phase", "SSIM phase", "{:.4f}"),
     HELD_OUT_ERROR,
+    Measure("flat", "held-out error of a flat object", smaller_is_better=True),
     Measure("mae_amplitude", "MAE amplitude", smaller_is_better=True),
     Measure("mae_phase", "MAE phase / rad", smaller_is_better=True),
     Measure("psnr_amplitude", "PSNR amplitude / dB", "{:.1f}"),
@@ -232,7 +233,8 @@ def _measures(
         found[f"{metric}_amplitude"], found[f"{metric}_phase"] = map(number, both)
     if "ssim_phase_2pi" not in metrics:
         found["ssim_phase"] = math.nan  # an earlier version's, within 2 pi whatever the phase spans
-    found[HELD_OUT_ERROR.key] = number(metrics.get(HELD_OUT_ERROR.key))
+    for key in (HELD_OUT_ERROR.key, "flat"):
+        found[key] = number(metrics.get(key))
     losses = curves["val_loss"]
     finite = losses[np.isfinite(losses)]
     spent = curves["seconds"][np.isfinite(curves["seconds"])]

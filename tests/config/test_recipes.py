@@ -154,12 +154,12 @@ SPLITS = ("train", "validation", "test")
 def test_a_measured_scan_brings_its_probe_unless_told_otherwise() -> None:
     measured = ["data=measured", "data.path=scan.npz"]
     config = settings(compose(measured))
-    assert isinstance(config.probe, schema.DatasetProbe)
+    assert isinstance(config.probe, schema.RefinedProbe)
     assert config.data.layout.zero_frequency == "corner"
     assert isinstance(settings(compose([*measured, "probe=aperture"])).probe, schema.ApertureProbe)
     other = settings(compose([*measured, "data/layout=ptychopinn", "+arm=control"]))
     assert other.data.layout.patterns_keys == ["diff3d", "diffraction"]
-    assert isinstance(other.probe, schema.DatasetProbe)
+    assert isinstance(other.probe, schema.RefinedProbe)
 
 
 def test_counts_that_a_file_does_not_tell_have_no_likelihood() -> None:
@@ -195,7 +195,11 @@ def test_every_choice_of_every_group_composes() -> None:
     for i in range(max(len(names) for names in choices.values())):
         picked = {group: names[i % len(names)] for group, names in choices.items() if group not in recipes}
         paths = [f"{g}.path=x.npz" for g, name in picked.items() if name in ("measured", "npz")]
-        probe = [] if picked["data"] == "measured" or picked["probe"] != "dataset" else ["probe=aperture"]
+        probe = (
+            []
+            if picked["data"] == "measured" or picked["probe"] not in ("dataset", "refined")
+            else ["probe=aperture"]
+        )
         compose([*(f"{group}={name}" for group, name in picked.items()), *paths, *probe])
     for i in range(3):
         parts = [(g, sources.choices(g)) for g in ("model/block", "model/inputs", "model/output")]

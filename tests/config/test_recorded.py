@@ -51,7 +51,7 @@ def test_typed_settings_win_over_recorded_ones() -> None:
     assert other["data"]["name"] == "grid_lines_tiny" and other["data"]["nphotons"] == 1e9
     assert other["probe"]["defocus_rad"] == 5 and other["optimizer"]["momentum"] == 0.9
     measured = again(recorded, "data=measured", "data.path=x.npz")
-    assert measured["probe"] == {"name": "dataset"}
+    assert measured["probe"] == {"name": "refined", "rounds": 15}
 
 
 def test_a_network_trained_on_counts_may_be_shown_amplitudes() -> None:

@@ -266,8 +266,6 @@ def test_a_measured_scan_trains_without_a_truth(tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr().out
     assert "error of held-out patterns as the object of all others predicts them" in said
     assert "SSIM" not in said
-        "error of held-out patterns as the object of all others predicts them" in said and "SSIM" not in said
-    )
 
 
 def test_a_run_whose_last_loss_is_not_finite_shows_its_result_again(

@@ -33,7 +33,7 @@ LONG = ["trainer.max_epochs=25", "optimizer=sgd", "optimizer.lr=1e-3", "schedule
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
-pytestmark = pytest.mark.usefixtures("_in_workplace")
+pytestmark = [pytest.mark.usefixtures("_in_workplace"), pytest.mark.slow]  # each starts processes
 
 
 def run(*overrides: str) -> None:

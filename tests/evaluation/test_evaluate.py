@@ -51,6 +51,7 @@ def simulated(probe, test, objects):
         test=test,
         test_objects=objects,
         valid=None,
+        given_probe=None,
         scan=lambda: test,
     )
 
@@ -82,6 +83,7 @@ def measured(scan, make):
         test=parts[2],
         test_objects=None,
         valid=None,
+        given_probe=None,
         scan=lambda: make_split(amplitude, positions),
     )
     return SimpleNamespace(dataset=dataset, oracle=Oracle(scan.amplitude[:, None], patches))

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.schema import DIRECTORY_NAME, DatasetProbe, MeasuredData, RefinedProbe, SimulatedData
+from ptychofno.config.schema import DIRECTORY_NAME, MeasuredData, SimulatedData
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
 from ptychofno.data.measured import read_measured
@@ -87,7 +87,7 @@ def _check_settings(data: Data, probe: Probe) -> None:
     if isinstance(data, MeasuredData):
         return
     check_scan(data)
-    if isinstance(probe, (DatasetProbe, RefinedProbe)):
+    if isinstance(probe, ScanProbe):
         raise ValueError(NO_SCAN)
 
 
@@ -171,7 +171,7 @@ def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
         _log.info("reading the measured scan into dataset %s", entry.name)
         return read_measured(data, probe, key)
     _log.info("simulating dataset %s", entry.name)
-    assert not isinstance(probe, (DatasetProbe, RefinedProbe))
+    assert not isinstance(probe, ScanProbe)
     return simulate(data, make_probe(probe, data.N), key)
 
 

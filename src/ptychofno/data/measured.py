@@ -12,7 +12,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from ptychofno import physics
-from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout, RefinedProbe
+from ptychofno.config.schema import MeasuredData, MeasuredLayout, RefinedProbe
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
 from ptychofno.data.probe import (
@@ -54,7 +54,7 @@ def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -
         patterns, valid = _read_patterns(archive, layout, data)
         count, N, _ = patterns.shape
         positions_px = _read_positions(archive, layout, count, N)
-        if isinstance(probe, (DatasetProbe, RefinedProbe)):
+        if isinstance(probe, ScanProbe):
             illumination = read_probe(archive, layout.probe_key, "data.layout.probe_key", N)
         else:
             illumination = make_probe(probe, N)

@@ -60,6 +60,8 @@ class Dataset(Protocol):
     def test_objects(self) -> Array | None: ...
     @property
     def valid(self) -> Array | None: ...
+    @property
+    def given_probe(self) -> Array | None: ...
     def scan(self) -> Split: ...
 
 
@@ -262,15 +264,16 @@ def _measured(
         )
     whole = refiner.refined([*seen, *test], (height, width), starts[0])
     apart = refiner.refined(seen, (height, width), starts[1])
-    error, of_flat = refiner.error(test, apart), refiner.flat_error(seen, test, apart)
+    held_out = refiner.scan(test, (height, width))
+    error = refiner.error(held_out, apart)
+    of_flat = refiner.flat_error(refiner.scan(seen, (height, width)), held_out, apart)
     unrefined = None
     if starts[1] is not None and refiner.how is not None:
-        unrefined = {
-            "diffraction_error_stitched": refiner.error(test, Reconstruction(starts[1], refiner.probe, []))
-        }
+        stitched = Reconstruction(starts[1], refiner.probe, [])
+        unrefined = {"diffraction_error_stitched": refiner.error(held_out, stitched)}
     metrics: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
     metrics |= {"phase_mae_rad": None, "ssim_phase_2pi": None, "phase_vacuous": None}
-    metrics |= {**_own_errors(patches, dataset)}
+    metrics |= _own_errors(patches, dataset)
     metrics |= {"diffraction_error_stitched": error, "flat": of_flat}
     poor = error > _NO_BETTER * of_flat
     metrics |= {"no_better_than_flat": poor, "unrefined": unrefined}
@@ -280,11 +283,11 @@ def _measured(
 
 def _orientation_hint(dataset: Dataset) -> str | None:
     """Which settings of the layout make an object of patterns that make none as they are; None for none."""
-    given = getattr(dataset, "given_probe", None)
-    probe = torch.tensor(np.asarray(dataset.probe if given is None else given))
+    probe = torch.tensor(np.asarray(dataset.probe if dataset.given_probe is None else dataset.given_probe))
+    valid = None if dataset.valid is None else torch.tensor(np.asarray(dataset.valid))
     amplitude = torch.tensor(np.asarray(dataset.train.amplitude)[:, 0])
     positions = torch.tensor(np.asarray(dataset.train.positions_px)[:, 0])
-    changes = zip(_ORIENTATION, orientation_that_fits(amplitude, positions, probe), strict=True)
+    changes = zip(_ORIENTATION, orientation_that_fits(amplitude, positions, probe, valid), strict=True)
     wanted = [f"data.layout.{name}=true" for name, change in changes if change]
     return f"the scan fits with {' '.join(wanted)}" if wanted else None
 

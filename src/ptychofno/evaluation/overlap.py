@@ -81,7 +81,9 @@ class Refiner:
 
     def scan(self, parts: Sequence[Any], shape: tuple[int, int]) -> Scan:
         """All patterns of ``parts``, such as a dataset's splits, over an object of ``shape``."""
-        amplitude, positions = measurements(parts)
+        return self._arranged(*measurements(parts), shape)
+
+    def _arranged(self, amplitude: Array, positions: Array, shape: tuple[int, int]) -> Scan:
         valid = None if self.valid is None else torch.from_numpy(np.array(self.valid))
         return make_scan(
             torch.from_numpy(amplitude).to(self.device), torch.from_numpy(positions), shape, valid
@@ -91,7 +93,8 @@ class Refiner:
         """What the patterns of ``parts`` make of a stitched object, or of a flat one where it is None."""
         if start is not None and self.how is None:
             return Reconstruction(start, self.probe, [])
-        scan = self.scan(parts, shape)
+        amplitude, positions = measurements(parts)
+        scan = self._arranged(amplitude, positions, shape)
         estimate = flat_estimate(scan, self._on_device(self.probe))
         if start is not None:
             # What no patch lit is 0, where the rim of a pattern could not begin.
@@ -112,21 +115,18 @@ class Refiner:
             )
             estimate, misfit = done.estimate, done.misfit
         probe = estimate.probe.cpu().numpy()
-        _, positions = measurements(parts)
         illumination = overlap_illumination(positions, probe, shape)
         stitched = Stitched(estimate.object.cpu().numpy(), illumination, np.zeros(len(positions)))
         return Reconstruction(stitched, probe, misfit)
 
-    def error(self, parts: Sequence[Any], found: Reconstruction) -> float:
-        """sum |A_pred - X| / sum X of ``parts`` as an object predicts them that was made without them."""
+    def error(self, scan: Scan, found: Reconstruction) -> float:
+        """sum |A_pred - X| / sum X of ``scan`` as an object predicts it that was made without it."""
         known = Estimate(self._on_device(found.stitched.object), self._on_device(found.probe))
-        return misfit_and_tilt(self.scan(parts, found.stitched.object.shape), known)[0]
+        return misfit_and_tilt(scan, known)[0]
 
-    def flat_error(self, seen: Sequence[Any], parts: Sequence[Any], found: Reconstruction) -> float:
+    def flat_error(self, seen: Scan, scan: Scan, found: Reconstruction) -> float:
         """The same of an object of constant amplitude, as bright as ``seen`` asks for, with its probe."""
-        shape = found.stitched.object.shape
-        flat = flat_estimate(self.scan(seen, shape), self._on_device(found.probe))
-        return misfit_and_tilt(self.scan(parts, shape), flat)[0]
+        return misfit_and_tilt(scan, flat_estimate(seen, self._on_device(found.probe)))[0]
 
     def _on_device(self, array: Array) -> torch.Tensor:
         return torch.tensor(array, device=self.device)

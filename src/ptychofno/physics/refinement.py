@@ -29,7 +29,9 @@ _SAMPLE = 128
 _PATIENCE = 3
 """Sweeps whose misfit may fail to fall before they end: noise makes it rise and fall."""
 _POSITIONS_FROM = 4
+"""The first round that moves positions: before, the object is not sharp enough to tell."""
 _CLEARLY = 0.9
+"""Share of the misfit that another orientation must stay below to be named."""
 _DIM = 0.02
 """Share of the brightest illumination where momentum is halved: it diverges where little light falls."""
 
@@ -128,7 +130,13 @@ def _ahead(scan: Scan, found: Estimate, before: Estimate, by: float) -> Estimate
 
 
 def orientation_that_fits(
-    amplitude: Tensor, positions_px: Tensor, probe: Tensor, *, patterns: int = 64, rounds: int = 6
+    amplitude: Tensor,
+    positions_px: Tensor,
+    probe: Tensor,
+    valid: Tensor | None = None,
+    *,
+    patterns: int = 64,
+    rounds: int = 6,
 ) -> tuple[bool, bool, bool]:
     """How scan axes have to be changed for an object to come out: (swap axes, negate rows, negate columns).
 
@@ -136,7 +144,7 @@ def orientation_that_fits(
     the scan best; none is changed unless another leaves less than nine tenths of the misfit. A transposed or
     mirrored detector asks for the same changes.
 
-    Args: ``amplitude`` (n, N, N), ``positions_px`` (n, 2), ``probe`` (N, N), as given.
+    Args: ``amplitude`` (n, N, N), ``positions_px`` (n, 2), ``probe`` (N, N), as given; ``valid`` (N, N).
     """
     middle = positions_px.median(dim=0).values
     near = (positions_px - middle).square().sum(1).argsort()[:patterns]
@@ -146,7 +154,7 @@ def orientation_that_fits(
         places = places * torch.tensor([-1.0 if rows else 1.0, -1.0 if cols else 1.0])
         places = places - places.amin(dim=0)
         height, width = (places.amax(dim=0).ceil().int() + probe.shape[-1]).tolist()
-        scan = make_scan(amplitude[near], places, (height, width))
+        scan = make_scan(amplitude[near], places, (height, width), valid)
         found = refine(scan, flat_estimate(scan, probe), rounds, probe_from=2, tolerance=-1.0)
         left[swap, rows, cols] = found.misfit[-1]
     best = min(left, key=lambda one: left[one])

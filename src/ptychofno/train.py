@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,25 +168,23 @@ def execute(
             )
         contrast = None if output is None else outcome.epochs["pred_contrast"]
         state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
-        curves = partial(
-            draw_curves, run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, run.path.name
-        )
-        curves()
 
         evaluating = time.monotonic()
         use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
         weights = outcome.best_weights if use_best else outcome.last_weights
         save_model(run.path / artifacts.MODEL, build.plain(cfg.model), dataset, weights)
         metrics: dict[str, Any] = {}
+        rounds: Sequence[Sequence[float]] = ()
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
             with RoundsBar(console, plan.refine) as each_round, build.told():
                 network.load_state_dict(weights)
                 evaluation = judge(network, dataset, plan, device, each_round)
-                metrics = evaluation.metrics
+                metrics, rounds = evaluation.metrics, evaluation.rounds
                 write_evaluation(run.path, evaluation, run.path.name)
-                curves(rounds=evaluation.rounds)
             if state == "completed" and metrics["no_better_than_flat"]:
                 state = "collapsed"
+        figure = run.path / artifacts.CURVES_FIGURE
+        draw_curves(figure, outcome.epochs, baseline, run.path.name, rounds)
         stats = statistics(
             epochs=outcome.epochs,
             grad_norms=outcome.grad_norms,

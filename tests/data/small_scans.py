@@ -1,6 +1,15 @@
-"""One small simulated scan per class of objects."""
+"""One small simulated scan per class of objects, and the settings of measured ones."""
 
-from ptychofno.config.schema import GridLinesData, NaturalImagesData, RandomFieldsData
+from dataclasses import replace
+from pathlib import Path
+
+from ptychofno.config.schema import (
+    GridLinesData,
+    MeasuredData,
+    MeasuredLayout,
+    NaturalImagesData,
+    RandomFieldsData,
+)
 
 _SCAN = {
     "name": "small",
@@ -23,3 +32,30 @@ LINES = GridLinesData(**_SCAN, nlines=100, set_phi=True)
 IMAGES = NaturalImagesData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14)
 FIELDS = RandomFieldsData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14, correlation_px=6)
 CLASSES = (LINES, IMAGES, FIELDS)
+
+TIKE = MeasuredLayout(
+    patterns_keys=["data"],
+    quantity="counts",
+    zero_frequency="corner",
+    probe_key="probe",
+    positions_keys=["scan"],
+    mask_key=None,
+    swap_axes=False,
+    negate_rows=False,
+    negate_cols=False,
+)
+
+
+def settings(path: Path, layout: MeasuredLayout, **changes: object) -> MeasuredData:
+    data = MeasuredData(
+        name="scan",
+        cache_dir=str(path.parent / "datasets"),
+        batch_size=8,
+        drop_last=False,
+        gridsize=1,
+        path=str(path),
+        N=None,
+        held_out_every=6,
+        layout=layout,
+    )
+    return replace(data, **changes)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_scans import TIKE, settings
 
 from ptychofno import physics
 from ptychofno.config.schema import (
@@ -20,17 +21,6 @@ from ptychofno.data import PtychoDataset, dataset_key, load_dataset
 from ptychofno.data.measured import check_pixels, read_measured
 
 N, COUNT = 16, 24
-TIKE = MeasuredLayout(
-    patterns_keys=["data"],
-    quantity="counts",
-    zero_frequency="corner",
-    probe_key="probe",
-    positions_keys=["scan"],
-    mask_key=None,
-    swap_axes=False,
-    negate_rows=False,
-    negate_cols=False,
-)
 PTYCHOPINN = MeasuredLayout(
     patterns_keys=["diff3d", "diffraction"],
     quantity="amplitude",
@@ -42,21 +32,6 @@ PTYCHOPINN = MeasuredLayout(
     negate_rows=False,
     negate_cols=False,
 )
-
-
-def settings(path: Path, layout: MeasuredLayout, **changes: object) -> MeasuredData:
-    data = MeasuredData(
-        name="scan",
-        cache_dir=str(path.parent / "datasets"),
-        batch_size=8,
-        drop_last=False,
-        gridsize=1,
-        path=str(path),
-        N=None,
-        held_out_every=6,
-        layout=layout,
-    )
-    return replace(data, **changes)
 
 
 @pytest.fixture(scope="module")

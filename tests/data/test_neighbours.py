@@ -5,24 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_scans import TIKE, settings
 
-from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout
+from ptychofno.config.schema import DatasetProbe, MeasuredData
 from ptychofno.data import PtychoDataset
 from ptychofno.data.measured import read_measured
 from ptychofno.evaluation.overlap import Samples, measurements
 
 N, COUNT = 16, 60
-LAYOUT = MeasuredLayout(
-    patterns_keys=["data"],
-    quantity="amplitude",
-    zero_frequency="centre",
-    probe_key="probe",
-    positions_keys=["scan"],
-    mask_key=None,
-    swap_axes=False,
-    negate_rows=False,
-    negate_cols=False,
-)
+LAYOUT = replace(TIKE, quantity="amplitude", zero_frequency="centre")
 
 
 def scan_file(path: Path, count: int = COUNT) -> MeasuredData:
@@ -34,17 +25,7 @@ def scan_file(path: Path, count: int = COUNT) -> MeasuredData:
     positions[1], positions[8] = positions[2], positions[9]
     patterns = (np.abs(probe) * (1 + np.arange(count))[:, None, None]).astype(np.float32)
     np.savez(path, data=patterns, probe=probe, scan=positions)
-    return MeasuredData(
-        name="scan",
-        cache_dir="unused",
-        batch_size=8,
-        drop_last=False,
-        gridsize=2,
-        path=str(path),
-        N=None,
-        held_out_every=6,
-        layout=LAYOUT,
-    )
+    return settings(path, LAYOUT, gridsize=2)
 
 
 def read(data: MeasuredData) -> PtychoDataset:

@@ -20,12 +20,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ptychofno import artifacts
 from ptychofno.metrics import align
 from ptychofno.report.__main__ import report
 from ptychofno.report.arms import Arm
 from ptychofno.report.runs import Run
 from ptychofno.report.study import Study, load
+from ptychofno.runs import artifacts
 
 COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_ssim", "learning_rate", "grad_norm_median")
 COLUMNS += ("grad_norm_max", "grad_norm_clipped_max", "clipped_fraction", "pred_amp_std", "seconds")

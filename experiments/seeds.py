@@ -27,12 +27,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ptychofno import artifacts
-from ptychofno.drawing import DPI, INK, MUTED, tidy
+from ptychofno.display.drawing import DPI, INK, MUTED, tidy
 from ptychofno.metrics import align, found_shares
 from ptychofno.report.arms import group
 from ptychofno.report.runs import Run, each, find
-from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back
+from ptychofno.runs import artifacts
+from ptychofno.runs.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back
 
 WINDOW = 20
 BLUE, RED = "#2f6fb3", "#d1495b"

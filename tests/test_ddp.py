@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from ptychofno import artifacts, build, saved
+from ptychofno import build
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import _TORCHRUN
+from ptychofno.runs import artifacts, weights
 from ptychofno.train import train
 from ptychofno.training.history import KEYS
 
@@ -58,7 +59,7 @@ def assert_same(one: Path, other: Path, rel: float = 1e-4, near_0: Collection[st
         expected, found = ([math.nan if v is None else v for v in history[key]] for history in histories)
         least = rel if key in near_0 else None
         assert found == pytest.approx(expected, rel=rel, abs=least, nan_ok=True), key
-    networks = [saved.load_model(path / artifacts.MODEL).state_dict() for path in (one, other)]
+    networks = [weights.load_model(path / artifacts.MODEL).state_dict() for path in (one, other)]
     assert list(networks[0]) == list(networks[1])
     for name, weight in networks[0].items():
         torch.testing.assert_close(networks[1][name], weight, rtol=rel, atol=rel * float(weight.abs().max()))

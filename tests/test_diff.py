@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ptychofno import artifacts, diff
+from ptychofno import diff
 from ptychofno.config import compose, resolved_yaml
+from ptychofno.runs import artifacts
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ptychofno import artifacts, build, reconstruct, saved
+from ptychofno import build, reconstruct
 from ptychofno.config import cli, settings
 from ptychofno.config.naming import read
 from ptychofno.config.recorded import recomposed
+from ptychofno.runs import artifacts, weights
 from ptychofno.train import train
 
 RUN = Path("outputs/run")
@@ -87,7 +88,7 @@ def test_the_probe_is_that_of_the_data() -> None:
     cfg = recomposed(read(RUN / artifacts.CONFIG), ["probe.defocus_rad=0", "data.nphotons=1e5"], RUN)
     dataset = build.dataset(settings(cfg))
     of_data, of_training = (
-        saved.recorded_generator(
+        weights.recorded_generator(
             build.plain(cfg.model), dataset, RUN / artifacts.MODEL, for_its_data=own
         ).state_dict()
         for own in (False, True)
@@ -97,8 +98,8 @@ def test_the_probe_is_that_of_the_data() -> None:
         assert torch.equal(of_training[f"{part}.probe"], given)
     assert float(of_data["inputs.rms_amplitude"]) == pytest.approx(dataset.rms_amplitude)
     assert not torch.equal(of_data["inputs.probe"], given)
-    weights = set(of_data) - {"inputs.probe", "inputs.rms_amplitude", "output.probe"}
-    assert all(torch.equal(of_data[name], of_training[name]) for name in weights)
+    of_layers = set(of_data) - {"inputs.probe", "inputs.rms_amplitude", "output.probe"}
+    assert all(torch.equal(of_data[name], of_training[name]) for name in of_layers)
 
 
 def test_the_patch_can_be_taken_as_it_is_and_brought_nearer_to_the_pattern() -> None:

@@ -11,12 +11,13 @@ import pytest
 import torch
 from filelock import FileLock
 
-from ptychofno import artifacts, diff
+from ptychofno import diff
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.plan import recorded_state
-from ptychofno.config.text import make_console
-from ptychofno.runs import open_run
-from ptychofno.terminal import show_result
+from ptychofno.display.terminal import show_result
+from ptychofno.display.text import make_console
+from ptychofno.runs import artifacts
+from ptychofno.runs.directory import open_run
 from ptychofno.training import load_tensors, save_tensors
 
 

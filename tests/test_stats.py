@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ptychofno.models import StablePtychoBlock
-from ptychofno.stats import NEAR_ZERO, epoch_fell_back, epoch_left_plateau, statistics, steps_to_ssim
+from ptychofno.runs.stats import NEAR_ZERO, epoch_fell_back, epoch_left_plateau, statistics, steps_to_ssim
 
 HISTORY = {
     "epoch": [1, 2, 3],

@@ -20,11 +20,11 @@ import yaml
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from ptychofno import artifacts
 from ptychofno.config import cli, compose, launch
 from ptychofno.config.plan import KILLED, Job, plan
 from ptychofno.config.sources import Sources
 from ptychofno.config.sweep import _batches, threads_of
+from ptychofno.runs import artifacts
 from ptychofno.train import train
 
 ROOT = Path(__file__).parents[1]

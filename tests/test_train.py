@@ -20,13 +20,15 @@ import torch
 import yaml
 
 import ptychofno
-from ptychofno import artifacts, build, saved, terminal
+from ptychofno import build
 from ptychofno.config import cli, compose
 from ptychofno.config.errors import ConfigError
-from ptychofno.config.text import make_console
+from ptychofno.display import terminal
+from ptychofno.display.terminal import ProgressBar
+from ptychofno.display.text import make_console
 from ptychofno.processes import Group
-from ptychofno.runs import Run, objective, open_run
-from ptychofno.terminal import ProgressBar
+from ptychofno.runs import artifacts, weights
+from ptychofno.runs.directory import Run, objective, open_run
 from ptychofno.train import state_of, train
 from ptychofno.training import Interrupted, save_tensors
 
@@ -140,7 +142,7 @@ def test_what_a_run_leaves_behind() -> None:
 
 def test_the_saved_model_is_the_judged_one() -> None:
     run(*SMALL, "run_dir=outputs/saved")
-    network = saved.load_model(Path("outputs/saved") / artifacts.MODEL)
+    network = weights.load_model(Path("outputs/saved") / artifacts.MODEL)
     best = torch.load(Path("outputs/saved") / artifacts.BEST_WEIGHTS, weights_only=True)
     assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
 
@@ -150,7 +152,7 @@ def test_a_model_file_is_data(tmp_path: Path) -> None:
         {"model": {"_target_": "os.system"}, "size": 8, "patches": 1, "state_dict": {}}, tmp_path / "m.pt"
     )
     with pytest.raises(ValueError, match=r"m\.pt: not a usable model"):
-        saved.load_model(tmp_path / "m.pt")
+        weights.load_model(tmp_path / "m.pt")
 
 
 def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from ptychofno import artifacts
+from ptychofno.runs import artifacts
 
 ROOT = Path(__file__).parents[1]
 

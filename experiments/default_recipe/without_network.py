@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptychofno import artifacts, build, physics
+from ptychofno import build, physics
 from ptychofno.config import compose, settings
 from ptychofno.evaluation import judge
 from ptychofno.evaluation.illumination import lit_pixels
 from ptychofno.metrics import align, compare, found_shares
+from ptychofno.runs import artifacts
 
 BANDS = ((0.0, 0.01), (0.01, 0.02), (0.02, 0.04), (0.04, 0.08), (0.08, 0.16), (0.16, 0.3))
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from ptychofno import build
 from ptychofno.config import compose, settings
-from ptychofno.drawing import DPI, INK, tidy
+from ptychofno.display.drawing import DPI, INK, tidy
 from ptychofno.training import StopRequest, fit, flat_baseline
 
 HERE = Path(__file__).parent

@@ -5,7 +5,17 @@ from __future__ import annotations
 import csv
 import sys
 
-from ptychofno.drawing import BLUE, INK, MUTED, ORANGE, RED, new_figure, save_figure, tidy, write_title
+from ptychofno.display.drawing import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    new_figure,
+    save_figure,
+    tidy,
+    write_title,
+)
 
 METHODS = {
     "network": (MUTED, "o", "--"),

@@ -21,7 +21,7 @@ import torch
 from ptychofno import build, metrics, physics
 from ptychofno.config import cli, compose, settings
 from ptychofno.evaluation import lit_pixels, predict_patches, scanned_region, stitch
-from ptychofno.saved import recorded_generator
+from ptychofno.runs.weights import recorded_generator
 from ptychofno.train import train
 
 OBJECTS = ("grid_lines", "natural_images", "random_fields")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
-from ptychofno.config.text import make_console, printable
-from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
+from ptychofno.display.text import make_console, printable
+from ptychofno.runs import artifacts
+from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -205,11 +205,12 @@ def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
 
 def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
 
-    from ptychofno import build, saved
+    from ptychofno import build
     from ptychofno.config import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
     from ptychofno.processes import Group
+    from ptychofno.runs import weights
     from ptychofno.training import parts
     from ptychofno.training.clipping import total_gradient_norm
 
@@ -228,7 +229,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
         if job.recorded:
-            network = saved.recorded_generator(build.plain(job.cfg.model), dataset, job.weights)
+            network = weights.recorded_generator(build.plain(job.cfg.model), dataset, job.weights)
         else:
             network = build.generator(job.cfg, dataset)
         module = build.experiment(job.cfg, dataset, network).to(device)

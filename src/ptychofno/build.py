@@ -16,13 +16,14 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from ptychofno import artifacts, data, models, physics
+from ptychofno import data, models, physics
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.processes import Group, place_of
+from ptychofno.runs import artifacts
 from ptychofno.training import (
     Batch,
     Guard,

@@ -13,7 +13,7 @@ import yaml
 from ptychofno.config.comparison import differing, flat, of_the_result
 from ptychofno.config.errors import exit_codes, shown
 from ptychofno.config.naming import Composed, read, subject
-from ptychofno.config.text import aligned, printable
+from ptychofno.display.text import aligned, printable
 
 ABSENT = "–"
 

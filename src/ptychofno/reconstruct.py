@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Recorded, read, says_settings, subject
-from ptychofno.config.text import make_console
-from ptychofno.trained import checkpoints, read_where_it_was, record_of, weights_of
+from ptychofno.display.text import make_console
+from ptychofno.runs import artifacts
+from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,9 +94,9 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     # Imported here: what is refused must not wait for torch.
     from ptychofno import build
     from ptychofno.config import resolved_yaml, settings
+    from ptychofno.display.terminal import RoundsBar, duration, show_metrics, tell_probe
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
-    from ptychofno.terminal import RoundsBar, duration, show_metrics, tell_probe
 
     console = make_console()
     plan = settings(cfg)
@@ -161,11 +161,12 @@ def _settings_for(start: Start, changes: Sequence[str]) -> Any:
 
 
 def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:
-    from ptychofno import build, saved
+    from ptychofno import build
+    from ptychofno.runs import weights
 
     assert start.run_dir is not None
-    _check_shape(dataset.train.amplitude.shape, saved.trained_shape(start.run_dir / artifacts.MODEL))
-    return saved.recorded_generator(build.plain(cfg.model), dataset, start.weights, for_its_data=False)
+    _check_shape(dataset.train.amplitude.shape, weights.trained_shape(start.run_dir / artifacts.MODEL))
+    return weights.recorded_generator(build.plain(cfg.model), dataset, start.weights, for_its_data=False)
 
 
 def _write(where: Path, config: str, source: dict[str, Any], evaluation: Evaluation, title: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ptychofno.config.schema import Config
     from ptychofno.processes import Group
-    from ptychofno.runs import Run
+    from ptychofno.runs.directory import Run
     from ptychofno.training import StopRequest
 
 
@@ -29,9 +29,9 @@ def train(cfg: DictConfig) -> float | None:
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
     from ptychofno.config import in_sweep, resolved_yaml, settings, without_environment
-    from ptychofno.config.text import make_console
-    from ptychofno.runs import objective, open_run, refuse_other_data
-    from ptychofno.terminal import show_interruption, show_result
+    from ptychofno.display.terminal import show_interruption, show_result
+    from ptychofno.display.text import make_console
+    from ptychofno.runs.directory import objective, open_run, refuse_other_data
     from ptychofno.training import Interrupted, StopRequest
 
     console = make_console()
@@ -96,8 +96,9 @@ def execute(
     console: Console,
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
-    from ptychofno import artifacts, build
+    from ptychofno import build
     from ptychofno.config import chosen, resolved_yaml, write_hydra_record
+    from ptychofno.display.terminal import ProgressBar, RoundsBar, announce
     from ptychofno.evaluation import (
         check_evaluable,
         draw_curves,
@@ -105,10 +106,10 @@ def execute(
         judge,
         write_evaluation,
     )
-    from ptychofno.runs import begin, finish
-    from ptychofno.saved import save_model
-    from ptychofno.stats import statistics
-    from ptychofno.terminal import ProgressBar, RoundsBar, announce
+    from ptychofno.runs import artifacts
+    from ptychofno.runs.directory import begin, finish
+    from ptychofno.runs.stats import statistics
+    from ptychofno.runs.weights import save_model
     from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
 
     started = time.monotonic()
@@ -222,7 +223,7 @@ def state_of(
     ``contrast`` is that between the layers' patches where an output module changes them. Its rounds bring the
     losses of all patches together that fit the same noise, so that there the loss alone does not tell.
     """
-    from ptychofno.stats import ALIKE_BELOW, FLAT_ABOVE
+    from ptychofno.runs.stats import ALIKE_BELOW, FLAT_ABOVE
 
     if diverged is not None:
         return "diverged"

@@ -218,7 +218,7 @@ def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> N
 TASK = """
 import sys
 from ptychofno.config import cli
-from ptychofno.config.text import make_console
+from ptychofno.display.text import make_console
 
 def task(cfg):
     make_console().print("\u2013")

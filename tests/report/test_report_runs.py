@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from run_directories import FLAT, RunWriter, settings
 
-from ptychofno import artifacts
 from ptychofno.report.arms import Arm, group
 from ptychofno.report.runs import MEASURES, find, read
+from ptychofno.runs import artifacts
 
 
 def arms_of(path: Path) -> dict[str, Arm]:

@@ -16,7 +16,7 @@ from test_fit import StopAfter, run, same
 from test_guard import EPOCH, GUARD, Flatten, Scale
 from torch import Tensor, nn
 
-from ptychofno import artifacts
+from ptychofno.runs import artifacts
 from ptychofno.training import EmaAveraging, Interrupted, NoAveraging, PhysicsSupervised, StopRequest
 from ptychofno.training.averaging import WeightAverage
 

@@ -22,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ptychofno import artifacts, models, physics
+from ptychofno import models, physics
+from ptychofno.runs import artifacts
 from ptychofno.training import (
     AdaptiveClip,
     Averaging,

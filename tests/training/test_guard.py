@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from test_fit import Freeze, StopAfter, run, same, warmup_cosine
 from torch import Tensor
 
-from ptychofno import artifacts
 from ptychofno.processes import Group
+from ptychofno.runs import artifacts
 from ptychofno.training import (
     ConstantSchedule,
     ExponentialSchedule,

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from ptychofno import artifacts
 from ptychofno.config.errors import shown
 from ptychofno.config.run_dir import NOT_OF_THE_RESULT
+from ptychofno.runs import artifacts
 
 LATER = {
     "guard._target_": "ptychofno.training.NoGuard",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ptychofno.config.text import printable
+from ptychofno.display.text import printable
 
 
 class ConfigError(ValueError):

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ptychofno import artifacts
 from ptychofno.config.comparison import linked
 from ptychofno.config.errors import ConfigError, did_you_mean
 from ptychofno.config.store import SCHEMAS
+from ptychofno.runs import artifacts
 
 _GROUPS = {group.split("/")[0] for group in SCHEMAS} | {"hydra"}
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
-from ptychofno import artifacts
 from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.composition import checked
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.records import resolved_yaml
 from ptychofno.config.sources import Sources, shortened
-from ptychofno.config.text import aligned
 from ptychofno.config.validation import check_divisible
+from ptychofno.display.text import aligned
+from ptychofno.runs import artifacts
 
 KILLED = "killed"
 """The state of a run that says it is running while no process holds it."""

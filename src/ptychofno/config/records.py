@@ -7,9 +7,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ptychofno import artifacts
 from ptychofno.config.environment import Unresolved
 from ptychofno.config.schema import Config
+from ptychofno.runs import artifacts
 
 
 def settings(cfg: DictConfig) -> Config:

@@ -18,10 +18,10 @@ from hydra.core.utils import JobRuntime
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from ptychofno import artifacts
 from ptychofno.config.job import Ending, SweptJob, Task, Watch
 from ptychofno.config.plan import KILLED, Job, counted, directory, overview, recorded_state
 from ptychofno.config.sources import Sources
+from ptychofno.runs import artifacts
 
 # Launchers whose jobs are processes of this machine, which a stop has to reach.
 _LOCAL_PROCESSES = ("JoblibLauncher", "LocalLauncher")

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ptychofno import artifacts
 from ptychofno.data.dataset import PtychoDataset, Split
+from ptychofno.runs import artifacts
 
 MANIFEST = "manifest.json"
 

@@ -10,7 +10,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ptychofno.drawing import BLUE, INK, MUTED, ORANGE, RED, new_figure, save_figure, tidy, write_title
+from ptychofno.display.drawing import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    new_figure,
+    save_figure,
+    tidy,
+    write_title,
+)
 
 History = Mapping[str, Sequence[float | None]]
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptychofno import metrics as quality
-from ptychofno.artifacts import write_with
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
 from ptychofno.evaluation.overlap import Reconstruction, Refinement, Refiner, Samples
 from ptychofno.evaluation.stitch import Stitched, centre_crop, check_stitch
 from ptychofno.evaluation.stitch import stitch as overlap_average
 from ptychofno.physics import diffraction_amplitude, orientation_that_fits
+from ptychofno.runs.artifacts import write_with
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ptychofno import metrics as quality
-from ptychofno.drawing import GRID, INK, MUTED, new_figure, save_figure, write_title
+from ptychofno.display.drawing import GRID, INK, MUTED, new_figure, save_figure, write_title
 from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.evaluation.illumination import lit_pixels
 

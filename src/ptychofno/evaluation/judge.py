@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ptychofno import artifacts
 from ptychofno.evaluation.evaluate import Dataset, Evaluation, evaluate, save_reconstruction
 from ptychofno.evaluation.figures import draw_reconstruction
 from ptychofno.evaluation.overlap import Refinement
+from ptychofno.runs import artifacts
 
 
 class EvaluationSettings(Protocol):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ptychofno.drawing import INK, MUTED, new_figure, save_figure, tidy, without_glyph_warnings
+from ptychofno.display.drawing import INK, MUTED, new_figure, save_figure, tidy, without_glyph_warnings
 from ptychofno.inspection.terminal import common_order, letters_of
 
 _COLOURS = ("#2f6fb3", "#d1495b", "#e09f3e", "#3d8b5f", "#7a5ba6", "#4aa3a8", "#8c5a3c", "#667085")

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ptychofno.inspection.layers import Watch, stages
 from ptychofno.inspection.parameters import ParameterValues, gains, parameter_values, together
-from ptychofno.stats import gain_values
+from ptychofno.runs.stats import gain_values
 
 
 def inspect_network(

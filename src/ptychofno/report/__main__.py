@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, exit_codes
-from ptychofno.config.text import make_console
+from ptychofno.display.text import make_console
+from ptychofno.runs import artifacts
 
 PAGE, TEXT, ROWS, VALUES = "report.html", "report.md", "report.csv", "report.json"
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno import artifacts
 from ptychofno.config.comparison import differing
 from ptychofno.report.evidence import wilson
 from ptychofno.report.runs import UNKNOWN, Run
 from ptychofno.report.wording import plain
+from ptychofno.runs import artifacts
 
 FLAT_SSIM = 0.5
 """The published criterion of a collapse: an amplitude SSIM below this."""

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from ptychofno import artifacts
+from ptychofno.runs import artifacts
 
 _MIB = 2**20
 LARGEST_TABLE = 32 * _MIB

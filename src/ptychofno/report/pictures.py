@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from ptychofno import artifacts
 from ptychofno.metrics import align
 from ptychofno.report.arms import Arm
 from ptychofno.report.files import RunFiles, Unreadable
 from ptychofno.report.runs import Run
+from ptychofno.runs import artifacts
 
 Array = NDArray[Any]
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno import artifacts
 from ptychofno.config.comparison import LATER, flat, of_the_result
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import plain, value
-from ptychofno.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
+from ptychofno.runs import artifacts
+from ptychofno.runs.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
 
 Numbers = NDArray[np.float64]
 Read = TypeVar("Read")

@@ -19,7 +19,7 @@ from ptychofno.report.verdict import (
     Standing,
 )
 from ptychofno.report.wording import NONE, in_markdown, in_spreadsheet, listed, shown
-from ptychofno.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
+from ptychofno.runs.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
 
 DEFINITIONS = (
     "Crash rate: collapsed and diverged runs among those with a result (completed, collapsed, diverged), "

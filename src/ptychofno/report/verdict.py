@@ -17,7 +17,7 @@ from ptychofno.report.arms import Arm
 from ptychofno.report.comparability import Comparison
 from ptychofno.report.runs import HELD_OUT_ERROR, LOSS, Measure
 from ptychofno.report.wording import counted, listed, percent, shown
-from ptychofno.stats import GOOD_SSIM
+from ptychofno.runs.stats import GOOD_SSIM
 
 LOSS_MARGIN = 0.10
 FEWEST_SEEDS = 5

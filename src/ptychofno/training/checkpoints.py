@@ -11,8 +11,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ptychofno import artifacts
 from ptychofno.processes import Group
+from ptychofno.runs import artifacts
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised

@@ -17,8 +17,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from ptychofno import artifacts
 from ptychofno.processes import Group
+from ptychofno.runs import artifacts
 from ptychofno.training.batches import Batch, ResidentBatches
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
 from ptychofno.training.guard import Guard, NoGuard

@@ -17,7 +17,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ptychofno.processes import Group
-from ptychofno.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW
+from ptychofno.runs.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW
 from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.schedules import scale_learning_rate
 

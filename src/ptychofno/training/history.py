@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ptychofno import artifacts
+from ptychofno.runs import artifacts
 from ptychofno.training.guard import Watch
 from ptychofno.training.instruments import KINDS, SPIKE_WINDOW, UpdateRatios, dead_weights, spikes
 from ptychofno.training.module import Diverged, PhysicsSupervised

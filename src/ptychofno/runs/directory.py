@@ -20,9 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno import artifacts
 from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.errors import ConfigError, Held
+from ptychofno.runs import artifacts
 from ptychofno.training.interruption import Interrupted
 
 _PACKAGES = ("ptychofno", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-image")

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from ptychofno.artifacts import write_with
+from ptychofno.runs.artifacts import write_with
 
 DPI = 150
 INK, MUTED, GRID = "#1f2430", "#667085", "#e4e7ec"

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from ptychofno import artifacts
-from ptychofno.config.text import printable
 from ptychofno.data.dataset import PtychoDataset
-from ptychofno.runs import Run
+from ptychofno.display.text import printable
+from ptychofno.runs import artifacts
+from ptychofno.runs.directory import Run
 from ptychofno.training import Interrupted, PhysicsSupervised, Watch
 
 log = logging.getLogger(__name__)

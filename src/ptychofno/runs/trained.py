@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptychofno import artifacts
 from ptychofno.config.errors import ConfigError, one_of
+from ptychofno.runs import artifacts
 
 if TYPE_CHECKING:
     from ptychofno.config.schema import Config

@@ -17,8 +17,10 @@ import torch
 import yaml
 
 from ptychofno import activations, build
-from ptychofno.config import cli, compose, settings
+from ptychofno.config import cli
+from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
+from ptychofno.config.records import settings
 from ptychofno.runs import artifacts
 from ptychofno.train import train
 from ptychofno.training import reproducible

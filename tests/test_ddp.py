@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from ptychofno import build
-from ptychofno.config import cli, compose
+from ptychofno.config import cli
+from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.processes import _TORCHRUN
 from ptychofno.runs import artifacts, weights

@@ -15,10 +15,11 @@ ALLOWED = {
     "processes": {"followers"},
     "display": {"config", "data", "runs", "training"},
     "config": {"display", "processes", "runs"},
+    "sweeps": {"config", "display", "runs"},
     "physics": set(),
     "models": set(),
     "metrics": set(),
-    "data": {"physics", "runs", "config"},
+    "data": {"physics", "runs"},
     "training": {"physics", "processes", "runs"},
     "diff": {"config", "display", "runs"},
     "inspection": {"display", "runs"},
@@ -41,7 +42,7 @@ ALLOWED = {
     "reconstruct": {"build", "config", "display", "evaluation", "processes", "runs"},
     "train": {"build", "config", "display", "evaluation", "processes", "runs", "training"},
 }
-SEES_OMEGACONF = {"config", "build", "train"}
+SEES_OMEGACONF = {"config", "build", "sweeps", "train"}
 
 
 def modules() -> list[tuple[str, Path]]:

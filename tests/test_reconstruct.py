@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from ptychofno import build, reconstruct
-from ptychofno.config import cli, settings
+from ptychofno.config import cli
 from ptychofno.config.naming import read
 from ptychofno.config.recorded import recomposed
+from ptychofno.config.records import settings
 from ptychofno.runs import artifacts, weights
 from ptychofno.train import train
 
@@ -89,7 +90,7 @@ def test_the_probe_is_that_of_the_data() -> None:
     dataset = build.dataset(settings(cfg))
     of_data, of_training = (
         weights.recorded_generator(
-            build.plain(cfg.model), dataset, RUN / artifacts.MODEL, for_its_data=own
+            build.to_plain(cfg.model), dataset, RUN / artifacts.MODEL, for_its_data=own
         ).state_dict()
         for own in (False, True)
     )

@@ -19,12 +19,13 @@ import torch
 import yaml
 from filelock import FileLock
 from omegaconf import OmegaConf
-
-from ptychofno.config import cli, compose, launch
-from ptychofno.config.plan import KILLED, Job, plan
 from ptychofno.config.sources import Sources
-from ptychofno.config.sweep import _batches, threads_of
+
+from ptychofno.config import cli, launch
+from ptychofno.config.composition import compose
 from ptychofno.runs import artifacts
+from ptychofno.sweeps.launch import _batches, threads_of
+from ptychofno.sweeps.plan import KILLED, Job, plan
 from ptychofno.train import train
 
 ROOT = Path(__file__).parents[1]

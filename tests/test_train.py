@@ -21,7 +21,8 @@ import yaml
 
 import ptychofno
 from ptychofno import build
-from ptychofno.config import cli, compose
+from ptychofno.config import cli
+from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.display import terminal
 from ptychofno.display.terminal import ProgressBar

@@ -130,4 +130,4 @@ def hybrid(name: str, size: int, layout: str) -> nn.Module:
             return laid_out(x, layout)
 
     inputs = AmplitudeInput(torch.ones(size, size), 1.0, back_projection)
-    return Network(inputs, 1, size, block_cls=Block)
+    return Network(inputs, 1, size, block=Block)

@@ -126,7 +126,7 @@ def gelu(seeds: int) -> tuple[Call, Call]:
 def network(seeds: int) -> tuple[Call, Call]:
     inputs = AmplitudeInput(torch.ones(64, 64), 1.0, back_projection)
     networks = [
-        HybridUNOGenerator(inputs, 1, 64, block_cls=PtychoBlock, hidden_channels=WIDTH) for _ in range(seeds)
+        HybridUNOGenerator(inputs, 1, 64, block=PtychoBlock, hidden_channels=WIDTH) for _ in range(seeds)
     ]
     amplitude = torch.rand(seeds, BATCH, 1, 64, 64)
     parameters, buffers = stack_module_state(networks)

@@ -25,7 +25,8 @@ import lightning as L
 import torch
 
 from ptychofno import build
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.training import StopRequest, fit
 from ptychofno.training.memory import keep_freed_memory
 

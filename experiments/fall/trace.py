@@ -28,7 +28,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from ptychofno import build
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.display.drawing import DPI, INK, tidy
 from ptychofno.training import StopRequest, fit, flat_baseline
 

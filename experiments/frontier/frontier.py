@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from ptychofno import build, metrics, physics
-from ptychofno.config import cli, compose, settings
+from ptychofno.config import cli
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.evaluation import lit_pixels, predict_patches, scanned_region, stitch
 from ptychofno.runs.weights import recorded_generator
 from ptychofno.train import train

@@ -134,7 +134,7 @@ def jobs_of(words: Sequence[str], checkpoint: str | None) -> list[Job]:
     for name, found in subjects.items():
         title = printable(" ".join([name, *changes]))
         if isinstance(found, Composed):
-            from ptychofno.config import compose
+            from ptychofno.config.composition import compose
 
             cfg = compose([*found.overrides, *changes], config_dir=found.config_dir)
             jobs.append(Job(f"{title} (untrained)", cfg))
@@ -206,7 +206,7 @@ def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
 def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
 
     from ptychofno import build
-    from ptychofno.config import settings
+    from ptychofno.config.records import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
     from ptychofno.processes import Group
@@ -229,7 +229,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
         if job.recorded:
-            network = weights.recorded_generator(build.plain(job.cfg.model), dataset, job.weights)
+            network = weights.recorded_generator(build.to_plain(job.cfg.model), dataset, job.weights)
         else:
             network = build.generator(job.cfg, dataset)
         module = build.experiment(job.cfg, dataset, network).to(device)

@@ -7,28 +7,26 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ptychofno import data, models, physics
+from ptychofno.config.checks import check_divisible
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
-from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.processes import Group, place_of
-from ptychofno.runs import artifacts
 from ptychofno.training import (
     Batch,
     Guard,
     PhysicsSupervised,
     ResidentData,
+    Schedule,
     parts,
     precise_matmul_setting,
     reproducible,
@@ -46,7 +44,7 @@ def told() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
+def to_plain(node: DictConfig) -> dict[str, Any]:
     """The resolved values of a node."""
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
@@ -67,9 +65,9 @@ def dataset(plan: Config) -> PtychoDataset:
 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The network of ``cfg.model`` for this dataset. A block class may be a user's own."""
-    config = plain(cfg.model)
+    config = to_plain(cfg.model)
     with _of_a_user("model", config):
-        network = models.build_generator(config, find=_find, **model_context(dataset))
+        network = models.build_generator(config, find, **model_context(dataset))
         sample = parts(as_batch(dataset.validation, slice(1)))
         with torch.no_grad():
             shape, expected = tuple(network(*sample).shape), _patch_shape(sample[0])
@@ -90,27 +88,36 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
     if cfg.trainer.compile:
         _check_compiler(device(cfg))
         network.compile()
-    make_optimizer, schedule, clip, averaging = (
-        _part(cfg, name) for name in ("optimizer", "scheduler", "clip", "averaging")
-    )
-    with _of_a_user("optimizer", plain(cfg.optimizer)):
-        schedule(make_optimizer([nn.Parameter(torch.zeros(1))]), cfg.trainer.max_epochs)
+    make_optimizer = _part(cfg, "optimizer")
+    with _of_a_user("optimizer", to_plain(cfg.optimizer)):
+        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+    made_for = schedule(cfg)
+    with _of_a_user("scheduler", to_plain(cfg.scheduler)):
+        made_for(optimizer, cfg.trainer.max_epochs, 1)
     return PhysicsSupervised(
         network,
         torch.from_numpy(dataset.probe.copy()),
         loss(cfg, dataset),
         make_optimizer,
-        schedule,
-        clip,
+        made_for,
+        _made(cfg, "clip"),
         cfg.trainer.max_epochs,
-        averaging,
+        _made(cfg, "averaging"),
         _valid(dataset),
     )
 
 
+def schedule(cfg: DictConfig) -> Schedule:
+    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's."""
+    node = to_plain(cfg.scheduler)
+    interval = node.pop("interval", "epoch")
+    with _of_a_user("scheduler", node):
+        return Schedule(models.part(node, find), interval)
+
+
 def guard(cfg: DictConfig) -> Guard:
     """What is done when training goes wrong."""
-    return cast(Guard, _part(cfg, "guard"))
+    return cast(Guard, _made(cfg, "guard"))
 
 
 def _check_compiler(device: torch.device) -> None:
@@ -122,10 +129,15 @@ def _check_compiler(device: torch.device) -> None:
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The loss of ``cfg.loss`` in the units of the dataset."""
-    return _part(cfg, "loss")(
-        mean_amplitude=dataset.mean_amplitude,
-        rms_amplitude=dataset.rms_amplitude,
-        photon_scale=dataset.photon_scale,
+    return cast(
+        nn.Module,
+        _made(
+            cfg,
+            "loss",
+            mean_amplitude=dataset.mean_amplitude,
+            rms_amplitude=dataset.rms_amplitude,
+            photon_scale=dataset.photon_scale,
+        ),
     )
 
 
@@ -232,13 +244,9 @@ def matmul_precision(cfg: DictConfig) -> str:
     return precise_matmul_setting(device(cfg)) if wanted == "auto" else wanted
 
 
-def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
-    """The live logs of ``cfg.logger``."""
-    if cfg.logger.name == "none":
-        return []
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    return [TensorBoardLogger(run_dir, name=None, version=artifacts.TENSORBOARD_DIR)]
+def loggers(cfg: DictConfig) -> list[Any]:
+    """The live logs of ``cfg.logger``, any of Lightning's."""
+    return [_made(cfg, f"logger.{name}") for name in cfg.logger]
 
 
 def model_context(dataset: PtychoDataset) -> dict[str, Any]:
@@ -264,21 +272,31 @@ def _patch_shape(amplitude: Tensor) -> tuple[int, ...]:
     return (B, N, N, C, 2)
 
 
-def _find(target: str) -> Callable[..., Any]:
+def find(target: str) -> Callable[..., Any]:
+    """What a ``_target_`` names. Raises ValueError with the reason where nothing can be imported."""
     try:
         found = get_object(target)
     except Exception as error:
-        raise ValueError(f"_target_={target}: no such class ({str(error).splitlines()[0]})") from error
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        raise ValueError(f"_target_={target}: cannot be imported: {reason}") from error
     if not callable(found):
         raise ValueError(f"_target_={target}: not a class")
     return cast(Callable[..., Any], found)
 
 
-def _part(cfg: DictConfig, group: str) -> Any:
-    node = plain(cfg[group])
-    with _of_a_user(group, node):
-        _find(node["_target_"])
-        return instantiate(node, _convert_="all")
+def _part(cfg: DictConfig, key: str) -> Callable[..., Any]:
+    """The class of a part with its settings, to be called with the rest."""
+    node = to_plain(OmegaConf.select(cfg, key))
+    with _of_a_user(key, node):
+        return models.part(node, find)
+
+
+def _made(cfg: DictConfig, key: str, **context: Any) -> Any:
+    """A part, made of its settings and of what it takes from ``context``."""
+    part = _part(cfg, key)
+    with _of_a_user(key, to_plain(OmegaConf.select(cfg, key))):
+        return models.made(part, context)
 
 
 @contextmanager
@@ -286,7 +304,7 @@ def _of_a_user(group: str, node: dict[str, Any]) -> Iterator[None]:
     """Name the part whose class does not take or do what it has to: it may be a user's own."""
     try:
         yield
-    except (InstantiationException, TypeError, ValueError, RuntimeError) as error:
-        name = str(node["_target_"]).rsplit(".", 1)[-1]
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        raise ConfigError(f"{group} ({name}): {' '.join(str(cause).split())[:300]}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        name = str(node.get("_target_")).rsplit(".", 1)[-1]
+        said = f"needs {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(f"{group} ({name}): {' '.join(said.split())[:300]}") from error

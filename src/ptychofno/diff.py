@@ -66,7 +66,8 @@ def load(name: str) -> dict[str, Any]:
 
 
 def _composed(found: Composed) -> dict[str, Any]:
-    from ptychofno.config import compose, resolved_yaml
+    from ptychofno.config.composition import compose
+    from ptychofno.config.records import resolved_yaml
 
     return flat(yaml.safe_load(resolved_yaml(compose(found.overrides, config_dir=found.config_dir))))
 

@@ -93,7 +93,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
 
     # Imported here: what is refused must not wait for torch.
     from ptychofno import build
-    from ptychofno.config import resolved_yaml, settings
+    from ptychofno.config.records import resolved_yaml, settings
     from ptychofno.display.terminal import RoundsBar, duration, show_metrics, tell_probe
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
@@ -149,7 +149,7 @@ def _recorded(run: str, checkpoint: str) -> Start:
 
 def _settings_for(start: Start, changes: Sequence[str]) -> Any:
     if start.run_dir is None:
-        from ptychofno.config import compose
+        from ptychofno.config.composition import compose
 
         cfg = compose([_FLAT_ROUNDS, *changes])
         # The rounds refine the probe themselves.
@@ -166,7 +166,7 @@ def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:
 
     assert start.run_dir is not None
     _check_shape(dataset.train.amplitude.shape, weights.trained_shape(start.run_dir / artifacts.MODEL))
-    return weights.recorded_generator(build.plain(cfg.model), dataset, start.weights, for_its_data=False)
+    return weights.recorded_generator(build.to_plain(cfg.model), dataset, start.weights, for_its_data=False)
 
 
 def _write(where: Path, config: str, source: dict[str, Any], evaluation: Evaluation, title: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
-    from ptychofno.config import in_sweep, resolved_yaml, settings, without_environment
+    from ptychofno.config.records import in_sweep, resolved_yaml, settings
     from ptychofno.display.terminal import show_interruption, show_result
     from ptychofno.display.text import make_console
     from ptychofno.runs.directory import objective, open_run, refuse_other_data
@@ -42,9 +41,7 @@ def train(cfg: DictConfig) -> float | None:
         follow(cfg, plan, group, stop)
         return None
     try:
-        held = open_run(
-            Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
-        )
+        held = open_run(Path(cfg.run_dir), resolved_yaml(cfg), plan.resume)
         with stop.listening(), group.meeting(), held as run:
             dataset_key = build.dataset_key(plan)
             refuse_other_data(run, dataset_key)
@@ -97,7 +94,7 @@ def execute(
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import build
-    from ptychofno.config import chosen, resolved_yaml, write_hydra_record
+    from ptychofno.config.records import chosen, resolved_yaml, write_hydra_record
     from ptychofno.display.terminal import ProgressBar, RoundsBar, announce
     from ptychofno.evaluation import (
         check_evaluable,
@@ -164,7 +161,7 @@ def execute(
                 enable_checkpointing=plan.enable_checkpointing,
                 keep_every=plan.trainer.keep_every,
                 guard=guard,
-                loggers=build.loggers(cfg, run.path),
+                loggers=build.loggers(cfg),
                 callbacks=[*followed, ProgressBar(console)],
             )
         contrast = None if output is None else outcome.epochs["pred_contrast"]
@@ -173,7 +170,7 @@ def execute(
         evaluating = time.monotonic()
         use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
         weights = outcome.best_weights if use_best else outcome.last_weights
-        save_model(run.path / artifacts.MODEL, build.plain(cfg.model), dataset, weights)
+        save_model(run.path / artifacts.MODEL, build.to_plain(cfg.model), dataset, weights)
         metrics: dict[str, Any] = {}
         rounds: Sequence[Sequence[float]] = ()
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, GridLinesData, NpzProbe
 from ptychofno.data import CacheError, PtychoDataset, cache, dataset_key, load_dataset
+from ptychofno.data.objects import GridLinesData
+from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe
 
 PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0)
 

@@ -273,6 +273,6 @@ def test_a_users_own_block_needs_only_a_class() -> None:
         rms_amplitude=1.0,
         back_project=physics.back_projection,
         project=physics.error_reduction,
-        find=lambda name: find.get(name) or models.known_class(name),
+        find=lambda name: find.get(name) or models.of_ours(name),
     )
     assert isinstance(network.encoder[0], Quiet) and network.encoder[0].volume == 0.5

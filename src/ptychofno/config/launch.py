@@ -1,138 +1,91 @@
-"""From the command line to jobs: checks every one first, and hands over to Hydra or to ``sweep``."""
+"""From the command line to Hydra, with mistakes told in one line before anything starts."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 import ptychofno
-from ptychofno.config.composition import checked, job_restored
-from ptychofno.config.diagnosis import REFUSALS, check_unswept, explain, unreadable
-from ptychofno.config.environment import without_environment
+from ptychofno.config.composition import checked, job_restored, normalised, parsed, register, settle
+from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
 from ptychofno.config.errors import ConfigError, leave_unread
-from ptychofno.config.job import Task
-from ptychofno.config.naming import refuse_hidden
-from ptychofno.config.plan import check_launcher, plan
-from ptychofno.config.run_dir import settle
-from ptychofno.config.sources import CONFIG_NAME, CONFIG_PATH, Sources
-from ptychofno.config.store import register
-from ptychofno.config.sweep import sweep
+from ptychofno.config.files import Files, refuse_hidden
 from ptychofno.config.usage import usage
+
+Task = Callable[[DictConfig], Any]
 
 
 def launch(task: Task, argv: list[str]) -> None:
     """What ``ptychofno.config.cli.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
-    next(action for action in parser._actions if action.dest == "version").version = (  # type: ignore[attr-defined]
-        f"ptychofno {ptychofno.__version__}"
-    )
-    args = parser.parse_intermixed_args(argv)
-    if args.multirun and (args.cfg or args.info):
-        flag = "--cfg" if args.cfg else "--info"
-        raise ConfigError(
-            f"{flag} shows the configuration of one run; leave out -m, and give every key one value"
-        )
+    args = _parser().parse_intermixed_args(argv)
     if args.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun: would execute what is in the file; a run goes on by its command"
         )
-    sources = Sources.open(args.config_dir, args.config_path, args.config_name)
-    if args.config_dir and not args.config_path:
+    files = Files(args.config_dir)
+    if args.config_dir:
         refuse_hidden(Path(args.config_dir))
-    overrides = [sources.normalised(override) for override in args.overrides]
-    flags = [word for word in argv if word not in args.overrides]
+    overrides = [normalised(override) for override in args.overrides]
     multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
-    if args.hydra_help or args.shell_completion:
-        _call_hydra(_Job(task, argv), [*overrides, *flags])
-    elif args.help:
-        print(usage(sources, checked(sources, overrides)))
-    elif multirun:
-        if args.run:
-            raise ConfigError("--run is for one run, --multirun (-m) for several; leave out one of them")
-        _sweep(_Job(task, argv), sources, overrides, flags)
-    else:
-        swept = checked(sources, overrides).hydra.sweeper.get("params")
+    if args.help:
+        print(usage(files, checked(files, overrides)))
+        return
+    if multirun and (args.cfg or args.info or args.run):
+        raise ConfigError("-m is for several runs; leave it out with --cfg, --info and --run")
+    if multirun:
+        check_readable(overrides)
+    elif not (args.hydra_help or args.shell_completion):
+        cfg = checked(files, overrides)
+        swept = cfg.hydra.sweeper.get("params")
+        if args.cfg == "job" and not args.package:
+            with open_dict(cfg):
+                del cfg["hydra"]
+            print(OmegaConf.to_yaml(cfg, resolve=args.resolve), end="")
+            return
         if swept and not (args.cfg or args.info):
             raise ConfigError(f"{' '.join(overrides)}: describes a sweep over {', '.join(swept)}; add -m")
-        _call_hydra(_Job(task, argv), [*overrides, *flags])
-
-
-def _sweep(job: _Job, sources: Sources, overrides: list[str], flags: list[str]) -> None:
-    check_unswept(overrides)
-    parsed = _parsed(sources, overrides)
-    hydra_only = [str(o.input_line) for o in parsed if o.is_hydra_override()]
+    register()
+    flags = [word for word in argv if word not in args.overrides]
+    main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
     try:
-        master = sources.loader.load_configuration(sources.config_name, overrides, RunMode.MULTIRUN)
-    except REFUSALS as error:
-        # Sweeping or not, a mistake is told best with one of the values that a key is to take.
-        for one in _product([o for o in parsed if not o.is_hydra_override()]):
-            checked(sources, [*one, *hydra_only])
-        raise explain(sources, overrides, error) from error
-    # Unresolved: what they refer to, such as the seed, differs from job to job.
-    node = OmegaConf.to_container(master.hydra, resolve=False)
-    assert isinstance(node, dict)
-    params = [f"{key}={value}" for key, value in (node["sweeper"].get("params") or {}).items()]
-    parsed = _parsed(sources, [*params, *node["overrides"]["task"]])
-    discrete = all(o.is_discrete_sweep() for o in parsed if o.is_sweep_override())
-    if not discrete or not str(master.hydra.sweeper._target_).endswith("BasicSweeper"):
-        # Only the chosen sweeper knows its jobs, and each follows from those before.
-        fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
-        check_launcher(checked(sources, [*fixed, *hydra_only]))
-        with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
-            # Where Hydra puts its summary of a sweep; every run records its own part of it.
-            _call_hydra(job, [f"hydra.sweep.dir={scratch}", *overrides, *flags])
-            if (found := Path(scratch, "optimization_results.yaml")).exists():
-                print(found.read_text(encoding="utf-8"), end="")
-        return
-    jobs = plan(sources, _product(parsed), hydra_only)
-    with _command_line(job.typed), job_restored():
-        sweep(job.task, sources, master, jobs)
-
-
-def _parsed(sources: Sources, overrides: list[str]) -> list[Override]:
-    try:
-        return sources.parse(overrides)
-    except OverrideParseException as error:
-        raise unreadable(error.override) from None
-
-
-def _product(overrides: list[Override]) -> list[list[str]]:
-    """The overrides of every job, as Hydra's own sweeper forms them."""
-    (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    return jobs
-
-
-def _call_hydra(job: _Job, argv: list[str]) -> None:
-    main = hydra.main(config_path=CONFIG_PATH, config_name=CONFIG_NAME, version_base="1.3")(job)
-    try:
-        with _command_line(argv), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
-            main()
+        with command_line([*overrides, *flags]), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
+            main(OneJob(task, argv))()
     except JobFailed:
         raise SystemExit(1) from None
-    except BrokenPipeError:
+    except (BrokenPipeError, ConfigError):
         raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(str(error)) from error
+    except REFUSALS as error:
+        raise _explained(files, overrides, error) from error
     except OSError as error:
         raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
+
+
+def _explained(files: Files, overrides: list[str], error: Exception) -> ConfigError:
+    """Sweeping or not, a mistake is told best with one of the values that a key is to take."""
+    values: list[list[str]] = []
+    for override in parsed(overrides):
+        swept = override.is_sweep_override() and override.is_discrete_sweep()
+        key = override.get_key_element()
+        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values.append([f"{key}={value}" for value in each])
+    for one in product(*values):
+        try:
+            checked(files, list(one))
+        except ConfigError as reason:
+            return reason
+    return explain(files, overrides, error)
 
 
 class JobFailed(Exception):
@@ -140,27 +93,28 @@ class JobFailed(Exception):
 
 
 @dataclass
-class _Job:
-    """One job, as Hydra calls it; pickled when a launcher runs it in another process."""
+class OneJob:
+    """One job, as Hydra calls it; pickled when a launcher runs it in another process.
+
+    ``typed`` is what the user typed, which a run records; Hydra's own command line is another.
+    """
 
     task: Task
     typed: list[str]
-    """What the user typed, which a run records; Hydra's own command line is another."""
 
     def __call__(self, cfg: DictConfig) -> Any:
-        with open_dict(cfg):
-            settle(cfg)
         try:
-            with _command_line(self.typed):
+            settle(cfg)
+            with command_line(self.typed):
                 return self.task(cfg)
         except ConfigError as error:
-            print(without_environment(cfg, str(error)), file=sys.stderr)
+            print(error, file=sys.stderr)
             raise SystemExit(2) from None
         except BrokenPipeError:
             leave_unread()
             raise SystemExit(128 + signal.SIGPIPE) from None
         except Exception as error:
-            print(without_environment(cfg, traceback.format_exc()), end="", file=sys.stderr)
+            traceback.print_exc()
             raise JobFailed(f"{type(error).__name__}: {error}") from None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -168,12 +122,35 @@ class _Job:
         register()
 
 
+def _parser() -> argparse.ArgumentParser:
+    """Hydra's flags, to know them from overrides; Hydra itself reads them again."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _refuse  # type: ignore[method-assign]
+    add = parser.add_argument
+    add("overrides", nargs="*")
+    add("--version", action="version", version=f"ptychofno {ptychofno.__version__}")
+    for flags in (
+        ("--help", "-h"),
+        ("--multirun", "-m"),
+        ("--run", "-r"),
+        ("--shell-completion", "-sc"),
+        ("--hydra-help",),
+        ("--resolve",),
+    ):
+        add(*flags, action="store_true")
+    add("--info", "-i", nargs="?", const="all")
+    for flags in (("--cfg", "-c"), ("--package", "-p"), ("--config-dir", "-cd"), ("--experimental-rerun",)):
+        add(*flags)
+    return parser
+
+
 def _refuse(message: str) -> NoReturn:
     raise ConfigError(f"{message}; see --help")
 
 
 @contextmanager
-def _command_line(argv: list[str]) -> Iterator[None]:
+def command_line(argv: list[str]) -> Iterator[None]:
+    """What ``sys.argv`` holds after the name of the program."""
     before = sys.argv
     sys.argv = [before[0], *argv]
     try:

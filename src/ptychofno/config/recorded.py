@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import fields
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from ptychofno.config.comparison import LATER, flat
-from ptychofno.config.composition import current
-from ptychofno.config.diagnosis import REFUSALS, check_typed, explain, explain_type
+from ptychofno.config.comparison import flat
+from ptychofno.config.composition import is_choice, loaded, normalised, parsed, validate
+from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
 from ptychofno.config.errors import ConfigError, shown
-from ptychofno.config.run_dir import settle
-from ptychofno.config.sources import Sources
-from ptychofno.config.store import SCHEMAS
-from ptychofno.config.validation import group_of, unknown, validate
+from ptychofno.config.files import Files
 
 # What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has
 # today's values.
@@ -27,101 +22,88 @@ _SETTINGS = ("seed", "infer_batch_size", "evaluation")
 _LEFT = {"data.cache_dir"}
 
 
-def recomposed(values: Mapping[str, Any], overrides: Sequence[str], file: Path | str) -> DictConfig:
+def recomposed(
+    values: Mapping[str, Any],
+    overrides: Sequence[str],
+    file: Path | str,
+    *,
+    config_dir: str | None = None,
+    parts: Sequence[str] = _PARTS,
+) -> DictConfig:
     """A checked configuration from what a run recorded, changed by ``overrides``.
 
-    Each recorded part (model, optimizer, clip, loss, data, probe) is matched with a choice of ours, and
-    its plain values are set in that choice's schema: no class is taken from the record, and nothing in it
-    is resolved. What another version did not record yet has today's value. Seed and evaluation are taken,
-    too.
-    ``data=…`` replaces the recorded data together with the probe; ``data.cache_dir`` is never the
-    recorded one.
+    Each recorded part replaces today's. Its classes have to be named by a file of ours or of ``config_dir``,
+    and nothing in it is resolved. ``data=…`` replaces the recorded data together with the probe;
+    ``data.cache_dir`` is never the recorded one.
 
     Args:
         values: as from ``naming.read``. overrides: as for ``compose``. file: where the values come from.
+        parts: those that are needed.
 
     Raises ConfigError with one line for whatever is not valid.
     """
-    sources = Sources.open()
-    overrides = [sources.normalised(override) for override in overrides]
-    check_typed(sources, overrides)
-    typed = [(o.key_or_group.replace("/", "."), sources.is_choice(o)) for o in sources.parse(overrides)]
-    replaced = {key for key, _ in typed} | ({"probe"} if ("data", True) in typed else set())
-    parts = [part for part in _parts(values, file) if not _below(part.key, replaced)]
-    overrides = [*(f"{part.key.replace('.', '/')}={part.choice}" for part in parts), *overrides]
+    files = Files(config_dir)
+    overrides = [normalised(override) for override in overrides]
+    check_typed(files, overrides)
+    typed = parsed(overrides)
+    choices = [str(o.input_line) for o in typed if is_choice(o, files)]
+    replaced = {o.key_or_group.replace("/", ".") for o in typed if is_choice(o, files)}
+    replaced |= {"probe"} if "data" in replaced else set()
     try:
-        cfg = sources.load(overrides)
+        cfg = loaded(files, choices)
+        for part in parts:
+            if part not in replaced:
+                node = _plain(values.get(part), part, file)
+                _check_targets(node, part, files, file)
+                _take(cfg, part, node, replaced)
+        for key in _SETTINGS:
+            if key in values:
+                _take(cfg, key, _plain(values[key], key, file, mapping=False), replaced)
+        for override in typed:
+            if not is_choice(override, files):
+                OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
     except REFUSALS as error:
-        raise explain(sources, overrides, error) from error
-    own = flat({key: values[key] for key in _SETTINGS if key in values}).items()
-    for key, value in [*own, *(setting for part in parts for setting in part.settings)]:
-        if not _below(key, replaced | _LEFT):
-            _set(cfg, key, value, file)
-    with current(cfg):
-        validate(cfg, lambda key: None if _below(key, replaced) else str(file))
-        settle(cfg)
+        if isinstance(error, ConfigError):
+            raise
+        raise explain(files, overrides, error) from error
+    validate(cfg, files, overrides, str(file))
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
 
 
-class _Part(NamedTuple):
-    """A recorded node, such as ``model.block``: which choice of ours it is, and its values by dotted key."""
-
-    key: str
-    choice: str
-    settings: list[tuple[str, Any]]
-
-
-def _parts(values: Mapping[str, Any], file: Path | str) -> Iterator[_Part]:
-    for key in _PARTS:
-        if key == "refine" and key not in values:  # from before there was such a group
-            continue
-        yield from _part(key, values.get(key), file)
-
-
-def _part(key: str, node: Any, file: Path | str) -> Iterator[_Part]:
-    """The part ``key`` and those below it that are groups of their own."""
-    if not isinstance(node, Mapping):
+def _plain(node: Any, key: str, file: Path | str, *, mapping: bool = True) -> Any:
+    if mapping and not isinstance(node, Mapping):
         raise ConfigError(f"{file}: {key}: expected settings, as a run records them")
-    choice, kind = _choice_of(key, node, file)
-    fixed = [field.name for field in fields(kind) if field.metadata.get("constant")]
-    below = [field.name for field in fields(kind) if group_of(f"{key}.{field.name}") in SCHEMAS]
-    settings = {name: value for name, value in node.items() if name not in fixed and name not in below}
-    yield _Part(key, choice, list(flat(settings, key).items()) if settings else [])
-    for name in below:
-        if name in node or f"{key}.{name}._target_" not in LATER:  # else from before there was such a group
-            yield from _part(f"{key}.{name}", node.get(name), file)
+    for name, value in flat(node, key).items():
+        if "${" in str(value):
+            raise ConfigError(f"{file}: {name}={shown(value)}: is not resolved; type {name}=…")
+    return node
 
 
-def _choice_of(key: str, node: Mapping[str, Any], file: Path | str) -> tuple[str, type]:
-    """Name and schema of the choice whose fixed values, the more the better, stand in ``node``."""
-    found: list[tuple[int, str, type]] = []
-    choices = SCHEMAS[group_of(key)]
-    for choice, kind in choices.items():
-        fixed = [field for field in fields(kind) if field.metadata.get("constant")]
-        if all(field.name in node and node[field.name] == field.default for field in fixed):
-            found.append((len(fixed), choice, kind))
-    if not found:
-        target = f" ({shown(node['_target_'])})" if "_target_" in node else ""
-        raise ConfigError(f"{file}: {key}{target}: not one of ours: {', '.join(choices)}")
-    _, choice, kind = max(found, key=lambda match: match[0])
-    return choice, kind
+def _take(cfg: DictConfig, key: str, node: Any, replaced: Set[str]) -> None:
+    """Put a recorded part in the place of today's, but for what is typed or not taken from a record."""
+    kept = {name: OmegaConf.select(cfg, name) for name in (*replaced, *_LEFT) if name.startswith(f"{key}.")}
+    with open_dict(cfg):
+        cfg[key] = node
+        for name, value in kept.items():
+            OmegaConf.update(cfg, name, value, force_add=True)
 
 
-def _set(cfg: DictConfig, key: str, value: Any, file: Path | str) -> None:
-    if "${" in str(value):
-        raise ConfigError(f"{file}: {key}={shown(value)}: is not resolved; type {key}=…")
-    try:
-        OmegaConf.update(cfg, key, value)
-    except (ConfigKeyError, ConfigAttributeError):
-        raise ConfigError(f"{file}: {key}{unknown(cfg, key)}") from None
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {explain_type(cfg, key, value, error)}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {key}: {str(error).splitlines()[0]}") from None
-
-
-def _below(key: str, keys: Set[str]) -> bool:
-    """Whether ``key`` or what it is part of is among ``keys``."""
-    return any(f"{key}.".startswith(f"{other}.") for other in keys)
+def _check_targets(node: Mapping[str, Any], key: str, files: Files, file: Path | str) -> None:
+    """Raise ConfigError for a class in a record that neither our files nor the user's name."""
+    known = files.targets(key.replace(".", "/"))
+    target = node.get("_target_")
+    if target not in known:
+        said = f" ({shown(target)})" if target is not None else ""
+        raise ConfigError(
+            f"{file}: {key}{said}: not one of ours: {', '.join(sorted(known))}; a class of your own is taken"
+            " with --config-dir DIR, where a file names it"
+        )
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            if "_target_" not in value:
+                raise ConfigError(f"{file}: {key}.{name}: expected a part with its _target_")
+            _check_targets(value, f"{key}.{name}", files, file)
+        elif isinstance(value, list) and any(isinstance(entry, (Mapping, list)) for entry in value):
+            raise ConfigError(f"{file}: {key}.{name}={shown(value)}: expected plain values")

@@ -20,12 +20,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.schema import DIRECTORY_NAME, MeasuredData, SimulatedData
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
 from ptychofno.data.measured import read_measured
 from ptychofno.data.npz import existing_file
-from ptychofno.data.probe import NO_SCAN, GivenProbe, ScanProbe, make_probe
+from ptychofno.data.objects import SimulatedData
+from ptychofno.data.probe import GivenProbe, ScanProbe
+from ptychofno.data.settings import MeasuredData
 from ptychofno.data.simulation import check_scan, simulate
 
 GENERATOR_VERSION = 2
@@ -40,6 +41,8 @@ Probe = GivenProbe | ScanProbe
 # A log may be shared: it names an entry without the directories, which may come from the environment.
 _log = logging.getLogger(__name__)
 _KEY_DIGITS = 12
+# What says where the data are and how they are used.
+_NOT_OF_THE_DATA = ("name", "cache_dir", "batch_size", "drop_last")
 
 
 class CacheError(ValueError):
@@ -82,13 +85,16 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
 
 def _check_settings(data: Data, probe: Probe) -> None:
     """Raise ValueError for what can be refused before anything is read or written."""
-    if not re.fullmatch(DIRECTORY_NAME.regex, data.name):
-        raise ValueError(f"data.name={data.name}: expected {DIRECTORY_NAME.meaning}")
+    if not re.fullmatch(r"\w[\w.-]*", data.name):
+        raise ValueError(
+            f"data.name={data.name}: expected the name of a directory: letters, digits, '_', '.', '-', the"
+            " first a letter, digit or '_'"
+        )
     if isinstance(data, MeasuredData):
         return
     check_scan(data)
     if isinstance(probe, ScanProbe):
-        raise ValueError(NO_SCAN)
+        raise ValueError("probe: comes with measured data only; choose another, such as probe=aperture")
 
 
 # --- key -------------------------------------------------------------------------------------
@@ -117,8 +123,12 @@ def _key_of(description: dict[str, Any]) -> str:
 def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
     """The settings that change the data, as canonical plain values."""
     values: dict[str, Any] = {}
+    kind = type(settings)
+    if prefix in ("data", "probe"):
+        named = "kind" if prefix == "data" else "name"
+        values[named] = getattr(kind, named, "") or f"{kind.__module__}.{kind.__qualname__}"
     for field in dataclasses.fields(settings):
-        if not field.metadata.get("in_key", True):
+        if prefix == "data" and field.name in _NOT_OF_THE_DATA:
             continue
         value = getattr(settings, field.name)
         name = f"{prefix}.{field.name}"
@@ -172,7 +182,7 @@ def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
         return read_measured(data, probe, key)
     _log.info("simulating dataset %s", entry.name)
     assert not isinstance(probe, ScanProbe)
-    return simulate(data, make_probe(probe, data.N), key)
+    return simulate(data, probe.make(data.N), key)
 
 
 def _open_or_quarantine(entry: Path, key: str) -> PtychoDataset | None:

@@ -115,7 +115,7 @@ class RoundsBar:
     def __init__(self, console: Console, refine: Any) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn())
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.total = refine.rounds if refine.name != "none" else None
+        self.total = refine.rounds or None
 
     def __enter__(self) -> Callable[[int, float], None]:
         self.progress.start()

@@ -11,7 +11,6 @@ from torch import nn
 
 from ptychofno.evaluation.evaluate import Dataset, Evaluation, evaluate, save_reconstruction
 from ptychofno.evaluation.figures import draw_reconstruction
-from ptychofno.evaluation.overlap import Refinement
 from ptychofno.runs import artifacts
 
 
@@ -53,17 +52,8 @@ def judge(
         sync_rounds=plan.evaluation.sync_rounds,
         phase_alignment=plan.evaluation.phase_alignment,
         device=device,
-        refinement=_refinement(plan.refine, measured=dataset.test_objects is None),
+        refinement=plan.refine(measured=dataset.test_objects is None),
         each_round=each_round,
-    )
-
-
-def _refinement(settings: Any, *, measured: bool) -> Refinement | None:
-    if settings.name == "none":
-        return None
-    of_probe = settings.probe == "refined" or (settings.probe == "auto" and measured)
-    return Refinement(
-        settings.rounds, settings.tolerance, settings.probe_from if of_probe else None, settings.positions
     )
 
 

@@ -10,7 +10,7 @@ from ptychofno.models.generators import (
 )
 from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
 from ptychofno.models.outputs import PatchOutput, ProjectedOutput
-from ptychofno.models.registry import build_generator, known_class
+from ptychofno.models.registry import build_generator, made, of_ours, part
 from ptychofno.models.spectral import Band, SpectralConv2d, kept_modes, pack, unpack
 
 __all__ = [
@@ -31,7 +31,9 @@ __all__ = [
     "StablePtychoBlock",
     "build_generator",
     "kept_modes",
-    "known_class",
+    "made",
+    "of_ours",
     "pack",
+    "part",
     "unpack",
 ]

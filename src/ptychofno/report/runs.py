@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno.config.comparison import LATER, flat, of_the_result
+from ptychofno.config.comparison import flat, of_the_result
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import plain, value
 from ptychofno.runs import artifacts
@@ -183,7 +183,7 @@ def read(path: Path) -> Run:
         config = attempt(files.settings, artifacts.CONFIG)
         typed = attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml")
         grad_norms = attempt(files.table, artifacts.GRAD_NORMS, "grad_norm")
-    settings = LATER | flat(config) if isinstance(config, dict) else {}
+    settings = flat(config) if isinstance(config, dict) else {}
     overrides = [plain(entry, 300) for entry in typed] if isinstance(typed, list) else []
     seed = record.get("seed", settings.get("seed"))
     state = record.get("state")

@@ -10,7 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -20,9 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import conflict, damaged, foreign
 from ptychofno.training.interruption import Interrupted
 
 _PACKAGES = ("ptychofno", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-image")
@@ -53,7 +53,7 @@ class Run:
 
 
 @contextmanager
-def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = str) -> Iterator[Run]:
+def open_run(path: Path, config: str, resume: str) -> Iterator[Run]:
     """Hold ``path`` for one process; on the way out, say how the run ended.
 
     A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued.
@@ -62,7 +62,6 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
         config: the resolved configuration as YAML. A directory that holds a run of another one is
             refused.
         resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
-        hide: takes what must not be written down out of the reason of a failure.
 
     Raises Held when another process writes the run; ConfigError when its configuration is another one,
     its files are damaged, or the directory cannot be written.
@@ -95,13 +94,13 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
                 _record_end(run, "interrupted", str(stop) or "nobody reads the output any more")
                 raise
             except OSError as error:
-                _record_end(run, "failed", hide(str(error)))
+                _record_end(run, "failed", str(error))
                 if error.errno not in _DISK:
                     raise
                 where = error.filename or path
                 raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
             except BaseException as error:
-                _record_end(run, "failed", hide(f"{type(error).__name__}: {error}".splitlines()[0]))
+                _record_end(run, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
                 if isinstance(error, SystemExit):  # of a user's class; it would look like success
                     raise RuntimeError(f"sys.exit({error.code!r}) was called within the run") from error
                 raise

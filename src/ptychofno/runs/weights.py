@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ptychofno import models, physics
+from ptychofno import build, models, physics
 from ptychofno.build import model_context, told
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
@@ -29,8 +29,11 @@ def save_model(
     save_tensors(path, bundle)
 
 
-def load_model(path: Path) -> nn.Module:
+def load_model(path: Path, *, trust: Collection[str] = ()) -> nn.Module:
     """The trained network of a ``model.pt``, from whoever it came: only classes of ours, no pickle.
+
+    Args:
+        trust: classes of your own, as ``package.module.Class``, that the file may name.
 
     Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
     """
@@ -39,6 +42,7 @@ def load_model(path: Path) -> nn.Module:
         size = int(bundle["size"])
         network = models.build_generator(
             bundle["model"],
+            lambda target: build.find(target) if target in trust else models.of_ours(target),
             size=size,
             patches=int(bundle["patches"]),
             probe=bundle.get("probe", torch.ones(size, size, dtype=torch.complex64)),
@@ -71,7 +75,7 @@ def recorded_generator(
     *,
     for_its_data: bool = True,
 ) -> nn.Module:
-    """The network of recorded ``model`` settings, from whoever it came: only classes of ours, no pickle.
+    """The network of ``model`` settings whose classes were checked, see ``config.recorded``; no pickle.
 
     Args:
         weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
@@ -81,7 +85,7 @@ def recorded_generator(
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
     with told():
-        network = models.build_generator(model, **model_context(dataset))
+        network = models.build_generator(model, build.find, **model_context(dataset))
     if weights is not None:
         try:
             values = load_tensors(weights)

@@ -19,16 +19,10 @@ from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.memory import keep_freed_memory
 from ptychofno.training.module import Diverged, PhysicsSupervised
 from ptychofno.training.muon import Muon
+from ptychofno.training.optimizers import adam, adamw, sgd
 from ptychofno.training.precision import precise_matmul_setting
 from ptychofno.training.reproducible import reproducible
-from ptychofno.training.schedules import (
-    ConstantSchedule,
-    ExponentialSchedule,
-    PlateauSchedule,
-    WarmupCosineSchedule,
-    build_warmup_cosine_scheduler,
-    sgd,
-)
+from ptychofno.training.schedules import Schedule, build_warmup_cosine_scheduler
 from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
@@ -36,10 +30,8 @@ __all__ = [
     "Averaging",
     "Batch",
     "CheckpointError",
-    "ConstantSchedule",
     "Diverged",
     "EmaAveraging",
-    "ExponentialSchedule",
     "Guard",
     "Interrupted",
     "MAELoss",
@@ -50,16 +42,17 @@ __all__ = [
     "NormClip",
     "Outcome",
     "PhysicsSupervised",
-    "PlateauSchedule",
     "PoissonLoss",
     "ResidentBatches",
     "ResidentData",
     "RollbackGuard",
+    "Schedule",
     "StopRequest",
     "ValidationSimilarity",
     "ValueClip",
-    "WarmupCosineSchedule",
     "Watch",
+    "adam",
+    "adamw",
     "adaptive_gradient_clip_",
     "build_warmup_cosine_scheduler",
     "fit",

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import lightning as L
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.lib.stride_tricks import sliding_window_view
+from typing_extensions import Doc
 
 from ptychofno.processes import Group
 from ptychofno.runs.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW
@@ -65,10 +67,10 @@ class RollbackGuard:
         spike_factor: times the median of the ``spike_window`` steps before, a step is a spike.
     """
 
-    lr_factor: float
-    max_interventions: int
-    spike_factor: float
-    spike_window: int
+    lr_factor: Annotated[float, Gt(0), Lt(1), Doc("factor on the learning rate with every return")] = 0.5
+    max_interventions: Annotated[int, Ge(1), Le(1000), Doc("returns at most")] = 3
+    spike_factor: Annotated[float, Gt(1), Doc("times the median of the steps before: a spike")] = 20.0
+    spike_window: Annotated[int, Ge(3), Le(100_000), Doc("steps of that median")] = 100
 
     def __call__(self, flat_baseline: float, group: Group) -> Watch:
         return Rollback(self, flat_baseline, group)

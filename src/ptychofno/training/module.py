@@ -194,8 +194,9 @@ class PhysicsSupervised(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.generator.parameters())
-        scheduler = self.schedule(optimizer, self.total_epochs)
-        entry = {"scheduler": scheduler, "interval": "epoch", "frequency": 1}
+        steps = -(-int(self.trainer.estimated_stepping_batches) // self.total_epochs)
+        scheduler = self.schedule(optimizer, self.total_epochs, steps)
+        entry = {"scheduler": scheduler, "interval": self.schedule.interval, "frequency": 1}
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": entry}

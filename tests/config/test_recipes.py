@@ -16,7 +16,7 @@ from ptychofno.config.sources import Sources
 CONF = Path(str(files("ptychofno.conf")))
 
 CONTROL = {"model": schema.HybridModel, "block": schema.PtychoBlock, "optimizer": schema.AdamOptimizer}
-STABLE = CONTROL | {"model": schema.StableHybridModel, "block": schema.LayerscaleBlock}
+STABLE = CONTROL | {"block": schema.LayerscaleBlock}
 NORM = {"clip": schema.NormClip, "clip.value": 1.0}
 CONSTANT = {"scheduler": schema.DefaultScheduler, "clip": schema.NoClip}
 WARMUP = {

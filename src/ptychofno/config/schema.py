@@ -135,11 +135,6 @@ class HybridModel:
 
 
 @dataclass
-class StableHybridModel(HybridModel):
-    _target_: str = constant("ptychofno.models.StableHybridUNOGenerator")
-
-
-@dataclass
 class FnoModel:
     _target_: str = constant("ptychofno.models.CascadedFNOGenerator")
     fno_blocks: int = setting("blocks in sequence, all at full resolution", ge=1, le=32)

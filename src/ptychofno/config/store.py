@@ -7,7 +7,6 @@ from ptychofno.config import schema
 SCHEMAS: dict[str, dict[str, type]] = {
     "model": {
         "hybrid": schema.HybridModel,
-        "stable_hybrid": schema.StableHybridModel,
         "fno": schema.FnoModel,
         "cnn": schema.CnnModel,
     },

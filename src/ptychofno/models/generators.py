@@ -10,19 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ptychofno.models.blocks import (
-    ConvBlock,
-    PointwiseConv2d,
-    PtychoBlock,
-    SpatialLifter,
-    StablePtychoBlock,
-)
+from ptychofno.models.blocks import ConvBlock, PointwiseConv2d, PtychoBlock, SpatialLifter
 from ptychofno.models.layout import to_channels_last
 from ptychofno.models.outputs import PatchOutput
 from ptychofno.models.spectral import Band, kept_modes
@@ -202,20 +195,6 @@ class HybridUNOGenerator(UGenerator):
 
         levels = plan_levels(fno_blocks, hidden_channels, max_hidden_channels, size)
         super().__init__(inputs, patches, levels, make_block, checkpoint_activations, output)
-
-
-class StableHybridUNOGenerator(HybridUNOGenerator):
-    """``HybridUNOGenerator`` with the norm-last residual block injected."""
-
-    def __init__(
-        self,
-        inputs: nn.Module,
-        patches: int,
-        size: int,
-        block_cls: BlockClass = StablePtychoBlock,
-        **settings: Any,
-    ) -> None:
-        super().__init__(inputs, patches, size, block_cls, **settings)
 
 
 class CNNGenerator(UGenerator):

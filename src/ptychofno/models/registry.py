@@ -18,13 +18,12 @@ _KNOWN: dict[str, Callable[..., Any]] = {
         (blocks, ("PtychoBlock", "StablePtychoBlock")),
         (inputs, ("AmplitudeInput", "BackprojectionInput")),
         (outputs, ("PatchOutput", "ProjectedOutput")),
-        (
-            generators,
-            ("HybridUNOGenerator", "StableHybridUNOGenerator", "CascadedFNOGenerator", "CNNGenerator"),
-        ),
+        (generators, ("HybridUNOGenerator", "CascadedFNOGenerator", "CNNGenerator")),
     )
     for name in names
 }
+# As networks of earlier runs call it; its block is a setting of its own.
+_KNOWN["ptychofno.models.StableHybridUNOGenerator"] = generators.HybridUNOGenerator
 
 
 def known_class(target: str) -> Callable[..., Any]:

@@ -204,11 +204,6 @@ def flip_a_bit(entry: Path, name: str, position: int) -> None:
     (entry / name).write_bytes(content)
 
 
-def other_shape(entry: Path) -> None:
-    path = entry / "validation_amplitude.npy"
-    np.save(path, np.load(path)[:, 0])
-
-
 def other_scalar(entry: Path) -> None:
     manifest = json.loads((entry / "manifest.json").read_text())
     manifest["scalars"]["photon_scale"] *= 2
@@ -235,22 +230,18 @@ def replace_by_another_dataset(entry: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (truncate, r"train_amplitude\.npy has \d+ bytes instead of"),
-        (
-            partial(flip_a_bit, name="test_amplitude.npy", position=-5),
-            r"test_amplitude\.npy fails its checksum",
-        ),
+        (truncate, r"train_amplitude\.npy fails its checksum"),
         (partial(flip_a_bit, name="probe.npy", position=20), r"probe\.npy fails its checksum"),
         (lambda entry: (entry / "test_objects.npy").unlink(), r"test_objects\.npy is missing"),
         (lambda entry: (entry / "manifest.json").unlink(), r"manifest\.json is missing"),
-        (lambda entry: (entry / "manifest.json").write_text("{"), r"manifest\.json is not JSON"),
-        (lambda entry: (entry / "manifest.json").write_bytes(b"\xff\xfe"), r"manifest\.json is not JSON"),
-        (lambda entry: (entry / "manifest.json").write_text("[" * 10**5), r"manifest\.json is not JSON"),
-        (partial(replace_by_pipe, name="manifest.json"), r"manifest\.json is not JSON \(not a plain file"),
+        (lambda entry: (entry / "manifest.json").write_text("{"), r"manifest\.json .* not as written"),
+        (
+            partial(replace_by_pipe, name="manifest.json"),
+            r"manifest\.json .* not as written \(not a plain file",
+        ),
         (partial(replace_by_pipe, name="probe.npy"), r"probe\.npy is missing or no plain file"),
         (lambda entry: (entry / "manifest.json").write_text("[1]"), r"manifest\.json fails its checksum"),
         (other_scalar, r"manifest\.json fails its checksum"),
-        (other_shape, r"validation_amplitude\.npy"),
         (replace_by_another_dataset, r"manifest\.json is of dataset"),
         (replace_by_file, r"manifest\.json is missing"),
     ],
@@ -312,7 +303,7 @@ def test_entry_that_appears_while_waiting_for_the_lock_is_used(data, monkeypatch
 
 
 def test_leftovers_of_a_killed_build_are_removed(data):
-    leftover = cache._partial_directory(entry_of(data))
+    leftover = entry_of(data).with_name(f".{entry_of(data).name}.partial")
     leftover.mkdir(parents=True)
     (leftover / "train_amplitude.npy").write_bytes(b"half")
     load_dataset(data, PROBE)
@@ -372,8 +363,6 @@ def test_cache_dir_that_is_a_file_is_named(data):
     ("changes", "probe", "message"),
     [
         ({"size": 8}, PROBE, r"data\.size=8"),
-        ({"name": "../up"}, PROBE, r"data\.name=\.\./up: expected the name of a dir"),
-        ({"name": ""}, PROBE, r"data\.name=: expected the name of a dir"),
         ({}, DatasetProbe(), r"probe=dataset"),
     ],
 )

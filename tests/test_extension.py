@@ -31,7 +31,7 @@ from ptychofno.data.objects import SimulatedData, Transmission
 
 
 class RootLoss(nn.Module):
-    def __init__(self, mean_amplitude: float, power: Annotated[float, Gt(0), Doc("of the distance")] = 1.0) -> None:
+    def __init__(self, mean_amplitude, power: Annotated[float, Gt(0), Doc("of the distance")] = 1.0):
         super().__init__()
         self.mean_amplitude, self.power = mean_amplitude, power
 
@@ -66,8 +66,7 @@ FILES = {
     "clip/half": "_target_: ownparts.HalfClip\nshare: 0.5\n",
     "optimizer/radam": "_target_: torch.optim.RAdam\nlr: 1e-3\n",
     "scheduler/one_cycle": "_target_: torch.optim.lr_scheduler.OneCycleLR\nmax_lr: 1e-3\ninterval: step\n",
-    "data/discs": "defaults: [grid_lines_tiny, _self_]\n_target_: ownparts.DiscsData\nname: discs\ndiscs: 20\n",
-    "data/plain_discs": "_target_: ownparts.DiscsData\nname: discs\nN: 32\nsize: 96\ntrain_step_px: 8\n"
+    "data/discs": "_target_: ownparts.DiscsData\nname: discs\nN: 32\nsize: 96\ntrain_step_px: 8\n"
     "validation_step_px: 16\ntest_step_px: 16\ndiscs: 20\n",
 }
 
@@ -93,7 +92,7 @@ TINY = ["trainer.max_epochs=1", "logger=csv", "refine=none", "run_dir=own"]
 ALL = [
     "model/block=gated",
     "model.block.gain=0.2",
-    *("loss=root", "clip=half", "optimizer=radam", "scheduler=one_cycle", "data=plain_discs"),
+    *("loss=root", "clip=half", "optimizer=radam", "scheduler=one_cycle", "data=discs"),
 ]
 
 

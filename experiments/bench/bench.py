@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -27,7 +26,6 @@ import torch
 from contenders import (
     CHANNELS_LAST,
     CONTENDERS,
-    CONTIGUOUS,
     NOTHING,
     give_the_same_weights,
     hybrid,
@@ -37,7 +35,6 @@ from contenders import (
 from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
-from ptychofno.models.transforms import Spectrum, analyse, matrices_of, synthesise
 from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.training import precise_matmul_setting
 from ptychofno.training.memory import keep_freed_memory
@@ -47,7 +44,6 @@ MODES = 12
 LEVELS = ((64, 32), (32, 64), (16, 128), (8, 256))
 STEPS = ("forward", "forward + backward", "training step")
 MIXED = "bf16-mixed"
-WAYS = {CONTIGUOUS: ("whole", "axes", "fft"), CHANNELS_LAST: ("lines", "planes", "fft")}
 PEAK = "matrix product"
 PEAK_SIZE = 1024
 
@@ -99,13 +95,12 @@ def interleave(
     return wall, cpu
 
 
-def flops_of_layer(channels: int, batch: int, band: Band, layout: str) -> tuple[float, float]:
-    """Multiplications and additions of the four transforms and of one mixing of fwd + bwd."""
-    spectrum = band.spectrum()
-    H, W, R, K = spectrum
-    way = spectrum.way(channels, layout == CHANNELS_LAST)
-    products = {"whole": 2.0 * K * R, "fft": 0.0}.get(way, spectrum.products_per_pixel)
-    return 2 * products * H * W * batch * channels, 8.0 * batch * channels**2 * K * R
+def flops_of_layer(channels: int, batch: int, band: Band) -> tuple[float, float]:
+    """Multiplications and additions of one transform and of one mixing of the channels."""
+    assert band.grid is not None
+    (H, W), R, K = band.grid, band.rows, band.columns
+    transform = 2.0 * batch * channels * H * K * (2 * W + 4 * R)
+    return transform, 8.0 * batch * channels**2 * K * R
 
 
 def layer_case(
@@ -121,7 +116,7 @@ def layer_case(
     # The first that a network may run in: that in which its layer is the fastest.
     used = {name: layouts(name, device)[0] for name in layers}
 
-    transform, mixing = flops_of_layer(channels, batch, band, used["ours"])
+    transform, mixing = flops_of_layer(channels, batch, band)
     flops = 2 * transform + mixing if what == "forward" else 4 * transform + 3 * mixing
     calls = {name: pass_of(layer, values, gradient, used[name], what) for name, layer in layers.items()}
     calls[PEAK] = peak_call(device)
@@ -212,35 +207,6 @@ def fastest(make: Callable[[str], Call], choices: tuple[str, ...], device: str) 
     return min(choices, key=lambda choice: min(cpu[choice]))
 
 
-def crossover_case(device: str, size: int, channels: int, modes: int, args: argparse.Namespace) -> Case:
-    """Analysis and synthesis of one grid, taken each way; what the sizes choose is called ours."""
-    chosen = kept_modes(modes, size).spectrum()
-    layout = layouts("ours", device)[0]
-    last = layout == CHANNELS_LAST
-    x = laid_out(
-        torch.randn(max(1, 2**21 // (channels * size**2)), channels, size, size, device=device), layout
-    )
-    taken = chosen.way(channels, last)
-    calls: dict[str, Call] = {}
-    for way in WAYS[layout]:
-        if way == "whole" and size > 16:
-            continue
-        method = way if way in WAYS[CONTIGUOUS] else "axes"
-        forced = {"method": method, "way": lambda self, channels, channels_last, way=way: way}
-        spectrum = type("Forced", (Spectrum,), forced)(*chosen)
-        matrices = tuple(matrix.to(device, torch.float32) for matrix in matrices_of(spectrum))
-
-        def call(spectrum: Spectrum = spectrum, matrices: tuple[Tensor, ...] = matrices) -> Tensor:
-            return synthesise(analyse(x, spectrum, *matrices), spectrum, *matrices, channels_last=last)
-
-        calls["ours" if way == taken else way] = call
-    with torch.no_grad():
-        times = interleave(calls, device, args.seconds / 5)
-    name = f"{channels} channels, {modes} modes, {chosen.products_per_pixel:.0f} products per pixel: {taken}"
-    used = dict.fromkeys(calls, layout)
-    return Case("crossover", device, name, size, len(x), "analysis + synthesis", float("nan"), *times, used)
-
-
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     for device in args.devices:
         torch.set_float32_matmul_precision(precision(device, args))
@@ -268,11 +234,6 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
                         steps = ("training step", f"training step, {MIXED}") if batch == 16 else STEPS[-1:]
                         for what in steps if args.quick else dict.fromkeys((*STEPS, *steps)):
                             yield network_case(device, size, batch, what, args)
-        if "crossover" in args.sections and not args.quick:
-            for size, channels in product((8, 12, 16, 32, 64, 96, 128, 256), (8, 32)):
-                for modes in (4, 12, 24, 48, 64):
-                    if modes <= size // 2 + 4:
-                        yield crossover_case(device, size, channels, modes, args)
 
 
 def sum_of_levels(done: list[Case], what: str, other: str, clock: str) -> float:
@@ -287,8 +248,6 @@ def table(done: list[Case], others: list[str]) -> str:
     head += [f"{o} / ours, CPU time" for o in others] + [f"{NOTHING} / ours", "of peak", "in channels_last"]
     rows = []
     for case in done:
-        if case.section == "crossover":
-            continue
         row = [case.section, case.device, case.name, str(case.size), str(case.batch), case.what]
         row.append(f"{1e3 * statistics.median(case.wall['ours']):.2f}")
         known = [(other, clock) for clock in ("wall", "cpu") for other in others]
@@ -302,14 +261,7 @@ def table(done: list[Case], others: list[str]) -> str:
         for what in sorted({case.what for case in here if case.section == "levels"}):
             sums = [f"{sum_of_levels(here, what, o, c):.2f}" for c in ("wall", "cpu") for o in others]
             rows.append(["levels", device, "sum of the four", "", "16", what, "", *sums, "", "", ""])
-    crossover = [case for case in done if case.section == "crossover"]
-    text = markdown(head, rows)
-    if crossover:
-        ways = list(dict.fromkeys(way for ways in WAYS.values() for way in ways))
-        times = [[*(f"{c.ratio(way):.2f}" if way in c.wall else "" for way in ways)] for c in crossover]
-        rows = [[c.device, str(c.size), c.name, *t] for c, t in zip(crossover, times, strict=True)]
-        text += "\n\n" + markdown(["device", "N", "case: chosen", *(f"{w} / chosen" for w in ways)], rows)
-    return text + "\n"
+    return markdown(head, rows) + "\n"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -377,7 +329,7 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    sections = ["levels", "convolution", "sizes", "network", "crossover"]
+    sections = ["levels", "convolution", "sizes", "network"]
     parser.add_argument("--sections", nargs="+", choices=sections, default=sections)
     parser.add_argument("--quick", action="store_true", help="few cases, two minutes")
     parser.add_argument("--seconds", type=float, help="per case (2.5, quick 2)")

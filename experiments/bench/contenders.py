@@ -1,4 +1,4 @@
-"""The same layer three times: ours, the textbook rfft2 layer, neuraloperator's SpectralConv.
+"""The same layer again: ours, the same on FFTs, the textbook rfft2 layer, neuraloperator's SpectralConv.
 
 And a network without any, whose time no network with Fourier layers can be below.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ptychofno.models import Band, HybridUNOGenerator, PtychoBlock, SpectralConv2d, unpack
 from ptychofno.models.inputs import AmplitudeInput
 from ptychofno.models.layout import is_channels_last, to_channels_last
+from ptychofno.models.spectral import mix
 from ptychofno.physics import back_projection
 
 Layer = Callable[[int, Band], nn.Module]
@@ -44,6 +45,24 @@ class Rfft2Conv(nn.Module):
             part = spectrum[:, :, rows, : self.columns]
             out[:, :, rows, : self.columns] = torch.einsum("bixy,ioxy->boxy", part, weight)
         return torch.fft.irfft2(out, s=x.shape[-2:])
+
+
+class FFTConv(SpectralConv2d):
+    """Ours, but for the transforms: FFTs along one axis after the other, which pass on the band only."""
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        B, H, W, _ = x.shape
+        band = self.band.on((H, W))
+        positive, negative = (band.rows + 1) // 2, band.rows // 2
+        wide = x.float()  # FFTs have no half precision on a CPU
+        lines = torch.fft.rfft(wide, dim=2)[:, :, : band.columns]
+        modes = torch.view_as_real(torch.fft.fft(lines, dim=1))
+        modes = torch.cat((modes[:, :positive], modes[:, H - negative :]), dim=1)
+        mixed = mix(modes.permute(2, 1, 4, 0, 3), self._weight_on(band).to(wide.dtype)).permute(3, 1, 0, 4, 2)
+        gap = mixed.new_zeros(B, H - band.rows, *mixed.shape[2:])
+        filled = torch.cat((mixed[:, :positive], gap, mixed[:, positive:]), dim=1)
+        lines = torch.fft.ifft(torch.view_as_complex(filled.contiguous()), dim=1)
+        return torch.fft.irfft(lines, n=W, dim=2).to(x.dtype).contiguous()
 
 
 def ours(channels: int, band: Band) -> nn.Module:

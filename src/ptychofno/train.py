@@ -105,7 +105,7 @@ def execute(
     )
     from ptychofno.runs import artifacts
     from ptychofno.runs.directory import begin, finish
-    from ptychofno.runs.stats import statistics
+    from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau, statistics
     from ptychofno.runs.weights import save_model
     from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
 
@@ -186,13 +186,13 @@ def execute(
         stats = statistics(
             epochs=outcome.epochs,
             grad_norms=outcome.grad_norms,
-            flat_baseline=baseline,
             diverged=outcome.diverged is not None,
             metrics=metrics,
             weights=outcome.last_weights,
         )
         artifacts.write_json(run.path / artifacts.STATS, stats)
 
+    val_loss = outcome.epochs["val_loss"]
     training_seconds = sum(outcome.epochs["seconds"])
     evaluation_seconds = time.monotonic() - evaluating
     finish(
@@ -201,7 +201,9 @@ def execute(
         error=outcome.diverged,
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
-        **{key: stats[key] for key in ("epoch_left_plateau", "epoch_fell_back", "final_val_loss")},
+        final_val_loss=stats["final_val_loss"],
+        epoch_left_plateau=epoch_left_plateau(outcome.epochs["epoch"], val_loss, baseline),
+        epoch_fell_back=epoch_fell_back(outcome.epochs["epoch"], val_loss, baseline),
         interventions=outcome.interventions,
         seconds={
             "data": data_seconds,

@@ -17,6 +17,7 @@ from ptychofno.data import CacheError, PtychoDataset, cache, dataset_key, load_d
 from ptychofno.data.objects import GridLinesData
 from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe
 
+NOT_OF_THE_DATA = {"name", "cache_dir", "batch_size", "drop_last"}
 PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0)
 
 
@@ -133,8 +134,8 @@ def test_manifest_describes_the_entry(data):
     manifest = json.loads((entry_of(data) / "manifest.json").read_text())
     assert manifest["key"] == dataset.key
     assert manifest["generator_version"] == cache.GENERATOR_VERSION
-    in_key = {field.name for field in dataclasses.fields(data) if field.metadata["in_key"]}
-    assert manifest["data"] == {name: getattr(data, name) for name in in_key}
+    in_key = {field.name for field in dataclasses.fields(data)} - NOT_OF_THE_DATA
+    assert manifest["data"] == {"kind": "grid_lines", **{name: getattr(data, name) for name in in_key}}
     assert manifest["probe"] == dataclasses.asdict(PROBE)
     assert manifest["scalars"]["photon_scale"] == dataset.photon_scale
     on_disk = {path.name for path in entry_of(data).iterdir()} - {"manifest.json"}
@@ -161,7 +162,7 @@ def test_key_follows_exactly_the_settings_that_change_the_data(field):
     data = settings("somewhere")
     before = dataset_key(data, PROBE)
     setattr(data, field.name, changed(getattr(data, field.name)))
-    assert (dataset_key(data, PROBE) != before) == field.metadata["in_key"]
+    assert (dataset_key(data, PROBE) != before) == (field.name not in NOT_OF_THE_DATA)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(ApertureProbe), ids=lambda field: field.name)
@@ -205,11 +206,6 @@ def flip_a_bit(entry: Path, name: str, position: int) -> None:
     (entry / name).write_bytes(content)
 
 
-def other_shape(entry: Path) -> None:
-    path = entry / "validation_amplitude.npy"
-    np.save(path, np.load(path)[:, 0])
-
-
 def other_scalar(entry: Path) -> None:
     manifest = json.loads((entry / "manifest.json").read_text())
     manifest["scalars"]["photon_scale"] *= 2
@@ -236,22 +232,18 @@ def replace_by_another_dataset(entry: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (truncate, r"train_amplitude\.npy has \d+ bytes instead of"),
-        (
-            partial(flip_a_bit, name="test_amplitude.npy", position=-5),
-            r"test_amplitude\.npy fails its checksum",
-        ),
+        (truncate, r"train_amplitude\.npy fails its checksum"),
         (partial(flip_a_bit, name="probe.npy", position=20), r"probe\.npy fails its checksum"),
         (lambda entry: (entry / "test_objects.npy").unlink(), r"test_objects\.npy is missing"),
         (lambda entry: (entry / "manifest.json").unlink(), r"manifest\.json is missing"),
-        (lambda entry: (entry / "manifest.json").write_text("{"), r"manifest\.json is not JSON"),
-        (lambda entry: (entry / "manifest.json").write_bytes(b"\xff\xfe"), r"manifest\.json is not JSON"),
-        (lambda entry: (entry / "manifest.json").write_text("[" * 10**5), r"manifest\.json is not JSON"),
-        (partial(replace_by_pipe, name="manifest.json"), r"manifest\.json is not JSON \(not a plain file"),
+        (lambda entry: (entry / "manifest.json").write_text("{"), r"manifest\.json .* not as written"),
+        (
+            partial(replace_by_pipe, name="manifest.json"),
+            r"not as written \(not a plain file",
+        ),
         (partial(replace_by_pipe, name="probe.npy"), r"probe\.npy is missing or no plain file"),
         (lambda entry: (entry / "manifest.json").write_text("[1]"), r"manifest\.json fails its checksum"),
         (other_scalar, r"manifest\.json fails its checksum"),
-        (other_shape, r"validation_amplitude\.npy"),
         (replace_by_another_dataset, r"manifest\.json is of dataset"),
         (replace_by_file, r"manifest\.json is missing"),
     ],
@@ -313,7 +305,7 @@ def test_entry_that_appears_while_waiting_for_the_lock_is_used(data, monkeypatch
 
 
 def test_leftovers_of_a_killed_build_are_removed(data):
-    leftover = cache._partial_directory(entry_of(data))
+    leftover = entry_of(data).with_name(f".{entry_of(data).name}.partial")
     leftover.mkdir(parents=True)
     (leftover / "train_amplitude.npy").write_bytes(b"half")
     load_dataset(data, PROBE)
@@ -373,9 +365,7 @@ def test_cache_dir_that_is_a_file_is_named(data):
     ("changes", "probe", "message"),
     [
         ({"size": 8}, PROBE, r"data\.size=8"),
-        ({"name": "../up"}, PROBE, r"data\.name=\.\./up: expected the name of a dir"),
-        ({"name": ""}, PROBE, r"data\.name=: expected the name of a dir"),
-        ({}, DatasetProbe(), r"probe=dataset"),
+        ({}, DatasetProbe(), r"probe: comes with measured data only"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(data, changes, probe, message):

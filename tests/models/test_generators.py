@@ -21,7 +21,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
 FOURIER = {"fno_blocks": 3, "hidden_channels": 4, "modes": 3, "block": BLOCKS["ptycho"]}
 MODELS: dict[str, dict[str, Any]] = {
     "hybrid": {"_target_": "ptychofno.models.HybridUNOGenerator", **FOURIER},
-    "stable_hybrid": {
+    "stable_hybrid": {  # as earlier runs have it on record
         "_target_": "ptychofno.models.StableHybridUNOGenerator",
         **FOURIER,
         "block": BLOCKS["layerscale"],

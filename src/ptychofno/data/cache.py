@@ -1,7 +1,7 @@
 """The dataset cache: every distinct dataset is generated once and then shared by all runs.
 
-An entry ``<cache_dir>/<name>-<key>/`` appears in one rename and is verified whenever it is
-opened. Reading takes no lock; building does, so that of many processes one builds.
+An entry ``<cache_dir>/<name>-<key>/`` holds ``.npy`` arrays and the manifest that vouches for them. It
+appears in one rename and is verified whenever it is opened. Reading takes no lock; building does.
 """
 
 from __future__ import annotations
@@ -11,51 +11,51 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from filelock import FileLock, Timeout
+import numpy as np
+from filelock import FileLock
 
-from ptychofno.data.dataset import PtychoDataset
-from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
+from ptychofno.data.dataset import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.data.npz import existing_file
 from ptychofno.data.objects import SimulatedData
 from ptychofno.data.probe import GivenProbe, ScanProbe
-from ptychofno.data.settings import MeasuredData
+from ptychofno.data.settings import DataBase, MeasuredData
 from ptychofno.data.simulation import check_scan, simulate
+from ptychofno.runs import artifacts
 
+# Part of every key. Raise them whenever the same settings would give other data than before.
 GENERATOR_VERSION = 2
-"""Part of every key. Raise it whenever the same settings would give other data than before."""
-
 READER_VERSION = 3
-"""The same for measured data."""
-
-Data = SimulatedData | MeasuredData
+_MANIFEST = "manifest.json"
+_SPLITS = ("train", "validation", "test")
+Data = DataBase
 Probe = GivenProbe | ScanProbe
 
-# A log may be shared: it names an entry without the directories, which may come from the environment.
-_log = logging.getLogger(__name__)
-_KEY_DIGITS = 12
 # What says where the data are and how they are used.
-_NOT_OF_THE_DATA = ("name", "cache_dir", "batch_size", "drop_last")
+_NOT_OF_THE_DATA = {f"data.{name}" for name in ("name", "cache_dir", "batch_size", "drop_last")}
+_log = logging.getLogger(__name__)  # may be shared: entries are named without their directories
 
 
 class CacheError(ValueError):
     """The cache directory cannot be used as it is; one line that names it and the reason."""
 
 
-def dataset_key(data: Data, probe: Probe) -> str:
-    """What identifies the data that these settings give, 12 hexadecimal digits.
+class _Corrupt(Exception):
+    """A directory that is not the whole, unchanged dataset; the message says why."""
 
-    A hash of every setting marked ``in_key``, of the content instead of the path of files, and
-    of the generator version. Raises ValueError for a file that cannot be read.
-    """
-    return _key_of(_description(data, probe))
+
+def dataset_key(data: Data, probe: Probe) -> str:
+    """A hash of all that the data depend on. Raises ValueError for a file that cannot be read."""
+    return _identity(data, probe)[1]
 
 
 def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
@@ -64,76 +64,55 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
     Raises ValueError with one line: settings or files that make no dataset, or (``CacheError``)
     a cache directory that cannot be read or written.
     """
-    _check_settings(data, probe)
-    description = _description(data, probe)
-    key = _key_of(description)
-    cache_dir = Path(data.cache_dir).expanduser()
-    entry = cache_dir / f"{data.name}-{key}"
-    with _named_errors(cache_dir, "cannot read the dataset"):
-        try:
-            dataset = open_entry(entry, key)
-        except CorruptEntry:
-            dataset = None  # Perhaps just being replaced; judged again under the lock.
+    if isinstance(data, SimulatedData):
+        check_scan(data)
+        if isinstance(probe, ScanProbe):
+            raise ValueError("probe: comes with measured data only; choose another, such as probe=aperture")
+    description, key = _identity(data, probe)
+    entry = Path(data.cache_dir).expanduser() / f"{data.name}-{key}"
+    dataset = None
+    # A corrupt entry is perhaps just being replaced; it is judged again under the lock.
+    with _named_errors(entry), suppress(_Corrupt):
+        dataset = _open(entry, key)
     if dataset is None:
-        with _build_lock(entry):
-            dataset = _open_or_quarantine(entry, key)
+        with _named_errors(entry):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(entry.with_name(f".{entry.name}.lock")).acquire()
+        with lock:
+            with _named_errors(entry):
+                dataset = _open_or_quarantine(entry, key)
             if dataset is None:
-                return _build(entry, _generate(entry, key, data, probe), description)
+                generated = _generate(entry, key, data, probe)
+                with _named_errors(entry):
+                    return _published(entry, generated, description)
     _log.info("using cached dataset %s", entry.name)
     return dataset
 
 
-def _check_settings(data: Data, probe: Probe) -> None:
-    """Raise ValueError for what can be refused before anything is read or written."""
-    if not re.fullmatch(r"\w[\w.-]*", data.name):
-        raise ValueError(
-            f"data.name={data.name}: expected the name of a directory: letters, digits, '_', '.', '-', the"
-            " first a letter, digit or '_'"
-        )
-    if isinstance(data, MeasuredData):
-        return
-    check_scan(data)
-    if isinstance(probe, ScanProbe):
-        raise ValueError("probe: comes with measured data only; choose another, such as probe=aperture")
-
-
-# --- key -------------------------------------------------------------------------------------
-
-
-def _description(data: Data, probe: Probe) -> dict[str, Any]:
-    """Everything that the data depend on, and nothing else: neither paths nor how they are used."""
-    return {
-        "generator_version": _version(data),
-        "data": _key_values(data, "data"),
-        "probe": _key_values(probe, "probe"),
-    }
-
-
-def _version(data: Data) -> int:
-    if isinstance(data, MeasuredData):
-        return READER_VERSION
-    return GENERATOR_VERSION + (data.gridsize > 1)  # only samples of several patches have changed since
-
-
-def _key_of(description: dict[str, Any]) -> str:
-    canonical = json.dumps(description, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:_KEY_DIGITS]
+def _identity(data: Data, probe: Probe) -> tuple[dict[str, Any], str]:
+    """Everything that the data depend on, neither paths nor how they are used, and its hash."""
+    # Of what is simulated, only samples of several patches have changed since.
+    version = READER_VERSION if isinstance(data, MeasuredData) else GENERATOR_VERSION + (data.gridsize > 1)
+    settings = {"data": _key_values(data, "data"), "probe": _key_values(probe, "probe")}
+    description = {"generator_version": version, **settings}
+    return description, _sha256_of_json(description)[:12]
 
 
 def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
     """The settings that change the data, as canonical plain values."""
     values: dict[str, Any] = {}
     kind = type(settings)
-    if prefix in ("data", "probe"):
-        named = "kind" if prefix == "data" else "name"
+    if named := {"data": "kind", "probe": "name"}.get(prefix):
         values[named] = getattr(kind, named, "") or f"{kind.__module__}.{kind.__qualname__}"
     for field in dataclasses.fields(settings):
-        if prefix == "data" and field.name in _NOT_OF_THE_DATA:
+        name, value = f"{prefix}.{field.name}", getattr(settings, field.name)
+        if name in _NOT_OF_THE_DATA:
             continue
-        value = getattr(settings, field.name)
-        name = f"{prefix}.{field.name}"
         if field.name == "path":
-            values["content_sha256"] = _content_sha256(value, name)
+            try:
+                values["content_sha256"] = _file_sha256(existing_file(value, name))
+            except OSError as error:
+                raise ValueError(f"{name}={value}: cannot be read ({error.strerror})") from error
         elif dataclasses.is_dataclass(value):
             values[field.name] = _key_values(value, name)
         else:
@@ -142,100 +121,111 @@ def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
     return values
 
 
-def _content_sha256(path: str, setting: str) -> str:
-    file = existing_file(path, setting)
-    try:
-        return file_sha256(file)
-    except OSError as error:
-        raise ValueError(f"{setting}={path}: cannot be read ({error.strerror})") from error
-
-
-# --- building --------------------------------------------------------------------------------
-
-
-def _build(entry: Path, dataset: PtychoDataset, description: dict[str, Any]) -> PtychoDataset:
-    """Write a generated dataset and publish it; the caller holds the lock and there is no entry."""
-    partial = _partial_directory(entry)
-    with _named_errors(entry.parent, "cannot write the dataset"):
-        try:
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir()
-            write_entry(partial, dataset, description)
-            partial.rename(entry)
-            sync_directory(entry.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        try:
-            published = open_entry(entry, dataset.key)
-        except CorruptEntry as reason:
-            raise CacheError(
-                f"data.cache_dir={entry.parent}: does not give back what was written ({reason})"
-            ) from reason
-    assert published is not None
-    return published
-
-
 def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
     if isinstance(data, MeasuredData):
         _log.info("reading the measured scan into dataset %s", entry.name)
         return read_measured(data, probe, key)
+    if not isinstance(data, SimulatedData):  # a class of a user's own
+        _log.info("making dataset %s", entry.name)
+        return data.dataset(probe, key)
     _log.info("simulating dataset %s", entry.name)
     assert not isinstance(probe, ScanProbe)
     return simulate(data, probe.make(data.N), key)
 
 
+def _published(entry: Path, dataset: PtychoDataset, description: Mapping[str, Any]) -> PtychoDataset:
+    """Write a dataset and let it appear; the caller holds the lock, and there is no entry."""
+    # One fixed name, as only the holder of the lock uses it: what a killed build left is found by the next.
+    partial = entry.with_name(f".{entry.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        values = dict(vars(dataset))
+        for name in _SPLITS:
+            values |= {f"{name}_{part}": array for part, array in vars(values.pop(name)).items()}
+        arrays = {name: values.pop(name) for name in [*values] if isinstance(values[name], np.ndarray)}
+        files = {f"{name}.npy": _write(partial / f"{name}.npy", array) for name, array in arrays.items()}
+        manifest = {"name": values.pop("name"), "key": values.pop("key"), **description}
+        manifest |= {"scalars": values, "files": files}
+        artifacts.write_json(partial / _MANIFEST, {**manifest, "checksum": _sha256_of_json(manifest)})
+        partial.rename(entry)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    published = _open(entry, dataset.key)
+    assert published is not None
+    return published
+
+
+def _write(path: Path, array: np.ndarray) -> dict[str, Any]:
+    """Write one array durably; what the manifest says about it."""
+    with path.open("wb") as file:
+        # Not to the file itself: on a full disk numpy tells how many items it wrote, not why it stopped.
+        np.save(SimpleNamespace(write=file.write), array)
+        file.flush()
+        os.fsync(file.fileno())
+    size, shape = path.stat().st_size, list(array.shape)
+    return {"size": size, "sha256": _file_sha256(path), "shape": shape, "dtype": str(array.dtype)}
+
+
+def _open(entry: Path, key: str) -> PtychoDataset | None:
+    """The verified dataset, its arrays memory maps; None if there is none. Raises _Corrupt and OSError."""
+    if not os.path.lexists(entry):
+        return None
+    try:
+        manifest = artifacts.read_json(entry / _MANIFEST)
+        if not isinstance(manifest, dict) or manifest.pop("checksum", None) != _sha256_of_json(manifest):
+            raise _Corrupt(f"{_MANIFEST} fails its checksum")
+        if manifest["key"] != key:
+            raise _Corrupt(f"{_MANIFEST} is of dataset {manifest['key']} instead of {key}")
+        paths = [entry / name for name in manifest["files"]]
+        with ThreadPoolExecutor() as pool:
+            opened = pool.map(_open_array, paths, manifest["files"].values())
+            arrays = dict(zip((path.stem for path in paths), opened, strict=True))
+        values = manifest["scalars"] | arrays
+        for name in _SPLITS:
+            parts = [field.name for field in dataclasses.fields(Split)]
+            values[name] = Split(**{part: values.pop(f"{name}_{part}") for part in parts})
+        return PtychoDataset(name=manifest["name"], key=key, **values)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _Corrupt(f"{_MANIFEST} or an array is not as written ({error})") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _Corrupt(f"{Path(error.filename or entry).name} is missing") from error
+
+
+def _open_array(path: Path, expected: Mapping[str, Any]) -> np.ndarray:
+    if not path.is_file():  # a pipe would keep a reader waiting for ever
+        raise _Corrupt(f"{path.name} is missing or no plain file")
+    if _file_sha256(path) != expected["sha256"]:
+        raise _Corrupt(f"{path.name} fails its checksum")
+    return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
 def _open_or_quarantine(entry: Path, key: str) -> PtychoDataset | None:
     """The entry if it is valid; a corrupt one is named and set aside for inspection."""
-    with _named_errors(entry.parent, "cannot set a corrupt dataset aside"):
-        try:
-            return open_entry(entry, key)
-        except CorruptEntry as reason:
-            aside = _free_name(entry)
-            entry.rename(aside)
-            _log.warning(
-                "corrupt dataset %s: %s; set aside as %s and built anew", entry.name, reason, aside.name
-            )
-            return None
-
-
-def _free_name(entry: Path) -> Path:
-    number = 1
-    while os.path.lexists(aside := entry.with_name(f"{entry.name}.corrupt-{number}")):
-        number += 1
-    return aside
-
-
-def _partial_directory(entry: Path) -> Path:
-    """Where an entry grows. One fixed name, as only the holder of the lock uses it: what a killed
-    build left there is found by the next."""
-    return entry.with_name(f".{entry.name}.partial")
-
-
-@contextmanager
-def _build_lock(entry: Path) -> Iterator[None]:
-    """Hold the right to build ``entry``, alone among all processes."""
-    lock = FileLock(entry.with_name(f".{entry.name}.lock"))
-    with _named_errors(entry.parent, "holds no valid entry for these settings and cannot be written"):
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            _log.info("waiting for another process that builds dataset %s", entry.name)
-            lock.acquire()
     try:
-        yield
-    finally:
-        lock.release()
+        return _open(entry, key)
+    except _Corrupt as reason:
+        names = (entry.with_name(f"{entry.name}.corrupt-{number}") for number in count(1))
+        aside = next(name for name in names if not os.path.lexists(name))
+        entry.rename(aside)
+        _log.warning("corrupt dataset %s: %s; set aside as %s and built anew", entry.name, reason, aside.name)
+        return None
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_json(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
-def _named_errors(cache_dir: Path, problem: str) -> Iterator[None]:
+def _named_errors(entry: Path) -> Iterator[None]:
     """Turn an operating-system error into one line that names the cache directory."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CacheError(
-            f"data.cache_dir={cache_dir}: {problem} ({reason}); choose another or make room"
-        ) from error
+        reason = f"cannot be used ({error.strerror or error}); choose another or make room"
+        raise CacheError(f"data.cache_dir={entry.parent}: {reason}") from error

@@ -45,9 +45,9 @@ class PtychoDataset:
     train: Split
     validation: Split
     test: Split
-    validation_objects: np.ndarray | None
+    validation_objects: np.ndarray | None = None
     """Ground truth of the validation split, complex64 (1, H, W); None for measured data."""
-    test_objects: np.ndarray | None
+    test_objects: np.ndarray | None = None
     """Ground truth of the test split, complex64 (k, H, W); None for measured data."""
     valid: np.ndarray | None = None
     """1 where a detector pixel is valid and 0 elsewhere, float32 (N, N); None where all are."""

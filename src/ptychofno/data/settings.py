@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le, Len
 from typing_extensions import Doc
@@ -11,7 +11,10 @@ from typing_extensions import Doc
 
 @dataclass(kw_only=True)
 class DataBase:
-    """What every dataset has. ``kind`` names its class in the dataset key."""
+    """What every dataset has. ``kind`` names its class in the dataset key.
+
+    A dataset of your own is a dataclass of this with its settings and a method ``dataset(probe, key)``.
+    """
 
     kind: ClassVar[str] = ""
 
@@ -20,6 +23,10 @@ class DataBase:
     batch_size: Annotated[int, Ge(1), Doc("patterns per optimizer step, of all processes together")] = 16
     drop_last: Annotated[bool, Doc("drop the last partial batch instead of training on it")] = False
     gridsize: Annotated[int, Ge(1), Le(4), Doc("g*g neighbouring patches per sample")] = 1
+
+    def dataset(self, probe: Any, key: str) -> Any:
+        """The ``PtychoDataset`` of these settings, named ``key``; simulated and measured data need none."""
+        raise NotImplementedError
 
 
 @dataclass(kw_only=True)

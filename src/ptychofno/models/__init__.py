@@ -6,7 +6,6 @@ from ptychofno.models.generators import (
     CNNGenerator,
     Generator,
     HybridUNOGenerator,
-    StableHybridUNOGenerator,
 )
 from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
 from ptychofno.models.outputs import PatchOutput, ProjectedOutput
@@ -27,7 +26,6 @@ __all__ = [
     "PtychoBlock",
     "SpatialLifter",
     "SpectralConv2d",
-    "StableHybridUNOGenerator",
     "StablePtychoBlock",
     "build_generator",
     "kept_modes",

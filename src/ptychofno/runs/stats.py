@@ -1,4 +1,4 @@
-"""``stats.json``: one run in numbers, from what training and evaluation found.
+"""``stats.json``: one run in the numbers that published comparisons give of theirs; and when a run was flat.
 
 Plain values and a state dict in, plain values out. ``null`` stands for what a run does not have: a
 phase that cannot be judged, a network without gains, a plateau that was never left.
@@ -39,7 +39,6 @@ def statistics(
     *,
     epochs: Mapping[str, Sequence[Any]],
     grad_norms: Sequence[float],
-    flat_baseline: float,
     diverged: bool,
     metrics: Mapping[str, Any],
     weights: Mapping[str, Tensor],
@@ -50,7 +49,6 @@ def statistics(
         epochs: the history, one list per key.
         grad_norms: before clipping, one per optimizer step; that of a step that could not be taken is not
             finite.
-        flat_baseline: the loss of the best flat object.
         diverged: whether a loss or gradient was not finite.
         metrics: as evaluation gives them, each [amplitude, phase].
         weights: the network where training ended, not where it was best: whether its gains have grown is
@@ -64,11 +62,6 @@ def statistics(
         "final_val_loss": val_loss[-1] if val_loss else None,
         "nan": diverged,
         "steps": len(taken),
-        "interventions": max((count or 0 for count in epochs["interventions"]), default=0),
-        "flat_baseline": flat_baseline,
-        "epoch_left_plateau": epoch_left_plateau(epochs["epoch"], val_loss, flat_baseline),
-        "epoch_fell_back": epoch_fell_back(epochs["epoch"], val_loss, flat_baseline),
-        "steps_to_ssim": steps_to_ssim(epochs["step"], epochs["val_ssim"]),
         "grad_norm": _summary(taken),
         **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
         "layers": layers,

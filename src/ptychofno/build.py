@@ -36,7 +36,7 @@ from ptychofno.training import (
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def as_config_errors() -> Iterator[None]:
     """Turn what the layers below refuse into a user's error."""
     try:
         yield
@@ -55,13 +55,13 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def dataset_key(plan: Config) -> str:
     """What identifies the data of ``plan``; reads a measured file, simulates nothing."""
-    with told():
+    with as_config_errors():
         return data.dataset_key(plan.data, plan.probe)
 
 
 def dataset(plan: Config) -> PtychoDataset:
     """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
-    with told():
+    with as_config_errors():
         return data.load_dataset(plan.data, plan.probe)
 
 

@@ -104,7 +104,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     if start.run_dir and not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
         read_where_it_was(plan, key, start.values["data"].get("cache_dir"))
     device = build.device(cfg)
-    with build.reproducibly(cfg, Group()), build.told():
+    with build.reproducibly(cfg, Group()), build.as_config_errors():
         dataset = build.dataset(plan)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
         network = None if start.run_dir is None else _network(start, cfg, dataset)

@@ -70,7 +70,7 @@ def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> No
             word = group.follow()
             dataset = build.dataset(plan)
             module = build.experiment(cfg, dataset, build.generator(cfg, dataset))
-            with build.told():
+            with build.as_config_errors():
                 fit(
                     module,
                     build.batches(cfg, dataset, group),
@@ -128,7 +128,7 @@ def execute(
     group.start()
     with build.reproducibly(cfg, group):
         dataset = build.dataset(plan)
-        with build.told():
+        with build.as_config_errors():
             check_evaluable(dataset, stitch=plan.evaluation.stitch)
         data_seconds = time.monotonic() - started
 
@@ -151,7 +151,7 @@ def execute(
         if dataset.validation_objects is not None:
             similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
             followed.append(ValidationSimilarity(similarity))
-        with build.told(), group.watching():
+        with build.as_config_errors(), group.watching():
             group.lead(run_dir=str(run.path.absolute()), flat_baseline=baseline)
             outcome = fit(
                 module,
@@ -177,7 +177,7 @@ def execute(
         metrics: dict[str, Any] = {}
         rounds: Sequence[Sequence[float]] = ()
         if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
-            with RoundsBar(console, plan.refine) as each_round, build.told():
+            with RoundsBar(console, plan.refine) as each_round, build.as_config_errors():
                 network.load_state_dict(weights)
                 evaluation = judge(network, dataset, plan, device, each_round)
                 metrics, rounds = evaluation.metrics, evaluation.rounds

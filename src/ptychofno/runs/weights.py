@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ptychofno import models, physics
-from ptychofno.build import model_context, told
+from ptychofno.build import as_config_errors, model_context
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
 from ptychofno.training import load_tensors, save_tensors
@@ -80,7 +80,7 @@ def recorded_generator(
 
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
-    with told():
+    with as_config_errors():
         network = models.build_generator(model, **model_context(dataset))
     if weights is not None:
         try:

@@ -26,7 +26,6 @@ from ptychofno.config.errors import ConfigError
 from ptychofno.display import terminal
 from ptychofno.display.terminal import ProgressBar
 from ptychofno.display.text import make_console
-from ptychofno.processes import Group
 from ptychofno.runs import artifacts, weights
 from ptychofno.runs.directory import Run, objective, open_run
 from ptychofno.train import state_of, train
@@ -87,7 +86,7 @@ def test_every_choice_trains(choice: list[str], tmp_path: Path) -> None:
 def test_the_precision_of_products_is_that_of_a_run_only(tmp_path: Path) -> None:
     before = torch.get_float32_matmul_precision()
     cfg = compose([*QUICK, "trainer.matmul_precision=medium"])
-    with build.reproducibly(cfg, Group()):
+    with build.reproducibly(cfg):
         assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_float32_matmul_precision() == before
 

@@ -23,6 +23,7 @@ NOT_OF_THE_RESULT = {
     "data.cache_dir",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.num_nodes",
     "trainer.num_threads",
     "trainer.keep_every",
     "trainer.strategy",

@@ -436,8 +436,9 @@ class Trainer:
 class DdpTrainer(Trainer):
     strategy: str = constant("ddp")
     devices: int | None = setting(
-        "processes on each node; null takes those started from outside, or one per GPU", ge=1, le=1024
+        "processes on each node; null takes one per GPU, and on a CPU one", ge=1, le=1024
     )
+    num_nodes: int = setting("nodes, whose processes torchrun or Slurm has started", ge=1, le=1024)
 
 
 @dataclass
@@ -475,6 +476,9 @@ class Config:
     seed: int = setting("seed of initialisation and data order", ge=0, le=2**63 - 1)
     run_dir: str = setting("where the run is written", pattern=Pattern(r"[^$]+", "a directory, without '$'"))
     resume: str = setting("auto continues an interrupted run; never starts over", choices=["auto", "never"])
+    init_from: str | None = setting(
+        "a run's directory or a file of weights that the network starts from; null for a random start"
+    )
     objective: str = setting(
         "the number of a run that is given to a sweeper which searches", choices=OBJECTIVES
     )

@@ -85,6 +85,21 @@ class PlateauSchedule:
         return ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience, min_lr=self.min_lr)
 
 
+def follow_formula(scheduler: LRScheduler) -> bool:
+    """Ask for what a closed form gives for the present epoch; whether there is such a form.
+
+    A scheduler that is taken up again asks for what it asked for last, by the formula that it had then: a run
+    that is to have more epochs has another one.
+    """
+    if not isinstance(scheduler, LambdaLR):
+        return False
+    bases, factors = scheduler.base_lrs, scheduler.lr_lambdas
+    scheduler._last_lr = [
+        base * factor(scheduler.last_epoch) for base, factor in zip(bases, factors, strict=True)
+    ]
+    return True
+
+
 def scale_learning_rate(scheduler: LRScheduler, factor: float) -> None:
     """Give the optimizer ``factor`` times the learning rates that its scheduler last asked for."""
     for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):

@@ -224,7 +224,7 @@ def test_torchrun(tmp_path: Path) -> None:
         assert end in done.stdout.splitlines()[0]
     for wrong, said in (
         ("optimizer.lrr=1", "did you mean optimizer.lr?"),
-        ("run_dir=elsewhere trainer.devices=3", "does not match the world size (2)"),
+        ("run_dir=elsewhere trainer.devices=4", "does not match the world size (2)"),
     ):
         refused = subprocess.run(
             [*torchrun, *wrong.split()], capture_output=True, text=True, check=False, timeout=300
@@ -269,6 +269,8 @@ def test_tasks_of_a_slurm_step_stop_together(tmp_path: Path) -> None:
 REFUSED = {
     "trainer.devices=2": "trainer.devices: no such setting of the chosen trainer; it belongs to trainer=ddp",
     "trainer=ddp trainer.devices=0": "trainer.devices=0: expected an integer >= 1 and <= 1024",
+    "trainer=ddp trainer.devices=3": "data.batch_size=16: the batch of all 3 processes together, expected a "
+    "multiple of 3; the nearest is 15 or 18",
     "trainer=ddp trainer.strategy=fsdp": "trainer.strategy=fsdp: fixed to ddp by the chosen file",
     **{
         f"-m trainer=ddp trainer.devices=2 seed=1,2 hydra/launcher={launcher}": "trainer=ddp: a sweep of the "

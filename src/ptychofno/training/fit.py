@@ -162,7 +162,7 @@ def fit(
             callbacks=[watch, history, checkpoints, *callbacks],
             logger=list(loggers),
             default_root_dir=run_dir,
-            **processes_of_trainer(strategy, accelerator, devices, num_nodes),
+            processes=(strategy, devices, num_nodes),
         )
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
     weights = module.judged.state_dict()
@@ -181,10 +181,12 @@ def fit(
     )
 
 
-def _trainer(*, plugins: list[Any], **settings: Any) -> L.Trainer:
+def _trainer(*, accelerator: str, processes: tuple[str, int | None, int], **settings: Any) -> L.Trainer:
     """Lightning's trainer without what a run does itself. Raises ValueError when it refuses its settings."""
     try:
+        several = processes_of_trainer(accelerator, *processes)
         return L.Trainer(
+            accelerator=accelerator,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
             enable_checkpointing=False,
@@ -192,7 +194,8 @@ def _trainer(*, plugins: list[Any], **settings: Any) -> L.Trainer:
             enable_model_summary=False,
             # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
             deterministic=None,
-            plugins=[DirectCheckpointIO(), *plugins],
+            plugins=[DirectCheckpointIO(), *several.pop("plugins")],
+            **several,
             **settings,
         )
     except (MisconfigurationException, RuntimeError) as error:

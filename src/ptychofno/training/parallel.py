@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def processes_of_trainer(
-    strategy: str, accelerator: str, devices: int | None, num_nodes: int
+    accelerator: str, strategy: str, devices: int | None, num_nodes: int
 ) -> dict[str, Any]:
     """The part of a ``Trainer``'s arguments that says how many processes train, and who starts them.
 

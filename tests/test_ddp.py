@@ -95,7 +95,7 @@ def wait_for(condition: Any, *processes: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     "choice",
     [
-        ["averaging=ema", "model.checkpoint_activations=true", "scheduler=plateau", "logger=tensorboard"],
+        ["averaging=ema", "model.checkpoint_activations=true", "scheduler=plateau", "model/inputs=amplitude"],
         pytest.param(["clip=agc", "optimizer=sgd"], marks=pytest.mark.slow),
         pytest.param(["optimizer=muon"], marks=pytest.mark.slow),
         pytest.param(["clip=value", "clip.value=1e-3", "data.drop_last=true"], marks=pytest.mark.slow),

@@ -235,7 +235,7 @@ def _end_processes(trainer: L.Trainer) -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banners and its advice on data loaders that we do not use."""
+    """Without Lightning's banners, its advice on loaders that we do not use, and a false alarm of DDP."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -246,6 +246,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings(
                 "ignore", message=".*(?:does not have many workers|isinstance\\(treespec).*"
             )
+            # Of weights with a dimension of size one, whose stride means nothing: DDP compares it, too.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -95,7 +95,7 @@ def test_what_a_run_starts_from_is_of_its_identity(
     [
         (["init_from=nowhere"], "init_from=nowhere: nowhere: not a file of weights"),
         (["model.hidden_channels=8"], "not a usable model: weights of another shape lift"),
-        (["model.fno_blocks=3"], "not a usable model: weights missing "),
+        (["model.fno_blocks=3"], "not a usable model: weights unexpected encoder.3."),
     ],
 )
 def test_what_does_not_fit_is_one_line(

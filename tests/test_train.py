@@ -28,7 +28,8 @@ from ptychofno.display.terminal import ProgressBar
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts, weights
 from ptychofno.runs.directory import Run, objective, open_run
-from ptychofno.train import state_of, train
+from ptychofno.runs.stats import state_of
+from ptychofno.train import train
 from ptychofno.training import Interrupted, save_tensors
 
 ROOT = Path(__file__).parents[1]

@@ -238,7 +238,7 @@ def evaluate(
     from ptychofno import build
     from ptychofno.evaluation import draw_curves
     from ptychofno.runs import artifacts
-    from ptychofno.runs.stats import statistics
+    from ptychofno.runs.stats import state_of, statistics
     from ptychofno.runs.weights import save_model
 
     baseline, changed = training.flat_baseline, build.output_of(training.network) is not None
@@ -291,22 +291,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[name] = time.monotonic() - started
-
-
-def state_of(
-    diverged: str | None, val_loss: list[Any], baseline: float, contrast: list[Any] | None = None
-) -> str:
-    """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``.
-
-    ``contrast`` is that between the layers' patches where an output module changes them. Its rounds bring the
-    losses of all patches together that fit the same noise, so that there the loss alone does not tell.
-    """
-    from ptychofno.runs.stats import ALIKE_BELOW, FLAT_ABOVE
-
-    if diverged is not None:
-        return "diverged"
-    alike = contrast is None or not contrast[-1] >= ALIKE_BELOW
-    return "collapsed" if alike and val_loss[-1] > FLAT_ABOVE * baseline else "completed"
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from ptychofno.training.parallel import largest_over_processes
 class CheckpointError(ValueError):
     """A run cannot go on from its checkpoints; one line that names the file and the way out."""
 
-    def __init__(self, file: Path, error: Exception) -> None:
+    def __init__(self, file: Path, error: BaseException) -> None:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         super().__init__(
             f"{file}: cannot be resumed from ({why}); resume=never sets this run aside and starts over"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import signal
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.training.batches import Batch, ResidentBatches
+from ptychofno.training.batches import ResidentData
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
 from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
@@ -53,65 +51,10 @@ class Outcome:
     interventions: list[dict[str, Any]]
 
 
-class ResidentData(L.LightningDataModule):
-    """Training and validation patterns, moved to the device once and kept there.
-
-    Every process that trains has all of them on its device, and takes its part of every training batch.
-
-    Args:
-        train, validation: all samples of each, as one batch.
-        batch_size: patterns per step. drop_last: drop the last partial training batch.
-        seed: of the order of the training patterns.
-    """
-
-    def __init__(self, train: Batch, validation: Batch, batch_size: int, drop_last: bool, seed: int) -> None:
-        super().__init__()
-        self.train, self.validation = train, validation
-        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
-
-    def train_dataloader(self) -> ResidentBatches:
-        assert self.trainer is not None
-        return ResidentBatches(
-            self._here(self.train),
-            self.batch_size,
-            seed=self.seed,
-            drop_last=self.drop_last,
-            rank=self.trainer.global_rank,
-            processes=self.trainer.world_size,
-        )
-
-    def val_dataloader(self) -> ResidentBatches:
-        size = max(self.batch_size, 32)
-        return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
-
-    def _here(self, samples: Batch) -> Batch:
-        assert self.trainer is not None
-        device = self.trainer.strategy.root_device
-        if isinstance(samples, Tensor):
-            return samples.to(device)
-        return samples[0].to(device), samples[1].to(device)
-
-
-# What taking up a foreign checkpoint may raise.
-_UNUSABLE = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
-
-
 class DirectCheckpointIO(TorchCheckpointIO):
     """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_tensors(Path(path), checkpoint)
 
 
@@ -216,12 +159,14 @@ def _train(
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Diverged as reason:
         return str(reason)
-    except BaseException as error:
-        if not (isinstance(error, Interrupted) and checkpoints.started):  # else all end by themselves
+    except Interrupted:
+        if not checkpoints.started:  # else all processes stop together
             _end_processes(trainer)
-        if checkpoint is None or checkpoints.started or isinstance(error, CheckpointError):
-            raise
-        if isinstance(error, _UNUSABLE):
+        raise
+    except BaseException as error:
+        _end_processes(trainer)
+        unusable = isinstance(error, Exception) and not isinstance(error, CheckpointError)
+        if checkpoint is not None and unusable and not checkpoints.started:
             raise CheckpointError(checkpoint, error) from error
         raise
     return None

@@ -146,8 +146,8 @@ class PhysicsSupervised(L.LightningModule):
     def on_train_start(self) -> None:
         self.not_finite = torch.zeros(2, dtype=torch.bool, device=self.device)
         scheduler = self.trainer.lr_scheduler_configs[0].scheduler
-        if follow_formula(scheduler):
-            scale_learning_rate(scheduler, self.learning_rate_factor)
+        follow_formula(scheduler)
+        scale_learning_rate(scheduler, self.learning_rate_factor)
 
     def _reads_late(self, optimizer: Optimizer) -> bool:
         """Whether to look at the end of an epoch instead of making the device wait at every step."""

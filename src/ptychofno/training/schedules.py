@@ -85,19 +85,15 @@ class PlateauSchedule:
         return ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience, min_lr=self.min_lr)
 
 
-def follow_formula(scheduler: LRScheduler) -> bool:
-    """Ask for what a closed form gives for the present epoch; whether there is such a form.
+def follow_formula(scheduler: LRScheduler) -> None:
+    """Let a schedule in closed form ask for the rate of the present epoch by its present formula.
 
-    A scheduler that is taken up again asks for what it asked for last, by the formula that it had then: a run
-    that is to have more epochs has another one.
+    One that is taken up again asks for what it asked for last; in a run that is given more epochs, that was
+    another formula.
     """
-    if not isinstance(scheduler, LambdaLR):
-        return False
-    bases, factors = scheduler.base_lrs, scheduler.lr_lambdas
-    scheduler._last_lr = [
-        base * factor(scheduler.last_epoch) for base, factor in zip(bases, factors, strict=True)
-    ]
-    return True
+    if isinstance(scheduler, LambdaLR):
+        rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in rates]
 
 
 def scale_learning_rate(scheduler: LRScheduler, factor: float) -> None:

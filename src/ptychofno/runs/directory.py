@@ -278,7 +278,7 @@ def _source_version() -> dict[str, str | None]:
 
     ``+`` is appended to both when the sources were changed since; None outside git.
     """
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
@@ -287,7 +287,7 @@ def _source_version() -> dict[str, str | None]:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside another repository?
+        git("ls-files", "--error-unmatch", __file__)  # installed inside another repository?
         changed = "+" if git("status", "--porcelain", "--", str(here)) else ""
         commit, tree = git("rev-parse", "HEAD", "HEAD:./").splitlines()
     except (OSError, subprocess.SubprocessError):

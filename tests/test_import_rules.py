@@ -11,22 +11,20 @@ SOURCE = Path(__file__).parents[1] / "src" / "ptychofno"
 
 # Package or module of ours → what else of ours it may import.
 ALLOWED = {
-    "followers": set(),
-    "processes": {"followers"},
     "display": {"config", "data", "runs", "training"},
-    "config": {"display", "processes", "runs"},
+    "config": {"display", "runs"},
     "sweeps": {"config", "display", "runs"},
     "physics": set(),
     "models": set(),
     "metrics": set(),
     "data": {"physics", "runs"},
-    "training": {"physics", "processes", "runs"},
+    "training": {"physics", "runs"},
     "diff": {"config", "display", "runs"},
     "inspection": {"display", "runs"},
     "evaluation": {"display", "physics", "metrics", "runs"},
     "report": {"config", "display", "metrics", "runs"},
     "runs": {"build", "config", "data", "models", "physics", "training"},
-    "build": {"runs", "config", "data", "models", "physics", "processes", "training"},
+    "build": {"runs", "config", "data", "models", "physics", "training"},
     "activations": {
         "build",
         "config",
@@ -35,12 +33,11 @@ ALLOWED = {
         "inspection",
         "models",
         "physics",
-        "processes",
         "runs",
         "training",
     },
-    "reconstruct": {"build", "config", "display", "evaluation", "processes", "runs"},
-    "train": {"build", "config", "display", "evaluation", "processes", "runs", "training"},
+    "reconstruct": {"build", "config", "display", "evaluation", "runs"},
+    "train": {"build", "config", "data", "display", "evaluation", "runs", "training"},
 }
 SEES_OMEGACONF = {"config", "build", "sweeps", "train"}
 

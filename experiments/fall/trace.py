@@ -102,12 +102,11 @@ def main() -> None:
 def trace(arm: str, seed: int, steps: int) -> list[Row]:
     cfg = compose([f"+arm={arm}", f"seed={seed}"], config_dir=str(HERE / "conf"))
     plan = settings(cfg)
-    group = build.processes(cfg)
-    with build.reproducibly(cfg, group), tempfile.TemporaryDirectory() as scratch:
+    with build.reproducibly(cfg), tempfile.TemporaryDirectory() as scratch:
         dataset = build.dataset(plan)
         network = build.generator(cfg, dataset)
         module = build.experiment(cfg, dataset, network)
-        data = build.batches(cfg, dataset, group)
+        data = build.batches(cfg, dataset)
         baseline, _ = flat_baseline(module.loss, data.validation, module.probe)
         collected = Trace(network, steps)
         fit(

@@ -209,7 +209,6 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
     from ptychofno.config.records import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
-    from ptychofno.processes import Group
     from ptychofno.runs import weights
     from ptychofno.training import parts
     from ptychofno.training.clipping import total_gradient_norm
@@ -224,7 +223,7 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
         )
     read_where_it_was(plan, key, job.cache_dir)
     device = build.device(job.cfg)
-    with build.reproducibly(job.cfg, Group()):
+    with build.reproducibly(job.cfg):
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]

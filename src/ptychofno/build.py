@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ptychofno import data, models, physics
-from ptychofno.config.checks import check_divisible
+from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset, Split
-from ptychofno.processes import Group, place_of
 from ptychofno.training import (
     Batch,
     Guard,
@@ -34,7 +34,7 @@ from ptychofno.training import (
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def as_config_errors() -> Iterator[None]:
     """Turn what the layers below refuse into a user's error."""
     try:
         yield
@@ -53,13 +53,13 @@ def to_plain(node: DictConfig) -> dict[str, Any]:
 
 def dataset_key(plan: Config) -> str:
     """What identifies the data of ``plan``; reads a measured file, simulates nothing."""
-    with told():
+    with as_config_errors():
         return data.dataset_key(plan.data, plan.probe)
 
 
 def dataset(plan: Config) -> PtychoDataset:
     """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
-    with told():
+    with as_config_errors():
         return data.load_dataset(plan.data, plan.probe)
 
 
@@ -141,8 +141,8 @@ def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     )
 
 
-def batches(cfg: DictConfig, dataset: PtychoDataset, group: Group | None = None) -> ResidentData:
-    """Training and validation patterns as resident tensors, for one of a group of processes."""
+def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
+    """Training and validation patterns as resident tensors."""
     if cfg.data.drop_last and len(dataset.train.amplitude) < cfg.data.batch_size:
         raise ConfigError(
             f"data.batch_size={cfg.data.batch_size}: larger than the {len(dataset.train.amplitude)} training "
@@ -154,7 +154,6 @@ def batches(cfg: DictConfig, dataset: PtychoDataset, group: Group | None = None)
         cfg.data.batch_size,
         cfg.data.drop_last,
         cfg.seed,
-        group,
     )
 
 
@@ -182,60 +181,43 @@ def device_name(device: torch.device, processes: int = 1) -> str:
     return f"{each}CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
 
 
-def processes(cfg: DictConfig) -> Group:
-    """The processes of ``cfg.trainer``: this one, unless it is ddp.
-
-    Raises ConfigError when they cannot be had, in one process of a node; the others only exit with 2.
-    """
-    place = place_of(os.environ)
+def parallel(cfg: DictConfig) -> bool:
+    """Whether several processes train. Raises ConfigError in a job of a sweep that was started alone."""
     if cfg.trainer.get("strategy") != "ddp":
-        if place is not None and place.size > 1:
-            raise ConfigError(
-                f"trainer: {place.size} processes were started for a run of one; add trainer=ddp"
-            )
-        return Group()
-    try:
-        cuda = device(cfg).type == "cuda"
-        wanted = cfg.trainer.devices
-        present = torch.cuda.device_count() if cuda else None
-        if place is None and wanted is None and present is None:
-            raise ConfigError("trainer.devices: needs a value on a CPU: how many processes")
-        size, local_size = (place.size, place.local_size) if place else (wanted or present or 1,) * 2
-        if wanted not in (None, local_size):
-            raise ConfigError(f"trainer.devices={wanted}: {local_size} processes were started on this node")
-        cores = max(2, os.cpu_count() or 1)
-        if place is None and not cuda and local_size > cores:
-            raise ConfigError(
-                f"trainer.devices={local_size}: more processes than the {cores} cores there are"
-            )
-        if present is not None and local_size > present:
-            raise ConfigError(f"trainer.devices={local_size}: each process needs a GPU, there are {present}")
-        if place is None and size > 1 and in_sweep():
-            raise ConfigError(
-                f"trainer=ddp: the sweep's launcher has started 1 process of {size}; run it without -m"
-            )
-        check_divisible(cfg.data.batch_size, size)
-    except ConfigError:
-        if place is not None and place.local_rank > 0:
-            raise SystemExit(2) from None
-        raise
-    command = [sys.executable, "-m", "ptychofno.train", *sys.argv[1:]]
-    return Group(place, size, cuda=cuda, command=command)
+        return False
+    if in_sweep() and not {"RANK", "SLURM_PROCID"} & set(os.environ):
+        raise ConfigError("trainer=ddp: the sweep's launcher has started one process; run it without -m")
+    return True
 
 
-def threads(cfg: DictConfig, group: Group) -> int | None:
-    """CPU threads of this process: as set, else its share of the cores where several processes need them.
-
-    None leaves torch's default, or a number from the environment.
-    """
-    if cfg.trainer.num_threads is not None or group.size == 1 or "OMP_NUM_THREADS" in os.environ:
-        return cast("int | None", cfg.trainer.num_threads)
-    return max(1, torch.get_num_threads() // group.local_size)
+def processes(cfg: DictConfig) -> int:
+    """How many train, on all nodes together."""
+    if not parallel(cfg):
+        return 1
+    gpus = torch.cuda.device_count() if device(cfg).type == "cuda" else 1
+    return int((cfg.trainer.devices or gpus) * cfg.trainer.num_nodes)
 
 
-def reproducibly(cfg: DictConfig, group: Group) -> AbstractContextManager[None]:
+def rank(cfg: DictConfig) -> int:
+    """The number of this process among those that train; 0 is the one that writes and evaluates."""
+    return int(getattr(rank_zero_only, "rank", 0)) if parallel(cfg) else 0
+
+
+@contextmanager
+def started_as_typed() -> Iterator[None]:
+    """Let Lightning start other processes by the command as typed; in a job of Hydra it adds settings."""
+    with job_restored():
+        HydraConfig.instance().cfg = None
+        yield
+
+
+def reproducibly(cfg: DictConfig) -> AbstractContextManager[None]:
     """The numerical environment of a run: its seed, threads and precision of products."""
-    return reproducible(cfg.seed, threads(cfg, group), matmul_precision(cfg))
+    threads = cfg.trainer.num_threads
+    if parallel(cfg) and "OMP_NUM_THREADS" not in os.environ:
+        threads = threads or max(1, torch.get_num_threads() * cfg.trainer.num_nodes // processes(cfg))
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning would choose another number
+    return reproducible(cfg.seed, threads, matmul_precision(cfg))
 
 
 def matmul_precision(cfg: DictConfig) -> str:

@@ -96,7 +96,6 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     from ptychofno.config.records import resolved_yaml, settings
     from ptychofno.display.terminal import RoundsBar, duration, show_metrics, tell_probe
     from ptychofno.evaluation import check_evaluable, judge
-    from ptychofno.processes import Group
 
     console = make_console()
     plan = settings(cfg)
@@ -104,7 +103,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     if start.run_dir and not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
         read_where_it_was(plan, key, start.values["data"].get("cache_dir"))
     device = build.device(cfg)
-    with build.reproducibly(cfg, Group()), build.told():
+    with build.reproducibly(cfg), build.as_config_errors():
         dataset = build.dataset(plan)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
         network = None if start.run_dir is None else _network(start, cfg, dataset)

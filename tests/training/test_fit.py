@@ -425,6 +425,29 @@ def test_a_run_leaves_nothing_behind(scan: dict[str, Tensor], tmp_path: Path) ->
     assert handlers == [signal.getsignal(s) for s in StopRequest.signals]
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(schedules.constant), Schedule(partial(schedules.plateau, factor=0.1, patience=0, min_lr=0.0))],
+    ids=["constant", "plateau"],
+)
+def test_more_epochs_give_the_bits_of_a_longer_run(
+    schedule: Schedule, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    whole = run(scan, tmp_path / "whole", epochs=5, schedule=schedule)
+    short = run(scan, tmp_path / "parts", epochs=2, schedule=schedule)
+    assert same(short, run(scan, tmp_path / "parts", epochs=2, schedule=schedule))  # there is nothing to do
+    run(scan, tmp_path / "parts", epochs=3, schedule=schedule)
+    assert same(whole, run(scan, tmp_path / "parts", epochs=5, schedule=schedule))
+
+
+def test_more_epochs_follow_the_schedule_over_all_of_them(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    schedule = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))
+    run(scan, tmp_path / "parts", epochs=2, schedule=schedule)
+    longer = run(scan, tmp_path / "parts", epochs=6, schedule=schedule).epochs["learning_rate"]
+    asked = run(scan, tmp_path / "whole", epochs=6, schedule=schedule).epochs["learning_rate"]
+    assert longer[2:] == asked[2:] and len(longer) == 6
+
+
 class StopAfter(L.Callback):
     """Asks to stop after ``steps`` steps."""
 

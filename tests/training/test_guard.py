@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from test_fit import Freeze, StopAfter, run, same, warmup_cosine
 from torch import Tensor
 
-from ptychofno.processes import Group
 from ptychofno.runs import artifacts
 from ptychofno.training import (
     Interrupted,
@@ -238,7 +237,7 @@ def test_a_validation_loss_that_is_not_finite(scan: dict[str, Tensor], tmp_path:
 
 def watch(window: int, factor: float, epochs: list[list[float]], name: str) -> list[dict[str, Any]]:
     """What a guard makes of epochs of steps whose loss or gradient norm is given."""
-    found = Rollback(RollbackGuard(0.5, 1000, factor, window), 1.0, Group())
+    found = Rollback(RollbackGuard(0.5, 1000, factor, window), 1.0)
     step = 0
     for epoch, values in enumerate(epochs, start=1):
         found._armed = True

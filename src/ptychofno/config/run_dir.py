@@ -23,9 +23,9 @@ NOT_OF_THE_RESULT = {
     "data.cache_dir",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.num_nodes",
     "trainer.num_threads",
     "trainer.keep_every",
-    "trainer.num_nodes",
     "trainer.strategy",
 }
 # A directory is named by these already; the rest does not change a result.

@@ -18,9 +18,14 @@ class Trainer:
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Doc("where to compute")] = "auto"
     strategy: Annotated[Literal["auto", "ddp"], Doc("ddp trains one network by several processes")] = "auto"
     devices: Annotated[
-        int | None, Ge(1), Le(1024), Doc("processes of ddp on each node; null takes all GPUs, or one process")
+        int | None,
+        Ge(1),
+        Le(1024),
+        Doc("processes of ddp on each node; null takes one per GPU, and on a CPU one"),
     ] = None
-    num_nodes: Annotated[int, Ge(1), Le(65536), Doc("nodes of ddp")] = 1
+    num_nodes: Annotated[
+        int, Ge(1), Le(1024), Doc("nodes of ddp, whose processes torchrun or Slurm has started")
+    ] = 1
     precision: Annotated[Literal["32-true", "bf16-mixed"], Doc("arithmetic of the network")] = "32-true"
     matmul_precision: Annotated[
         Literal["auto", "highest", "high", "medium"],
@@ -50,6 +55,10 @@ class Config:
     seed: Annotated[int, Ge(0), Le(2**63 - 1), Doc("seed of initialisation and data order")]
     run_dir: Annotated[str, Doc("where the run is written")]
     resume: Annotated[Literal["auto", "never"], Doc("auto continues an interrupted run; never starts over")]
+    init_from: Annotated[
+        str | None,
+        Doc("a run's directory or a file of weights that the network starts from; null for a random start"),
+    ]
     objective: Annotated[
         Literal[
             "best_val_loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Set
 from pathlib import Path
 
 import yaml
@@ -36,8 +37,8 @@ def linked(run_dir: Path) -> str | None:
     return None
 
 
-def conflict(run_dir: Path, config: str) -> str | None:
-    """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is."""
+def conflict(run_dir: Path, config: str, but: Set[str] = frozenset()) -> str | None:
+    """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is, ``but`` for some keys."""
     file = run_dir / artifacts.CONFIG
     try:
         text = artifacts.read_bytes(file, artifacts.LARGEST_SETTINGS).decode("utf-8")
@@ -48,7 +49,8 @@ def conflict(run_dir: Path, config: str) -> str | None:
         return damaged(file)
     present = flat(yaml.safe_load(config))
     earlier = flat(recorded)
-    keys = [key for key in differing({"earlier": earlier, "present": present}) if of_the_result(key)]
+    changed = differing({"earlier": earlier, "present": present})
+    keys = [key for key in changed if of_the_result(key) and key not in but]
     if not keys:
         return None
     said = ", ".join(f"{key}={shown(earlier[key]) if key in earlier else 'absent'}" for key in keys[:5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ptychofno import build, models, physics
-from ptychofno.build import model_context, told
+from ptychofno.build import as_config_errors, model_context
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
+from ptychofno.runs import artifacts
 from ptychofno.training import load_tensors, save_tensors
 
 
@@ -84,20 +86,46 @@ def recorded_generator(
 
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
-    with told():
+    with as_config_errors():
         network = models.build_generator(model, build.find, **model_context(dataset))
     if weights is not None:
-        try:
-            values = load_tensors(weights)
-        except Exception as error:
-            raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
-        if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
-            values = values["state_dict"]
-        if not for_its_data and isinstance(values, dict):
-            of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
-            values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
-        _fill(network, values, weights)
+        load_weights(network, weights, for_its_data=for_its_data)
     return network
+
+
+def load_weights(network: nn.Module, file: Path, *, for_its_data: bool = True) -> None:
+    """Give ``network`` the weights in ``file``: a ``model.pt`` or a plain state dict, no pickle.
+
+    Args:
+        for_its_data: also the probe and the amplitude scale that they were trained with.
+
+    Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
+    """
+    try:
+        values = load_tensors(file)
+    except Exception as error:
+        raise ConfigError(f"{file}: not a file of weights: {str(error)[:200]}") from error
+    if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    if not for_its_data and isinstance(values, dict):
+        of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
+        values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
+    _fill(network, values, file)
+
+
+def start_from(network: nn.Module, place: str) -> dict[str, str]:
+    """Let ``network`` begin with the weights of a run's directory (those it was judged by) or of a file.
+
+    What it has of its own data, such as the probe, stays. Gives the file and what identifies its content, for
+    the record.
+    """
+    path = Path(place).expanduser()
+    file = path / artifacts.MODEL if path.is_dir() else path
+    try:
+        load_weights(network, file, for_its_data=False)
+    except ConfigError as error:
+        raise ConfigError(f"init_from={place}: {error}") from error
+    return {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def _is_of_data(name: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
-from ptychofno.training.batches import Batch, ResidentBatches, parts
+from ptychofno.training.batches import Batch, ResidentBatches, ResidentData, parts
 from ptychofno.training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
@@ -12,7 +12,7 @@ from ptychofno.training.clipping import (
     adaptive_gradient_clip_,
     output_axes_of,
 )
-from ptychofno.training.fit import Outcome, ResidentData, fit
+from ptychofno.training.fit import Outcome, fit
 from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss

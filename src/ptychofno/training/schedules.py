@@ -95,6 +95,17 @@ def plateau(
     return ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr)
 
 
+def follow_formula(scheduler: LRScheduler) -> None:
+    """Let a schedule in closed form ask for the rate of the present epoch by its present formula.
+
+    One that is taken up again asks for what it asked for last; in a run that is given more epochs, that was
+    another formula.
+    """
+    if isinstance(scheduler, LambdaLR):
+        rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in rates]
+
+
 def scale_learning_rate(scheduler: LRScheduler, factor: float) -> None:
     """Give the optimizer ``factor`` times the learning rates that its scheduler last asked for."""
     for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):

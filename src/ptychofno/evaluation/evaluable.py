@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ptychofno.evaluation.evaluate import Dataset
+from ptychofno.evaluation.dataset import Array, Dataset
 from ptychofno.evaluation.illumination import overlap_illumination, scanned_region
 from ptychofno.evaluation.stitch import check_stitch, raster_step
 from ptychofno.metrics import SMALLEST_SIDE_PX
 
 _LARGEST_OBJECT_MI_PX = 64
-
-Array = NDArray[Any]
 
 
 def check_evaluable(dataset: Dataset, *, stitch: str) -> None:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add("--patterns", metavar="N", type=int, help=f"training patterns to run on (default: {PATTERNS})")
     add("--all", action="store_true", help="in the terminal, also the layers within a stage")
-    add("--output-dir", metavar="DIR", type=Path, help="where to write (default: the first run directory)")
+    add("--output", metavar="DIR", type=Path, help="where to write (default: the first run directory)")
     add("--output-name", metavar="NAME", default=OUTPUT, help=f"file name of the JSON (default: {OUTPUT})")
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
@@ -75,7 +75,7 @@ def activations(args: argparse.Namespace) -> None:
     if args.patterns is not None and args.patterns < 1:
         raise ConfigError(f"--patterns={args.patterns}: expected an integer >= 1")
     jobs = jobs_of(args.words, args.checkpoint)
-    where = args.output_dir or next((job.run_dir for job in jobs if job.run_dir), UNTRAINED_DIR)
+    where = args.output or next((job.run_dir for job in jobs if job.run_dir), UNTRAINED_DIR)
     file = where / output_name(args.output_name)
 
     # Imported here: what is refused must not wait for torch.
@@ -91,7 +91,7 @@ def activations(args: argparse.Namespace) -> None:
         artifacts.write_json(file, {"networks": networks})
         draw_activations(file.with_suffix(".png"), networks)
     except OSError as error:
-        raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
+        raise ConfigError(f"--output={where}: cannot be written: {error.strerror}") from None
     for written in (file, file.with_suffix(".png")):
         console.print(str(written), soft_wrap=True)
 
@@ -179,7 +179,7 @@ def output_name(name: str) -> str:
     """A name that ends in ``.json`` and is no other file of a run."""
     name = name if name.endswith(".json") else f"{name}.json"
     if Path(name).name != name or name == ".json":
-        raise ConfigError(f"--output-name={name}: expected a file name; --output-dir says where")
+        raise ConfigError(f"--output-name={name}: expected a file name; --output says where")
     if {name, Path(name).with_suffix(".png").name} & _TAKEN:
         raise ConfigError(f"--output-name={name}: a run has a file of that name; choose another")
     return name

@@ -19,7 +19,7 @@ from ptychofno.report.__main__ import PAGE, ROWS, TEXT, VALUES, main
 from ptychofno.report.pictures import galleries
 from ptychofno.report.runs import read
 from ptychofno.report.study import load
-from ptychofno.report.wording import in_markdown, in_spreadsheet, plain
+from ptychofno.report.wording import in_markdown, in_spreadsheet, one_line
 
 SECRET = "hunter2-not-for-you"
 INJECTION = "<script>document.title='owned'</script>"
@@ -247,7 +247,7 @@ def test_names_and_values_are_only_text(
 
 
 def test_text_is_escaped_for_where_it_goes() -> None:
-    assert plain("a\x00\x1b[1m\u202eb\nc" + "x" * 500, 20) == "a[1mb cxxxxxxxxxxxx…"
+    assert one_line("a\x00\x1b[1m\u202eb\nc" + "x" * 500, 20) == "a[1mb cxxxxxxxxxxxx…"
     assert in_markdown("a|b<c>*d*") == "a\\|b&lt;c&gt;\\*d\\*"
     assert [in_spreadsheet(cell) for cell in ("=1", "-x", "a", -1.5, float("nan"))] == [
         "'=1",

@@ -10,12 +10,13 @@ import pytest
 from run_directories import FLAT, RunWriter, settings
 
 from ptychofno.report.arms import Arm, group
-from ptychofno.report.runs import MEASURES, find, read
+from ptychofno.report.find import find
+from ptychofno.report.runs import MEASURES, read
 from ptychofno.runs import artifacts
 
 
 def arms_of(path: Path) -> dict[str, Arm]:
-    return {arm.name: arm for arm in group([read(run) for run in find([path])[0]])}
+    return {arm.name: arm for arm in group([read(run) for run in find([path]).runs])}
 
 
 def test_numbers_of_a_run(add_run: RunWriter) -> None:
@@ -171,10 +172,10 @@ def test_what_is_no_run_is_not_found(add_run: RunWriter, study_dir: Path, tmp_pa
     kept.rename(elsewhere)
     kept.symlink_to(elsewhere)
     second = add_run("b", 1)
-    found, remarks = find([study_dir])
+    found, _, remarks = find([study_dir])
     assert found == [second]
-    assert any("previous" in remark for remark in remarks) and any("a-seed1" in remark for remark in remarks)
-    assert find([elsewhere])[0] == [elsewhere], "named by the user, a run directory is one"
+    assert any("set aside" in remark for remark in remarks) and any("a-seed1" in remark for remark in remarks)
+    assert find([elsewhere]).runs == [elsewhere], "named by the user, a run directory is one"
 
 
 def test_curves_of_unequal_length_are_padded(add_run: RunWriter) -> None:

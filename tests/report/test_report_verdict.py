@@ -36,11 +36,12 @@ def test_fix_by_the_criterion(add_run: RunWriter, study_dir: Path) -> None:
     assert judgement(study, "good") == "fix"
     assert judgement(study, "worse") == "fewer crashes, loss 20 % worse"
     assert study.verdict.candidate is not None and study.verdict.candidate.name == "good"
-    assert study.verdict.headline.startswith("Stage B candidate: good. 0 of 6 runs crashed")
+    assert study.verdict.headline.startswith("Best arm: good. 0 of 6 runs crashed")
     assert not study.warnings
     p = evidence.fewer(0, 6, 5, 6)
     assert any(
-        f"more than chance (Fisher's exact test, one-sided p = {p:.2g})" in s for s in study.verdict.sentences
+        f"unlikely to be chance (Fisher's exact test, one-sided p = {p:.2g})" in s
+        for s in study.verdict.sentences
     )
 
 
@@ -50,9 +51,9 @@ def test_too_few_seeds_are_said_to_be_too_few(add_run: RunWriter, study_dir: Pat
     study = load([study_dir])
     assert judgement(study, "stable") == "fewer crashes, too few seeds (3 of 5)"
     needed = evidence.seeds_to_tell_rates(0, 1 / 3)
-    sentence = next(s for s in study.verdict.sentences if "too few seeds to tell (" in s)
+    sentence = next(s for s in study.verdict.sentences if "may be chance (Fisher" in s)
     assert f"about {needed} seeds per arm" in sentence
-    assert study.verdict.headline.startswith("Stage B candidate, for now: stable.")
+    assert study.verdict.headline.startswith("Best arm so far: stable.")
 
 
 def test_a_control_that_never_crashed_leaves_nothing_to_fix(add_run: RunWriter, study_dir: Path) -> None:
@@ -62,7 +63,8 @@ def test_a_control_that_never_crashed_leaves_nothing_to_fix(add_run: RunWriter, 
     assert ranking(study) == ["agc", "control"]
     assert any("no arm can be a fix" in sentence for sentence in study.verdict.sentences)
     assert any(
-        "35 runs without a crash would bound it at 10 %" in sentence for sentence in study.verdict.sentences
+        "35 runs without a crash would show that it is below 10 %" in sentence
+        for sentence in study.verdict.sentences
     )
 
 
@@ -73,7 +75,7 @@ def test_unstable_arms_do_not_qualify(add_run: RunWriter, study_dir: Path) -> No
     study = load([study_dir])
     assert ranking(study)[0] == "control"
     assert "SSIM not above 0.8" in judgement(study, "blurred")
-    assert "2 fell later" in judgement(study, "fallen")
+    assert "2 runs fell later" in judgement(study, "fallen")
 
 
 def test_measured_runs_are_ranked_by_the_object_not_by_the_loss(add_run: RunWriter, study_dir: Path) -> None:
@@ -97,7 +99,7 @@ def test_no_candidate_when_none_qualifies(add_run: RunWriter, study_dir: Path) -
     fill(add_run, "agc", 2, 2)
     study = load([study_dir])
     assert study.verdict.candidate is None
-    assert study.verdict.headline.startswith("No Stage B candidate: control, first in the ranking")
+    assert study.verdict.headline.startswith("No best arm: control, first in the ranking")
     assert judgement(study, "agc") == "no run succeeded"
 
 
@@ -106,7 +108,7 @@ def test_no_candidate_when_none_qualifies(add_run: RunWriter, study_dir: Path) -
     [
         (
             {"dataset_key": "aaaa"},
-            "Different datasets, not ranked: agc: dataset d5789a9880b9 (1 run) and aaaa (1 run)",
+            "Different datasets, not ranked: agc: dataset d5789a9880b9 (1 run) and aaaa (1 run) instead of d5789a9880b9 only",
         ),
         (
             {"git_commit": "bbbb"},
@@ -179,8 +181,8 @@ def test_uncommitted_code_unequal_budgets_and_repeats_are_said(add_run: RunWrite
     add_run("long", 1, git_commit="5f809ddf+", directory="again", config=settings(trainer__max_epochs=50))
     text = "\n".join(load([study_dir]).warnings)
     assert "uncommitted changes" in text
-    assert "Not the same trainer.max_epochs: 4 (1 arm) and 50 (1 arm)" in text
-    assert "counted nowhere: long-seed1" in text
+    assert "Arms differ in trainer.max_epochs: 4 (1 arm) and 50 (1 arm)" in text
+    assert "these do not count: long-seed1" in text
 
 
 def test_the_control_is_named_or_absent(add_run: RunWriter, study_dir: Path) -> None:
@@ -209,4 +211,6 @@ def test_runs_of_several_devices_are_named(add_run: RunWriter, study_dir: Path) 
     for seed, device in enumerate(("CPU, 1 thread", "CPU, 2 threads", "CPU, 1 thread")):
         add_run("control", seed, device=device)
     (warning,) = (line for line in load([study_dir]).warnings if "device" in line)
-    assert warning.startswith("Not the same device: CPU, 1 thread (2 runs) and CPU, 2 threads (1 run)")
+    assert warning.startswith(
+        "Runs differ in their device: CPU, 1 thread (2 runs) and CPU, 2 threads (1 run)"
+    )

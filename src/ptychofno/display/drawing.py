@@ -12,18 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from ptychofno.runs.artifacts import write_with
 
 DPI = 150
 INK, MUTED, GRID = "#1f2430", "#667085", "#e4e7ec"
 BLUE, RED, ORANGE = "#2f6fb3", "#d1495b", "#e09f3e"
+SERIES = (BLUE, RED, ORANGE, "#3d8b5f", "#7a5ba6", "#4aa3a8", "#8c5a3c", "#667085")
+"""Of several curves in one figure."""
+_LOG_FROM = 3.0
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -56,6 +62,23 @@ def tidy(axes: Axes, labelsize: float) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(MUTED)
+
+
+def set_scale(axes: Axes, values: NDArray[Any], along: str = "y") -> None:
+    """Logarithmic where all finite ``values`` are positive and span more than a factor of 3.
+
+    A log-likelihood may be negative, and within a factor of 3 a logarithmic axis has no ticks.
+    """
+    finite = values[np.isfinite(values)]
+    axis = axes.yaxis if along == "y" else axes.xaxis
+    if finite.size and finite.min() > 0 and finite.max() > _LOG_FROM * finite.min():
+        axes.set(**{f"{along}scale": "log"})
+        # Over many powers of ten only these have ticks.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if finite.max() < 1e3 * finite.min() else (1,)))
+        axis.set_minor_locator(NullLocator())
+    elif finite.size and finite.min() == finite.max() > 0:
+        axes.set(**{f"{along}lim": (0, 2 * finite.max())})
+    axis.set_major_formatter("{x:g}")
 
 
 class _Title(Text):

@@ -10,7 +10,7 @@ from typing import Any
 NONE = "–"
 
 
-def plain(value: Any, longest: int = 120) -> str:
+def one_line(value: Any, longest: int = 120) -> str:
     """One line of printable text: no control, format or private characters, no more than ``longest``."""
     text = str(value) if isinstance(value, (str, int, float)) else type(value).__name__
     text = " ".join(text[: 4 * longest].split())
@@ -18,13 +18,13 @@ def plain(value: Any, longest: int = 120) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def shown(value: float | None, form: str = "{:.4g}") -> str:
+def formatted(value: float | None, form: str = "{:.4g}") -> str:
     """A number, or a dash where there is none."""
     return NONE if value is None or not math.isfinite(value) else form.format(value)
 
 
 def percent(share: float) -> str:
-    return shown(100 * share, "{:.0f} %")
+    return formatted(100 * share, "{:.0f} %")
 
 
 def seconds(value: float) -> str:
@@ -32,7 +32,7 @@ def seconds(value: float) -> str:
     for limit, unit in ((3600.0, "h"), (60.0, "min")):
         if value >= limit:
             return f"{value / limit:.1f} {unit}"
-    return shown(value, "{:.2g} s" if value < 10 else "{:.0f} s")
+    return formatted(value, "{:.2g} s" if value < 10 else "{:.0f} s")
 
 
 def listed(words: Iterable[Any]) -> str:
@@ -67,5 +67,5 @@ def value(entry: Any) -> str:
     if isinstance(entry, float):
         return f"{entry:g}"
     if isinstance(entry, Sequence) and not isinstance(entry, str):
-        return plain(f"[{', '.join(value(one) for one in entry[:16])}]")
-    return plain(entry)
+        return one_line(f"[{', '.join(value(one) for one in entry[:16])}]")
+    return one_line(entry)

@@ -72,9 +72,8 @@ def main() -> None:
 
 
 def by_arm(directories: Sequence[Path], order: Sequence[str]) -> dict[str, list[FoundRun]]:
-    arms = {
-        arm.name: arm.results for arm in group([read(path) for path in find(directories).runs]) if arm.results
-    }
+    runs = [read(path) for path in find(directories).runs]
+    arms = {arm.name: arm.results for arm in group(runs) if arm.results}
     places = {name: place for place, name in enumerate(order)}
     return {name: arms[name] for name in sorted(arms, key=lambda name: (places.get(name, len(places)), name))}
 

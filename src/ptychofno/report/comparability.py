@@ -77,7 +77,7 @@ def _odd_ones(
         return {}
     reference = max(shared, key=lambda key: (shared[key], key or ""))
     return {
-        name: f"{noun} {_listed_names(names)} instead of {_short(reference)} only"
+        name: f"{noun} {_listed_names(names)} instead of {_short(reference)}"
         for name, names in found.items()
         if set(names) != {reference} or reference is None
     }
@@ -143,6 +143,8 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
 
 
 def _listed_names(names: Counter[str | None]) -> str:
+    if len(names) == 1:
+        return _short(*names)
     return listed(f"{_short(name)} ({counted(count, 'run')})" for name, count in names.items())
 
 

@@ -230,7 +230,11 @@ def _needed(rate: float, other: float) -> str:
 
 def _upper_end(crashed: int, trials: int) -> str:
     _, high = evidence.wilson(crashed, trials)
-    text = f"{crashed} of {trials} still allows a true crash rate of up to {percent(high)} (Wilson, 95 %)"
+    crashes = f"{crashed} {'crash' if crashed == 1 else 'crashes'}"
+    text = (
+        f"With {crashes} in {counted(trials, 'run')}, the true crash rate may still be as high as"
+        f" {percent(high)} (Wilson, 95 %)"
+    )
     if crashed or high <= SMALL_RATE:
         return f"{text}."
     runs = evidence.seeds_to_bound(SMALL_RATE)

@@ -74,15 +74,15 @@ def activations(args: argparse.Namespace) -> None:
     """Find the networks, look into them, show and write. Raises ConfigError for a mistake of the user."""
     if args.patterns is not None and args.patterns < 1:
         raise ConfigError(f"--patterns={args.patterns}: expected an integer >= 1")
-    jobs = jobs_of(args.words, args.checkpoint)
-    where = args.output or next((job.run_dir for job in jobs if job.run_dir), UNTRAINED_DIR)
+    inspected = networks_of(args.words, args.checkpoint)
+    where = args.output or next((one.run_dir for one in inspected if one.run_dir), UNTRAINED_DIR)
     file = where / output_name(args.output_name)
 
     # Imported here: what is refused must not wait for torch.
     from ptychofno.inspection.figure import draw_activations
     from ptychofno.inspection.terminal import show
 
-    networks = observe(jobs, args.patterns)
+    networks = observe(inspected, args.patterns)
     console = make_console()
     if not console.is_terminal:
         console.width = 160
@@ -97,7 +97,7 @@ def activations(args: argparse.Namespace) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class Inspected:
     """One network to look into.
 
     Attributes:
@@ -119,7 +119,7 @@ class Job:
     cache_dir: str | None = None
 
 
-def jobs_of(words: Sequence[str], checkpoint: str | None) -> list[Job]:
+def networks_of(words: Sequence[str], checkpoint: str | None) -> list[Inspected]:
     """The networks that are named, each changed by all settings that are typed. Does without torch.
 
     Raises ConfigError for what is not there and for settings that are not valid.
@@ -130,27 +130,27 @@ def jobs_of(words: Sequence[str], checkpoint: str | None) -> list[Job]:
     which = checkpoints(checkpoint or "judged")
     if checkpoint is not None and not any(isinstance(s, Recorded) and s.run_dir for s in subjects.values()):
         raise ConfigError(f"--checkpoint={checkpoint}: is for run directories, and none is named")
-    jobs: list[Job] = []
+    inspected: list[Inspected] = []
     for name, found in subjects.items():
         title = printable(" ".join([name, *changes]))
         if isinstance(found, Composed):
             from ptychofno.config import compose
 
             cfg = compose([*found.overrides, *changes], config_dir=found.config_dir)
-            jobs.append(Job(f"{title} (untrained)", cfg))
+            inspected.append(Inspected(f"{title} (untrained)", cfg))
         elif found.run_dir is not None:
-            jobs += _jobs_of_run(title, found, found.run_dir, changes, which)
+            inspected += _of_run(title, found, found.run_dir, changes, which)
         else:
             from ptychofno.config.recorded import recomposed
 
             cfg = recomposed(read(found.file), changes, found.file)
-            jobs.append(Job(f"{title} (untrained)", cfg, recorded=True))
-    return jobs
+            inspected.append(Inspected(f"{title} (untrained)", cfg, recorded=True))
+    return inspected
 
 
-def _jobs_of_run(
+def _of_run(
     title: str, found: Recorded, run_dir: Path, changes: Sequence[str], which: Sequence[str]
-) -> Iterator[Job]:
+) -> Iterator[Inspected]:
     from ptychofno.config.recorded import recomposed
 
     for change in changes:
@@ -164,7 +164,7 @@ def _jobs_of_run(
     typed = {change.partition("=")[0].lstrip("+") for change in changes}
     elsewhere = any(re.match(r"(data|probe)\b", key) for key in typed - _NOT_OF_THE_DATA)
     for one in which:
-        yield Job(
+        yield Inspected(
             f"{title} ({one.replace('=', ' ')})",
             cfg,
             recorded=True,
@@ -193,18 +193,17 @@ def _names_network(word: str) -> bool:
     return len(listed) > 1 and all("=" in one for one in listed)
 
 
-def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
-    """Plain values on every network, in the order of ``jobs``; networks of one dataset see the same patterns.
+def observe(inspected: Sequence[Inspected], patterns: int | None) -> list[dict[str, Any]]:
+    """Plain values on every network, in order; networks of one dataset see the same patterns.
 
     Everything is computed in 32 bits. The gradient is that of the run's loss over the patterns, the step
     the first one of its optimizer at its full learning rate, after its clipping.
     """
     datasets: dict[str, PtychoDataset] = {}
-    return [_observe(job, patterns, datasets) for job in jobs]
+    return [_observe(one, patterns, datasets) for one in inspected]
 
 
-def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
-
+def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
     from ptychofno import build
     from ptychofno.config import settings
     from ptychofno.inspection import inspect_network
@@ -214,25 +213,25 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
     from ptychofno.training import parts
     from ptychofno.training.clipping import total_gradient_norm
 
-    job.cfg.trainer.compile = False  # a compiled network runs past the hooks
-    plan = settings(job.cfg)
+    asked.cfg.trainer.compile = False  # a compiled network runs past the hooks
+    plan = settings(asked.cfg)
     key = build.dataset_key(plan)
-    if job.dataset_key not in (None, key):
+    if asked.dataset_key not in (None, key):
         raise ConfigError(
-            f"{job.run_dir}: was trained on dataset {job.dataset_key}, its settings now give"
+            f"{asked.run_dir}: was trained on dataset {asked.dataset_key}, its settings now give"
             f" {key}; say with data=… on which data to run it"
         )
-    read_where_it_was(plan, key, job.cache_dir)
-    device = build.device(job.cfg)
-    with build.reproducibly(job.cfg, Group()):
+    read_where_it_was(plan, key, asked.cache_dir)
+    device = build.device(asked.cfg)
+    with build.reproducibly(asked.cfg, Group()):
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
-        if job.recorded:
-            network = weights.recorded_generator(build.plain(job.cfg.model), dataset, job.weights)
+        if asked.recorded:
+            network = weights.recorded_generator(build.plain(asked.cfg.model), dataset, asked.weights)
         else:
-            network = build.generator(job.cfg, dataset)
-        module = build.experiment(job.cfg, dataset, network).to(device)
+            network = build.generator(asked.cfg, dataset)
+        module = build.experiment(asked.cfg, dataset, network).to(device)
         chosen = _chosen(len(dataset.train), patterns)
         amplitude, *where = (one.to(device) for one in parts(build.as_batch(dataset.train, chosen)))
         found = inspect_network(
@@ -246,9 +245,9 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
             positions_px=where[0] if where else None,
         )
     return {
-        "title": job.title,
-        "run_dir": None if job.run_dir is None else str(job.run_dir),
-        "weights": None if job.weights is None else str(job.weights),
+        "title": asked.title,
+        "run_dir": None if asked.run_dir is None else str(asked.run_dir),
+        "weights": None if asked.weights is None else str(asked.weights),
         "model": type(network).__name__,
         "dataset": dataset.name,
         "dataset_key": key,

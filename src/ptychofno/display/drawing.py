@@ -53,6 +53,12 @@ def write_title(figure: Figure, title: str, subtitle: str = "") -> None:
     figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
 
 
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes in inches, from the upper left corner of the page."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
 def tidy(axes: Axes, labelsize: float) -> None:
     """A light grid behind the curves, and no frame where there is no scale."""
     axes.tick_params(labelsize=labelsize, color=MUTED, labelcolor=INK)

@@ -1,10 +1,10 @@
-"""What a run says: a first line, a progress bar, a last block. Without a terminal, no bar."""
+"""What a run prints: a first line, a progress bar, and its results. Without a terminal, no bar."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class ProgressBar(L.Callback):
 class RoundsBar:
     """A bar over rounds of overlap with the error of the patterns; a line in the log for each round.
 
-    As a context it gives what is to be called with the number of a round and its error.
+    Its context is a function to be called with the number of a round and its error.
     """
 
     def __init__(self, console: Console, refine: Any) -> None:
@@ -120,18 +120,18 @@ class RoundsBar:
     def __enter__(self) -> Callable[[int, float], None]:
         self.progress.start()
         self.task = self.progress.add_task("evaluating", total=self.total)
-        return self._told
+        return self._show
 
     def __exit__(self, *reason: Any) -> None:
         self.progress.stop()
 
-    def _told(self, number: int, error: float) -> None:
+    def _show(self, number: int, error: float) -> None:
         log.info("round %d of overlap: error %.4g", number, error)
         self.progress.update(self.task, completed=number, description=f"round {number}  error {error:.4f}")
 
 
 def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
-    """What is being run, on which data, with how many parameters, and a schedule that is cut short."""
+    """What is trained, on which data, with how many parameters; and a note where its warmup never ends."""
     size = dataset.train.amplitude.shape[-1]
     console.print(
         Text.assemble(
@@ -147,7 +147,7 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
     if warm_up >= cfg.trainer.max_epochs:
         console.print(
             f"note: scheduler.warmup_epochs={warm_up} is not over after trainer.max_epochs="
-            f"{cfg.trainer.max_epochs}: the learning rate never reaches that of the optimizer",
+            f"{cfg.trainer.max_epochs}: the learning rate never reaches optimizer.lr",
             soft_wrap=True,
         )
 
@@ -158,14 +158,14 @@ def tell_probe(console: Console, dataset: PtychoDataset) -> None:
         given, found = dataset.given_probe.ravel(), dataset.probe.ravel()
         overlap = abs(np.vdot(given, found)) / (np.linalg.norm(given) * np.linalg.norm(found))
         console.print(
-            "the probe was refined on the training patterns; its overlap with the given one, from 0 to 1, is"
-            f" {overlap:.2f} (probe=dataset keeps the given one)",
+            "the probe was refined on the training patterns; its correlation with the given one, from 0 to 1,"
+            f" is {overlap:.2f} (probe=dataset keeps the given one)",
             soft_wrap=True,
         )
 
 
 def show_interruption(console: Console, interrupted: Interrupted, resumable: bool) -> None:
-    """What was heard, and what the same command will do."""
+    """What interrupted the run, and what the same command will do."""
     then = "goes on from here" if resumable else "starts over (enable_checkpointing=false)"
     console.print(f"interrupted ({interrupted}); the same command {then}", soft_wrap=True)
 
@@ -173,24 +173,32 @@ def show_interruption(console: Console, interrupted: Interrupted, resumable: boo
 def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
     """State, metrics, time, and where the pictures are; one line of it for one run of many."""
     record, metrics = run.record, _metrics_in(run.path)
-    colour = "green" if record["state"] == "completed" else "red"
+    colour = {"completed": "green", "collapsed": "yellow"}.get(record["state"], "red")
     console.print(
         Text.assemble(
             f"{run.path.name} " if brief else "",
             (record["state"], f"bold {colour}"),
             f" in {duration(record['seconds']['total'])}: {_loss_line(record)}",
-            _ssim(metrics) if brief else "",
+            _similarity(metrics) if brief else "",
         ),
         soft_wrap=True,
     )
-    if record["state"] == "collapsed" and not metrics.get("no_better_than_flat") and not brief:
-        console.print("the network ended as a flat object: its patches do not tell one pattern from another")
-    if record.get("interventions") and not brief:
+    if brief:
+        if record.get("error"):
+            console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
+        return
+    if record["state"] == "collapsed" and not metrics.get("no_better_than_flat"):
+        by_overlap = "; what follows was found by the rounds of overlap" if metrics.get("unrefined") else ""
+        console.print(
+            "the network itself ended on the flat plateau: its patches explain the patterns no better than an"
+            f" object of constant amplitude does{by_overlap}",
+            soft_wrap=True,
+        )
+    if record.get("interventions"):
         console.print(f"the guard went back {number(len(record['interventions']), 'time')}")
     if record.get("error"):
         console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
-    if not brief:
-        show_metrics(console, run.path)
+    show_metrics(console, run.path)
 
 
 def show_metrics(console: Console, directory: Path) -> None:
@@ -205,29 +213,11 @@ def show_metrics(console: Console, directory: Path) -> None:
             table.add_row(label, *("-" if value is None else form.format(value) for value in values))
     if table.row_count:
         console.print(table)
-    before = metrics.get("unrefined") or {}
-    if metrics.get("phase_mae_rad") is not None:
-        console.print(f"phase error {metrics['phase_mae_rad']:.4g} rad")
-    if before.get("phase_mae_rad") is not None:
-        console.print(
-            f"before rounds of overlap: SSIM {' and '.join(_shown(value) for value in before['ssim'])},"
-            f" phase error {before['phase_mae_rad']:.4f} rad"
-        )
-    if metrics.get("diffraction_error_stitched") is not None:
-        was = before.get("diffraction_error_stitched")
-        console.print(
-            "error of held-out patterns as the object of all others predicts them:"
-            f" {metrics['diffraction_error_stitched']:.4f} (flat object {metrics['flat']:.4f}"
-            f"{'' if was is None else f'; before rounds of overlap {was:.4f}'})",
-            soft_wrap=True,
-        )
-    elif metrics.get("diffraction_error") is not None:
-        console.print(
-            f"relative error of the diffraction amplitude, test patterns: {metrics['diffraction_error']:.4g}"
-        )
+    for line in _lines(metrics):
+        console.print(line, soft_wrap=True)
     if metrics.get("no_better_than_flat"):
         console.print(
-            "the object predicts other patterns no better than a flat one:"
+            "the object predicts held-out patterns no better than a flat one:"
             f" {metrics.get('hint') or 'probe, positions or orientation may be wrong'}",
             style="red",
             soft_wrap=True,
@@ -237,8 +227,21 @@ def show_metrics(console: Console, directory: Path) -> None:
             console.print(str(directory / name), soft_wrap=True)
 
 
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _lines(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Errors in words, those before the rounds of overlap beside them."""
+    before = metrics.get("unrefined") or {}
+    if metrics.get("phase_mae_rad") is not None:
+        yield f"phase error {metrics['phase_mae_rad']:.4g} rad"
+    if before.get("phase_mae_rad") is not None:
+        ssim = " and ".join("-" if value is None else f"{value:.4f}" for value in before["ssim"])
+        yield f"before rounds of overlap: SSIM {ssim}, phase error {before['phase_mae_rad']:.4f} rad"
+    if (error := metrics.get("diffraction_error_stitched")) is not None:
+        was = before.get("diffraction_error_stitched")
+        others = f"flat object {metrics['flat']:.4f}"
+        others += "" if was is None else f"; before rounds of overlap {was:.4f}"
+        yield f"error of held-out patterns as the object of all others predicts them: {error:.4f} ({others})"
+    elif (error := metrics.get("diffraction_error")) is not None:
+        yield f"relative error of the diffraction amplitude, test patterns: {error:.4g}"
 
 
 def _metrics_in(directory: Path) -> dict[str, Any]:
@@ -279,7 +282,7 @@ def _loss_line(record: Mapping[str, Any]) -> str:
     )
 
 
-def _ssim(metrics: Mapping[str, Any]) -> str:
+def _similarity(metrics: Mapping[str, Any]) -> str:
     values = metrics.get("ssim") or [None, None]
     amplitude, phase = ("-" if value is None else f"{value:.3f}" for value in values)
     return "" if values == [None, None] else f"; SSIM {amplitude}, phase {phase}"

@@ -64,8 +64,8 @@ class Layer:
         }
 
 
-class Watch:
-    """Sees the layers of ``network`` at work while its context is open.
+class LayerRecorder:
+    """Records what the layers of ``network`` do while the context of ``recording`` is open.
 
     Args:
         spectral: classes of spectral convolutions. Where a module has one as a child, and convolutions
@@ -86,7 +86,7 @@ class Watch:
         return [layer for layer in self._layers.values() if layer.output.shape != (0, 0, 0)]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         with ExitStack() as stack:
             for name, module in self.network.named_modules():
                 if name and not isinstance(module, _CONTAINERS):

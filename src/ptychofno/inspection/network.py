@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptychofno.inspection.layers import Watch, stages
+from ptychofno.inspection.layers import LayerRecorder, stages
 from ptychofno.inspection.parameters import ParameterValues, gains, parameter_values, together
 from ptychofno.runs.stats import gain_values
 
@@ -30,7 +30,7 @@ def inspect_network(
         amplitude: measured, (n, C, N, N), where the network is. The gradient is that of the mean loss
             over all n patterns.
         loss: of a batch of them, and of its positions where there are some, a mean; runs the network.
-        make_optimizer, clip: see ``parameter_values``. spectral: see ``Watch``.
+        make_optimizer, clip: see ``parameter_values``. spectral: see ``LayerRecorder``.
         batch_size: patterns per forward pass, for memory; it does not change the result.
         positions_px: (n, C, 2), of patterns that share an object.
 
@@ -43,9 +43,9 @@ def inspect_network(
     batches = list(zip(*(one.split(batch_size) for one in samples), strict=True))
     network.eval()
     network.zero_grad(set_to_none=True)
-    watch = Watch(network, spectral, len(batches))
+    recorder = LayerRecorder(network, spectral, len(batches))
     total = 0.0
-    with watch.watching():
+    with recorder.recording():
         for batch, *where in batches:
             # With a history of its own, its sum with an update is known as one from the first layer on.
             part = loss(batch.detach().requires_grad_().clone(), *where) * (len(batch) / len(amplitude))
@@ -64,7 +64,7 @@ def inspect_network(
                 **_of_parameters(layer.name, parameters),
                 **_of_gains(layer.name, gained),
             }
-            for layer in watch.layers
+            for layer in recorder.layers
         ],
         "parameters": [
             {"name": name, "shape": list(network.get_parameter(name).shape), **found.values()}

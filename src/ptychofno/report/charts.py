@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ptychofno.display.drawing import BLUE, INK, MUTED, RED, SERIES, set_scale, tidy
+from ptychofno.display.drawing import BLUE, INK, MUTED, RED, SERIES, axes_at, set_scale, tidy
 from ptychofno.report.arms import Arm
-from ptychofno.report.runs import FoundRun, Measure
+from ptychofno.report.runs import Measure
 from ptychofno.report.study import Study
 from ptychofno.report.svg import inline_svg, page_figure
 from ptychofno.report.wording import formatted, one_line, percent
@@ -24,8 +24,8 @@ Numbers = NDArray[np.float64]
 WIDTH = 1120.0
 # Pixels: names on the left; one row per arm; head above and foot below the rows.
 _NAMES, _ROW, _HEAD, _FOOT = 210.0, 28.0, 34.0, 30.0
-_MOST_POINTS = 400
 _SMALL, _NORMAL = 12, 13
+_HUES = [colour for colour in SERIES if colour != RED]  # red is for crashed runs
 QUANTITIES = {
     "val_loss": "validation loss",
     "grad_norm_median": "gradient norm",
@@ -73,30 +73,23 @@ def measures(study: Study, chosen: Sequence[Measure]) -> str:
 def loss_overview(study: Study) -> str:
     """Median validation loss of all arms in one figure, named in the order in which they end."""
     found = [(arm, *_seeds(arm, "val_loss")) for arm in study.arms]
-    curves = [(arm, epochs, np.nanmedian(losses, axis=0)) for arm, epochs, losses in found if epochs.size]
-    if not curves:
+    known = [(arm, epochs, np.nanmedian(losses, axis=0)) for arm, epochs, losses in found if epochs.size]
+    if not known:
         return ""
-    height = max(360.0, 60.0 + 20.0 * len(curves))
+    height = max(360.0, 60.0 + 20.0 * len(known))
     figure = page_figure(WIDTH, height)
     axes = _panel(figure, 52.0, 14.0, WIDTH - 300.0, height - 48.0)
-    flat = _flat(study.arms)
-    for index, (arm, epochs, median) in enumerate(curves):
+    for index, (arm, epochs, median) in enumerate(known):
         wide = arm is study.verdict.candidate or arm is study.control
         style: dict[str, Any] = {"linewidth": 2.8 if wide else 1.6, "label": one_line(arm.name, 30)}
-        if index >= len(SERIES):
-            style["linestyle"] = "--"
-        _draw_line(axes, epochs, median, SERIES[index % len(SERIES)], **style)
-    _finish(axes, [*(median for _, _, median in curves), np.array([flat])], flat)
-    lines = axes.get_lines()[: len(curves)]
+        style["linestyle"] = "-" if index < len(_HUES) else "--"
+        _draw_line(axes, epochs, median, _HUES[index % len(_HUES)], **style)
+    lines = axes.get_lines()
+    _finish([axes], _flat(study.arms))
     lines.sort(key=lambda line: -np.asarray(line.get_ydata(), dtype=np.float64)[-1])
-    axes.legend(
-        handles=lines,
-        loc="center left",
-        bbox_to_anchor=(1.02, 0.5),
-        frameon=False,
-        labelcolor=INK,
-        fontsize=_NORMAL,
-    )
+    legend = axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    for name in legend.get_texts():
+        name.set(color=INK, fontsize=_NORMAL)
     return inline_svg(figure, "Median validation loss of all arms by epoch")
 
 
@@ -105,23 +98,18 @@ def curves(study: Study) -> list[tuple[Arm, str]]:
 
     Band: from the smallest to the largest seed. The control is drawn into the figures of all others.
     """
-    arms = study.trained
-    flat, found = _flat(arms), []
-    every = {key: _all_values(arms, key) for key in QUANTITIES}
-    last = max([1.0, *(run.epochs.max() for arm in arms for run in arm.results if run.epochs.size)])
-    for arm in arms:
-        figure = page_figure(WIDTH, 150.0)
-        for index, key in enumerate(QUANTITIES):
-            axes = _panel(figure, index * 379.0 + 54.0, 10.0, 300.0, 114.0)
+    figures = [page_figure(WIDTH, 150.0) for _ in study.trained]
+    for column, key in enumerate(QUANTITIES):
+        panels = [_panel(figure, column * 379.0 + 54.0, 10.0, 300.0, 114.0) for figure in figures]
+        for axes, arm in zip(panels, study.trained, strict=True):
             if study.control and arm is not study.control:
                 epochs, values = _seeds(study.control, key)
-                _draw_line(axes, epochs, _over_seeds(np.nanmedian, values), MUTED, linewidth=1.4, alpha=0.75)
+                _draw_line(axes, epochs, np.nanmedian(values, axis=0), MUTED, linewidth=1.4, alpha=0.75)
             _draw_arm(axes, arm, key)
-            _finish(axes, every[key], flat if key == "val_loss" else math.nan)
-            axes.set_xlim(0.5, last + 0.5)
-        label = f"Validation loss, gradient norm and learning rate of {arm.name} by epoch"
-        found.append((arm, inline_svg(figure, label)))
-    return found
+        _finish(panels, _flat(study.trained) if key == "val_loss" else math.nan)
+    label = "Validation loss, gradient norm and learning rate of {} by epoch"
+    pairs = zip(study.trained, figures, strict=True)
+    return [(arm, inline_svg(figure, label.format(arm.name))) for arm, figure in pairs]
 
 
 def _rows(
@@ -152,8 +140,7 @@ def _rows(
 
 def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at pixels of the page."""
-    across, down = 72 * figure.get_size_inches()
-    axes = figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes = axes_at(figure, left / 72, top / 72, width / 72, height / 72)
     tidy(axes, _SMALL)
     axes.tick_params(length=0, labelcolor=MUTED)
     return axes
@@ -205,45 +192,40 @@ def _draw_runs(axes: Axes, row: int, arm: Arm, measure: Measure, tips: dict[str,
 def _draw_arm(axes: Axes, arm: Arm, key: str) -> None:
     epochs, values = _seeds(arm, key)
     if epochs.size:
-        low, high = (_over_seeds(end, values) for end in (np.nanmin, np.nanmax))
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         axes.fill_between(epochs, low, high, color=BLUE, alpha=0.16, linewidth=0)
-    _draw_line(axes, epochs, _over_seeds(np.nanmedian, values), BLUE, linewidth=1.9)
-    if key == "grad_norm_median":
-        epochs, values = _seeds(arm, "grad_norm_max")
-        _draw_line(axes, epochs, _over_seeds(np.nanmax, values), BLUE, linewidth=1, linestyle=":", alpha=0.8)
+        _draw_line(axes, epochs, np.nanmedian(values, axis=0), BLUE, linewidth=1.9)
+    epochs, values = _seeds(arm, "grad_norm_max")
+    if key == "grad_norm_median" and epochs.size:
+        _draw_line(axes, epochs, np.nanmax(values, axis=0), BLUE, linewidth=1, linestyle=":", alpha=0.8)
     for run in arm.results:
         if not run.succeeded:
-            _draw_line(axes, *_thinned(run, key), RED, linewidth=1.2)
+            _draw_line(axes, run.epochs, run.curves[key], RED, linewidth=1.2)
 
 
 def _draw_line(axes: Axes, epochs: Numbers, values: Numbers, colour: str, **style: Any) -> None:
     """A line with gaps where there is no number; with dots where there are few epochs."""
     mark: dict[str, Any] = {"marker": "o", "markersize": 3} if epochs.size <= 2 else {}
-    axes.plot(epochs, values, color=colour, solid_joinstyle="round", **mark, **style)
+    axes.plot(epochs, values, color=colour, **mark, **style)
 
 
-def _finish(axes: Axes, values: Sequence[Numbers], flat: float) -> None:
-    """Scale and limits for ``values``, with a dashed line for the flat object's loss."""
-    known = np.concatenate([*values, np.array([flat])])
-    known = known[np.isfinite(known)]
+def _finish(panels: Sequence[Axes], flat: float) -> None:
+    """One scale for all panels that holds what is drawn in any; a dashed line for the flat object's loss."""
     if math.isfinite(flat):
-        axes.axhline(flat, color=MUTED, linestyle=(0, (5, 4)), linewidth=1.2)
-    axes.update_datalim([(1.0, value) for value in known], updatex=False)
-    axes.margins(y=0.08)
-    set_scale(axes, known)
-    if axes.get_yscale() == "linear":
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    axes.autoscale_view(scalex=False)
-
-
-def _all_values(arms: Sequence[Arm], key: str) -> list[Numbers]:
-    """Everything that ``curves`` draws of a quantity."""
-    found = [
-        _over_seeds(np.nanmax, _seeds(arm, "grad_norm_max")[1]) for arm in arms if key == "grad_norm_median"
-    ]
-    found += [_seeds(arm, key)[1].ravel() for arm in arms]
-    return [*found, *(_thinned(run, key)[1] for arm in arms for run in arm.results)]
+        for axes in panels:
+            axes.axhline(flat, color=MUTED, linestyle=(0, (5, 4)), linewidth=1.2)
+    corners = np.concatenate([axes.dataLim.get_points() for axes in panels])
+    heights = corners[np.isfinite(corners).all(axis=1), 1]
+    last = max([1.0, *corners[np.isfinite(corners).all(axis=1), 0]])
+    for axes in panels:
+        axes.update_datalim([(1.0, height) for height in heights], updatex=False)
+        axes.margins(y=0.08)
+        set_scale(axes, heights)
+        if axes.get_yscale() == "linear":
+            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        axes.autoscale_view(scalex=False)
+        axes.set_xlim(0.5, last + 0.5)
 
 
 def _flat(arms: Sequence[Arm]) -> float:
@@ -255,23 +237,11 @@ def _flat(arms: Sequence[Arm]) -> float:
 
 def _seeds(arm: Arm, key: str) -> tuple[Numbers, Numbers]:
     """Epochs (n,) and a quantity (runs, n) of the successful runs, where one of them has it."""
-    runs = arm.successes
-    length = max((run.epochs.size for run in runs), default=0)
-    if not length:
-        return np.empty(0), np.empty((0, 0))
-    table = np.full((len(runs), length), np.nan)
-    for row, run in zip(table, runs, strict=True):
-        row[: run.epochs.size] = run.curves[key]
-    epochs = max(runs, key=lambda run: run.epochs.size).epochs
-    known = np.isfinite(table).any(axis=0) & np.isfinite(epochs)
-    step = max(1, -(-length // _MOST_POINTS))
-    return epochs[known][::step], table[:, known][:, ::step]
-
-
-def _over_seeds(function: Callable[..., Any], values: Numbers) -> Numbers:
-    return np.asarray(function(values, axis=0)) if values.size else np.empty(0)
-
-
-def _thinned(run: FoundRun, key: str) -> tuple[Numbers, Numbers]:
-    step = max(1, -(-run.epochs.size // _MOST_POINTS))
-    return run.epochs[::step], run.curves[key][::step]
+    longest = max(arm.successes, key=lambda run: run.epochs.size, default=None)
+    if longest is None:
+        return np.empty(0), np.empty((1, 0))
+    table = np.full((len(arm.successes), longest.epochs.size), np.nan)
+    for row, run in zip(table, arm.successes, strict=True):
+        row[: run.epochs.size] = run.curves.get(key, math.nan)
+    known = np.isfinite(table).any(axis=0) & np.isfinite(longest.epochs)
+    return longest.epochs[known], table[:, known]

@@ -20,6 +20,7 @@ from ptychofno import activations, build
 from ptychofno.config import cli, compose, settings
 from ptychofno.config.errors import ConfigError
 from ptychofno.runs import artifacts
+from ptychofno.runs.weights import load_model
 from ptychofno.train import train
 from ptychofno.training import reproducible
 
@@ -243,7 +244,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.Captur
     torch.save(bundle, run / artifacts.MODEL)
     assert refused(capsys, str(run)).endswith("not a usable model: weights missing head.weight")
     with pytest.raises(ConfigError, match=r"weights missing head\.weight"):
-        weights.load_model(run / artifacts.MODEL)
+        load_model(run / artifacts.MODEL)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 3}, {"state_dict": {"a": "b"}}])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.config.naming import Recorded, read, says_settings, subject
-from ptychofno.display.text import make_console
+from ptychofno.display.text import duration, make_console
 from ptychofno.runs import artifacts
 from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
@@ -93,7 +93,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output: Path 
 
     # Imported here: what is refused must not wait for torch.
     from ptychofno.config import resolved_yaml
-    from ptychofno.display.terminal import duration, show_metrics
+    from ptychofno.display.terminal import show_metrics
 
     console = make_console()
     evaluation, about = _evaluated(start, cfg, changes, console)

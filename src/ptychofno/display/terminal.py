@@ -17,7 +17,7 @@ from rich.text import Text
 from torch import nn
 
 from ptychofno.data.dataset import PtychoDataset
-from ptychofno.display.text import printable
+from ptychofno.display.text import counted, duration, printable
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
 from ptychofno.training import Interrupted, PhysicsSupervised, Watch
@@ -136,9 +136,9 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
     console.print(
         Text.assemble(
             (f"{'resuming' if run.record['resumed'] else 'training'} {run.path.name}", "bold"),
-            f": {type(network).__name__} with {count(run.record['parameters'])} parameters on {dataset.name} "
-            f"({len(dataset.train.amplitude)} patterns of {size} x {size}, dataset {dataset.key}), "
-            f"{number(cfg.trainer.max_epochs, 'epoch')} on {run.record['device']}",
+            f": {type(network).__name__} with {thousands(run.record['parameters'])} parameters"
+            f" on {dataset.name} ({len(dataset.train.amplitude)} patterns of {size} x {size},"
+            f" dataset {dataset.key}), {counted(cfg.trainer.max_epochs, 'epoch')} on {run.record['device']}",
         ),
         soft_wrap=True,
     )
@@ -195,7 +195,7 @@ def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
             soft_wrap=True,
         )
     if record.get("interventions"):
-        console.print(f"the guard went back {number(len(record['interventions']), 'time')}")
+        console.print(f"the guard went back {counted(len(record['interventions']), 'time')}")
     if record.get("error"):
         console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
     show_metrics(console, run.path)
@@ -249,26 +249,12 @@ def _metrics_in(directory: Path) -> dict[str, Any]:
     return dict(artifacts.read_json(path)) if path.exists() else {}
 
 
-def number(count: int, noun: str) -> str:
-    """``1 epoch``, ``2 epochs``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def count(number: int) -> str:
+def thousands(number: int) -> str:
     """``842``, ``19.5 k`` or ``20.1 M``."""
     for limit, unit in ((1e6, " M"), (1e3, " k")):
         if number >= limit:
             return f"{number / limit:.1f}{unit}"
     return str(number)
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 7 s`` or ``1 h 12 min``."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{minutes} min {rest} s" if hours == 0 else f"{hours} h {minutes_left} min"
 
 
 def _loss_line(record: Mapping[str, Any]) -> str:

@@ -45,3 +45,17 @@ def fitting(widths: Mapping[str, int], room: int, first: Iterable[str] = ()) -> 
             chosen.add(key)
             room -= widths[key]
     return [key for key in widths if key in chosen]
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 7 s`` or ``1 h 12 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{minutes} min {rest} s" if hours == 0 else f"{hours} h {minutes_left} min"

@@ -97,11 +97,7 @@ def evaluate(
     if model is not None:
         scan = dataset.scan()
         patches = predict_patches(
-            model,
-            scan.amplitude,
-            batch_size=infer_batch_size,
-            device=device,
-            positions_px=scan.positions_px,
+            model, scan.amplitude, batch_size=infer_batch_size, device=device, positions_px=scan.positions_px
         )
     target = None
     if dataset.test_objects is None:

@@ -66,12 +66,7 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
         columns = (
             ("Prediction", left, common, ""),
             ("Target", left + across + 0.12, common, _UNITS[kind]),
-            (
-                "Difference",
-                left + 2 * across + 1.2,
-                (_COLOURS["difference"], -spread, spread),
-                f"Δ {_UNITS[kind]}",
-            ),
+            ("Difference", left + 2 * across + 1.2, difference, f"Δ {_UNITS[kind]}"),
         )
         for (name, x, scale, label), image in zip(columns, images, strict=True):
             axes = axes_at(figure, x, y, across, down)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ptychofno.config.comparison import differing
+from ptychofno.display.text import counted
 from ptychofno.report.arms import Arm
 from ptychofno.report.runs import UNKNOWN, FoundRun
-from ptychofno.report.wording import counted, listed, one_line
+from ptychofno.report.wording import listed, one_line
 
 # Arms of different losses cannot be ranked by it.
 _SAME_LOSS = ("loss._target_",)
@@ -99,16 +100,12 @@ def _loss(arm: Arm) -> str:
 def _missing(arms: Sequence[Arm], expected: Sequence[int]) -> dict[str, str]:
     reasons = {}
     for arm in arms:
+        with_result = {run.seed for run in arm.results}
         state_of = {run.seed: run.state for run in arm.runs}
-        lacking = [seed for seed in expected if state_of.get(seed) not in _states_of_results(arm)]
+        lacking = [f"{seed} ({state_of.get(seed, 'no run')})" for seed in expected if seed not in with_result]
         if lacking or not arm.results:
-            words = [f"{seed} ({state_of.get(seed, 'no run')})" for seed in lacking]
-            reasons[arm.name] = f"no result for seed {listed(words)}" if words else "no result"
+            reasons[arm.name] = f"no result for seed {listed(lacking)}" if lacking else "no result"
     return reasons
-
-
-def _states_of_results(arm: Arm) -> set[str]:
-    return {run.state for run in arm.results}
 
 
 def _remarks(arms: Sequence[Arm]) -> list[str]:

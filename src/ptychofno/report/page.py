@@ -9,15 +9,17 @@ from hashlib import sha256
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ptychofno.display.text import counted, duration
 from ptychofno.report import charts
 from ptychofno.report.arms import Arm
 from ptychofno.report.pictures import galleries
 from ptychofno.report.runs import MEASURES
 from ptychofno.report.study import Study
 from ptychofno.report.tables import DEFINITIONS, columns, readable_differences, run_cells
-from ptychofno.report.wording import NONE, counted, seconds
+from ptychofno.report.wording import NONE
 
-_MAIN = ("", "arm", "runs", "crashed (95 %)", "validation loss", "SSIM amplitude", "SSIM phase", "judgement")
+_IF_KNOWN = ("SSIM amplitude", "SSIM phase", "held-out error")
+_MAIN = ("", "arm", "runs", "crashed (95 %)", "validation loss", *_IF_KNOWN, "judgement")
 _DOTS_ABREAST = 4
 
 
@@ -28,13 +30,8 @@ def page(study: Study) -> str:
     files = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     style, script = (Markup(loader.get_source(files, name)[0]) for name in ("page.css", "page.js"))
     cells = [columns(standing) for standing in study.verdict.standings]
-    main = [key for key in _MAIN if key not in ("SSIM amplitude", "SSIM phase")]
-    if any(row["SSIM amplitude"] != NONE for row in cells) or not any(
-        row["held-out error"] != NONE for row in cells
-    ):
-        main = list(_MAIN)
-    else:
-        main.insert(5, "held-out error")
+    # Of measured data no similarity is known, of simulated data no held-out error.
+    main = [key for key in _MAIN if key not in _IF_KNOWN or any(row[key] != NONE for row in cells)]
     known = [measure for measure in MEASURES if any(_has(arm, measure.key) for arm in study.arms)]
     return files.get_template("page.html").render(
         study=study,
@@ -63,7 +60,7 @@ def _facts(study: Study) -> str:
     arms = counted(len(study.trained), "arm")
     runs = counted(sum(len(arm.runs) for arm in study.trained), "run")
     spent = sum(float(arm.values("training_seconds").sum()) for arm in study.trained)
-    return f"{arms}, {runs}, {seconds(spent)} of successful training"
+    return f"{arms}, {runs}, {duration(spent)} of successful training"
 
 
 def _has(arm: Arm, measure: str) -> bool:

@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ptychofno.display.text import counted
 from ptychofno.report import evidence
 from ptychofno.report.arms import Arm
 from ptychofno.report.comparability import Comparison
 from ptychofno.report.runs import HELD_OUT_ERROR, LOSS, Measure
-from ptychofno.report.wording import counted, formatted, listed, percent
+from ptychofno.report.wording import formatted, listed, percent
 from ptychofno.runs.stats import GOOD_SSIM
 
 LOSS_MARGIN = 0.10
@@ -165,10 +166,11 @@ def _headline(
     if control and not usable:
         return f"No best arm: the control, {control.name}, cannot be compared."
     if loss is HELD_OUT_ERROR and first.successes and math.isnan(first.summary("ssim_amplitude").median):
-        flat = formatted(first.summary("flat").median)
+        flat = first.summary("flat")
+        beside = f" (flat object {formatted(flat.median)})" if flat.count else ""
         return (
-            f"First by held-out error: {first.name}. {crashes}, {median} (flat object {flat}). "
-            "Whether an arm is stable is told by its SSIM, and no truth is known."
+            f"First by held-out error: {first.name}. {crashes}, {median}{beside}. "
+            "No truth is known, so there is no SSIM that tells whether an arm is stable."
         )
     return (
         f"No best arm: {first.name}, first in the ranking, does not qualify:"

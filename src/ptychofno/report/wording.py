@@ -27,22 +27,10 @@ def percent(share: float) -> str:
     return formatted(100 * share, "{:.0f} %")
 
 
-def seconds(value: float) -> str:
-    """``42 s``, ``3.1 min`` or ``1.2 h``."""
-    for limit, unit in ((3600.0, "h"), (60.0, "min")):
-        if value >= limit:
-            return f"{value / limit:.1f} {unit}"
-    return formatted(value, "{:.2g} s" if value < 10 else "{:.0f} s")
-
-
 def listed(words: Iterable[Any]) -> str:
     """``a``, ``a and b``, or ``a, b and c``."""
     *first, last = [str(word) for word in words] or [NONE]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_markdown(text: str) -> str:

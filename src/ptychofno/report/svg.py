@@ -49,10 +49,10 @@ def inline_svg(figure: Figure, label: str, tips: Mapping[str, str] | None = None
     drawing = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", content.getvalue(), flags=re.S
     )
-    drawing = drawing[drawing.index("<svg") :]
     width, height = (72 * side for side in figure.get_size_inches())
     head = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-    drawing = re.sub(r"^<svg[^>]*>", f'{head} role="img" aria-label="{escape(label)}">', drawing)
+    head += f' role="img" aria-label="{escape(label)}">'
+    drawing = head + drawing[drawing.index(">", drawing.index("<svg")) + 1 :]
     drawing = re.sub(r'style="[^"]*"', lambda style: _in_page_colours(style[0]), drawing)
     drawing = re.sub(r'<g id="[^"]*"/>', "", drawing)
     return re.sub(r'<g id="([^"]*)">', lambda group: _with_tip((tips or {}).get(group[1])), drawing)

@@ -18,6 +18,7 @@ from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, we
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
 
     from ptychofno.data import PtychoDataset
 
@@ -209,7 +210,6 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
     from ptychofno.processes import Group
-    from ptychofno.runs import weights
     from ptychofno.training import parts
     from ptychofno.training.clipping import total_gradient_norm
 
@@ -227,10 +227,7 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
-        if asked.recorded:
-            network = weights.recorded_generator(build.plain(asked.cfg.model), dataset, asked.weights)
-        else:
-            network = build.generator(asked.cfg, dataset)
+        network = _network(asked, dataset)
         module = build.experiment(asked.cfg, dataset, network).to(device)
         chosen = _chosen(len(dataset.train), patterns)
         amplitude, *where = (one.to(device) for one in parts(build.as_batch(dataset.train, chosen)))
@@ -254,6 +251,15 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
         "patterns": len(chosen),
         **found,
     }
+
+
+def _network(asked: Inspected, dataset: PtychoDataset) -> nn.Module:
+    from ptychofno import build
+    from ptychofno.runs import weights
+
+    if asked.recorded:
+        return weights.recorded_generator(build.plain(asked.cfg.model), dataset, asked.weights)
+    return build.generator(asked.cfg, dataset)
 
 
 def _chosen(present: int, wanted: int | None) -> NDArray[np.int64]:

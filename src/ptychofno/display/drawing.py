@@ -14,12 +14,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from ptychofno.runs.artifacts import write_with
@@ -41,15 +38,16 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 def save_figure(path: Path | str, figure: Figure) -> None:
     """Write a PNG file in one step."""
-    write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
+    with without_glyph_warnings():
+        write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
 
 
 def write_title(figure: Figure, title: str, subtitle: str = "") -> None:
     """A title in the upper left corner, of any characters, and a line below it."""
     height, width = figure.get_figheight(), figure.get_figwidth()
     x = 0.25 / width
-    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "va": "top"}
-    figure.add_artist(_Title(x, 1 - 0.17 / height, title, **style))
+    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "parse_math": False}
+    figure.text(x, 1 - 0.17 / height, drawable(title), va="top", **style)
     figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
 
 
@@ -87,21 +85,9 @@ def set_scale(axes: Axes, values: NDArray[Any], along: str = "y") -> None:
     axis.set_major_formatter("{x:g}")
 
 
-class _Title(Text):
-    """Text that others chose: drawn as it is, with boxes for what the font lacks."""
-
-    def __init__(self, x: float, y: float, text: str, **style: Any) -> None:
-        # Names of files may hold undecodable bytes, which no font takes.
-        drawable = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        super().__init__(x, y, drawable, parse_math=False, **style)
-
-    def draw(self, renderer: RendererBase) -> None:
-        with without_glyph_warnings():
-            super().draw(renderer)
-
-    def get_window_extent(self, renderer: RendererBase | None = None, dpi: float | None = None) -> Bbox:
-        with without_glyph_warnings():
-            return super().get_window_extent(renderer, dpi)
+def drawable(text: str) -> str:
+    """Names of files may hold undecodable bytes, which no font takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

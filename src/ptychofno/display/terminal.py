@@ -11,7 +11,15 @@ from typing import Any
 import lightning as L
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -43,24 +51,14 @@ class ProgressBar(L.Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.progress: Progress | None = None
+        values = TextColumn("loss {task.fields[loss]}  val {task.fields[val]}  lr {task.fields[lr]}")
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self.progress = _bar(console, TextColumn("epoch {task.fields[epoch]}"), values, *times)
         self.task = TaskID(0)
         self._val_loss = "-"
         self._refreshed = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if not self.console.is_terminal:
-            return
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]}  val {task.fields[val]}  lr {task.fields[lr]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
         self.task = self.progress.add_task(
             "", total=total, completed=trainer.global_step, epoch="", loss="-", val="-", lr="-"
@@ -71,7 +69,7 @@ class ProgressBar(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if self.progress is None or now - self._refreshed < self.refresh_seconds:
+        if self.progress.disable or now - self._refreshed < self.refresh_seconds:
             return  # reading the loss waits for the device
         self._refreshed = now
         assert isinstance(module, PhysicsSupervised)
@@ -95,15 +93,10 @@ class ProgressBar(L.Callback):
                 self.console.print(watch.news, soft_wrap=True)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._close()
+        self.progress.stop()
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
+        self.progress.stop()
 
 
 class RoundsBar:
@@ -113,8 +106,7 @@ class RoundsBar:
     """
 
     def __init__(self, console: Console, refine: Any) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeElapsedColumn())
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.progress = _bar(console, TextColumn("{task.description}"), TimeElapsedColumn())
         self.total = refine.rounds if refine.name != "none" else None
 
     def __enter__(self) -> Callable[[int, float], None]:
@@ -128,6 +120,12 @@ class RoundsBar:
     def _show(self, number: int, error: float) -> None:
         log.info("round %d of overlap: error %.4g", number, error)
         self.progress.update(self.task, completed=number, description=f"round {number}  error {error:.4f}")
+
+
+def _bar(console: Console, first: ProgressColumn, *others: ProgressColumn) -> Progress:
+    """A bar between columns of text, which is gone at its end; nothing without a terminal."""
+    columns = (first, BarColumn(bar_width=None), *others)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:

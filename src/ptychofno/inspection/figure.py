@@ -17,11 +17,11 @@ from ptychofno.display.drawing import (
     INK,
     MUTED,
     SERIES,
+    drawable,
     new_figure,
     save_figure,
     set_scale,
     tidy,
-    without_glyph_warnings,
 )
 from ptychofno.inspection.terminal import common_order, letters_of
 
@@ -102,8 +102,7 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
         axes.set_xticks(
             range(len(names)), names if last else [""] * len(names), rotation=90, parse_math=False
         )
-    with without_glyph_warnings():
-        save_figure(path, figure)
+    save_figure(path, figure)
 
 
 def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], names: Sequence[str]) -> None:
@@ -155,8 +154,7 @@ def _write_head(figure: Figure, networks: Sequence[Mapping[str, Any]], height_in
     ):
         y = 1 - (0.3 + 0.26 * i) / height_in
         figure.add_artist(Line2D([0.014, 0.036], [y, y], color=colour, linewidth=3, marker="o", markersize=5))
-        # Names of files may hold undecodable bytes, which no font takes.
-        title = network["title"].encode("utf-8", "backslashreplace").decode("utf-8")
+        title = drawable(network["title"])
         figure.text(
             0.044,
             y,

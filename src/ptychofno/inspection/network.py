@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ptychofno.inspection.layers import LayerRecorder, stages
-from ptychofno.inspection.parameters import ParameterValues, gains, parameter_values, together
+from ptychofno.inspection.parameters import Norms, gains, parameter_values
 from ptychofno.runs.stats import gain_values
 
 
@@ -74,15 +74,13 @@ def inspect_network(
     }
 
 
-def _of_parameters(layer: str, parameters: Mapping[str, ParameterValues]) -> dict[str, Any]:
+def _of_parameters(layer: str, parameters: Mapping[str, Norms]) -> dict[str, Any]:
     """The values of all parameters of a layer together; None for a layer without any."""
-    own = [found for name, found in parameters.items() if name.startswith(f"{layer}.")]
-    values = together(own).values() if own else {"count": 0}
+    own = [norms for name, norms in parameters.items() if name.startswith(f"{layer}.")]
+    values = Norms.together(own).values() if own else {"count": 0}
     names = {"parameters": "count", "weight_norm": "norm"}
-    return {key: values.get(names.get(key, key)) for key in _OF_PARAMETERS}
-
-
-_OF_PARAMETERS = ("parameters", "weight_norm", "grad_norm", "update_to_weight")
+    names |= {key: key for key in ("grad_norm", "update_to_weight")}
+    return {key: values.get(name) for key, name in names.items()}
 
 
 def _of_gains(layer: str, gained: list[dict[str, Any]]) -> dict[str, float | None]:

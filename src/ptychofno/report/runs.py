@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychofno.config.comparison import LATER, flat, of_the_result
+from ptychofno.config.errors import shown
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
-from ptychofno.report.wording import one_line, value
+from ptychofno.report.wording import one_line
 from ptychofno.runs import artifacts
 from ptychofno.runs.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
 
@@ -176,7 +177,7 @@ def read(path: Path) -> FoundRun:
         error=_text(record, "error") or "",
         study=_text(record, "study"),
         settings={
-            one_line(key): value(entry)
+            one_line(key): one_line(shown(entry))
             for key, entry in settings.items()
             if of_the_result(key) and key not in ("seed", "arm", "study")
         },

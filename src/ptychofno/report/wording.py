@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 NONE = "–"
@@ -46,14 +46,3 @@ def in_spreadsheet(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value
-
-
-def value(entry: Any) -> str:
-    """A setting as one would type it."""
-    if entry is None or isinstance(entry, bool):
-        return {None: "null", True: "true", False: "false"}[entry]
-    if isinstance(entry, float):
-        return f"{entry:g}"
-    if isinstance(entry, Sequence) and not isinstance(entry, str):
-        return one_line(f"[{', '.join(value(one) for one in entry[:16])}]")
-    return one_line(entry)

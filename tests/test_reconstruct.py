@@ -173,6 +173,8 @@ def test_the_solver_alone_needs_no_run(capsys: pytest.CaptureFixture[str]) -> No
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.RECONSTRUCTION):
         assert (there / name).is_file()
     assert "reconstructing with flat" in capsys.readouterr().out
+    source = artifacts.read_json(there / artifacts.SOURCE)
+    assert source["run_dir"] is None and source["dataset_key_in_training"] == source["dataset_key"]
 
 
 def test_rounds_of_overlap_are_told_beside_what_was_before(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def _evaluated(
 ) -> tuple[Evaluation, dict[str, Any]]:
     """The reconstruction, and what is written about where it comes from."""
     from ptychofno import build
-    from ptychofno.config import settings
+    from ptychofno.config import compose, settings
     from ptychofno.display.terminal import RoundsBar, tell_probe
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
@@ -139,6 +139,8 @@ def _evaluated(
         "trained_on": start.record.get("dataset_key"),
         "dataset": dataset.name,
         "dataset_key": key,
+        # A measured scan has another key with its probe refined, as runs have it.
+        "dataset_key_in_training": build.dataset_key(settings(cfg if start.run_dir else compose(changes))),
         "patterns": patterns,
         "seconds": time.monotonic() - began,
     }

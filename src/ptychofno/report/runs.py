@@ -288,6 +288,6 @@ def read_reference(path: Path) -> FoundRun | None:
         state=REFERENCE,
         settings=dict(entry.partition("=")[::2] for entry in overrides),
         overrides=frozenset(overrides),
-        dataset_key=_text(source, "dataset_key"),
+        dataset_key=_text(source, "dataset_key_in_training") or _text(source, "dataset_key"),
         measures=_measures({}, metrics, nothing, dict.fromkeys(CURVES, nothing), math.nan),
     )

@@ -26,7 +26,7 @@ def show(console: Console, study: Study) -> None:
     optional = {
         key: width + _GAP
         for key, width in widths.items()
-        if key not in _FIRST and not (key in _NEXT and all(row[key] == NONE for row in rows))
+        if key not in _FIRST and any(row[key] != NONE for row in rows)
     }
     room = console.width - sum(widths[key] + _GAP for key in _FIRST)
     chosen = {*_FIRST, *fitting(optional, room, _NEXT)}

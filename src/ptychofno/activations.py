@@ -38,7 +38,7 @@ _TAKEN = {
 }
 _USAGE = """\
 Each NETWORK is one of
-  a run directory   outputs/stage_a/control-seed1; the network that was judged, or see --checkpoint
+  a run directory   outputs/stage_a/control-seed1; the network of its metrics.json, or see --checkpoint
   an arm            control; untrained, as it starts with its seed
   overrides         +arm=stable, or in quotes "+arm=stable seed=3"; "default" is the run without any
   a YAML file       an arm's file, or a configuration such as the config.yaml of a run; untrained
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--checkpoint",
         metavar="WHICH",
         help="of run directories: best, last, epoch=7 (kept by trainer.keep_every), epoch=0 (before training)"
-        " or judged (the default); several by commas: best,last or epoch=5,10",
+        " or judged (the default): the one of metrics.json; several by commas: best,last or epoch=5,10",
     )
     add("--patterns", metavar="N", type=int, help=f"training patterns to run on (default: {PATTERNS})")
     add("--all", action="store_true", help="in the terminal, also the layers within a stage")

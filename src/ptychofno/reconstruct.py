@@ -46,13 +46,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run_dir", metavar="RUN_DIR", help="a finished run, such as outputs/control/control-seed1, or flat")
+    add(
+        "run_dir",
+        metavar="RUN_DIR",
+        help="a finished run, such as outputs/control/control-seed1, or flat",
+    )
     add("changes", metavar="SETTING=VALUE", nargs="*", help="see below")
     add(
         "--checkpoint",
         metavar="WHICH",
         default="judged",
-        help="judged (the default), best, last or epoch=7 (kept by trainer.keep_every)",
+        help="judged (the default): the one of metrics.json; best, last, epoch=7 (see trainer.keep_every)",
     )
     add(
         "--output",
@@ -208,7 +212,7 @@ def _check_settings(changes: Sequence[str]) -> None:
 
 
 def _name(changes: Sequence[str], which: str) -> str:
-    """What to call the directory: by the settings, and by the checkpoint unless it is the judged one."""
+    """What to call the directory: by the settings, and by the checkpoint where it is not the default."""
     from ptychofno.config.run_dir import suffix
 
     said = suffix(changes) or "own-data"

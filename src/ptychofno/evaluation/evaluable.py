@@ -1,4 +1,4 @@
-"""Whether a scan can be judged, found out before a network is trained on it.
+"""Whether a scan can be evaluated, found out before a network is trained on it.
 
 Shapes: n samples, C channels, N pattern size, k objects of (H, W).
 """
@@ -20,7 +20,7 @@ _LARGEST_OBJECT_MI_PX = 64
 
 
 def check_evaluable(dataset: Dataset, *, stitch: str) -> None:
-    """Refuse what ``evaluate`` could not judge, from positions, probe and object shapes alone.
+    """Refuse what ``evaluate`` could not compute metrics for, from positions, probe and object shapes alone.
 
     Args:
         dataset: as for ``evaluate``; its patterns are not read.

@@ -28,7 +28,16 @@ class Evaluation:
     """How good a network is, and the first object it reconstructed."""
 
     metrics: dict[str, Any]
-    """As in ``evaluate``; plain values."""
+    """Plain values: those of ``ptychofno.metrics.compare`` on the lit pixels of the scanned region, the mean
+    over test objects, null without a truth; ``unrefined`` holds them before refinement.
+
+    ``diffraction_error_stitched`` (measured data): sum |A_pred - X| / sum X of the test patterns as an object
+    predicts them that is made of all the others, always by ``overlap``, as a raster with gaps cannot be
+    tiled. ``flat``: the same of a flat object with the same probe; ``no_better_than_flat``: whether the
+    first is above 0.9 of it. ``diffraction_error``: that of the network's own patches on the test patterns,
+    for measured data also ``…_validation`` and ``…_train``. A patch is predicted from the very pattern that
+    it is compared with, and may have fitted its noise, or a wrong probe.
+    """
     prediction: Array
     """Complex64 (H, W), without the phase that no measurement fixes; 0 where nothing was scanned."""
     target: Array | None
@@ -71,17 +80,6 @@ def evaluate(
         device: where the network and the rounds of overlap compute.
         refinement: what follows stitching; None for nothing.
         each_round: called with the number and the error of every round.
-
-    Returns:
-        ``metrics``: those of ``ptychofno.metrics.compare`` on the lit pixels of the scanned region, the
-        mean over test objects; all null without a truth. ``unrefined`` holds them before refinement.
-        For measured data ``diffraction_error_stitched`` is sum |A_pred - X| / sum X of the test patterns,
-        predicted by an object that is made of all the others; that object is always stitched by
-        ``overlap``, as a raster with gaps cannot be tiled. ``flat`` is the same number for a flat object
-        with the same probe, and ``no_better_than_flat`` says whether the first is above 0.9 of it.
-        ``diffraction_error`` is that of the network's own patches on the test patterns, for measured data
-        also ``…_validation`` and ``…_train``: each patch was predicted from the very pattern that it is
-        compared with, and may have fitted its noise, or a wrong probe.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that

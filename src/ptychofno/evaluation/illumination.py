@@ -70,7 +70,7 @@ def scanned_region(illumination: Real) -> tuple[slice, slice]:
 
 
 def lit_pixels(illumination: Real) -> NDArray[np.bool_]:
-    """Where the probe fell, bool (H, W): what is judged and shown of an object.
+    """Where the probe fell, bool (H, W): what is compared and drawn of an object.
 
     At least 1 % of the interior's median of ``illumination`` (H, W), the interior as in
     ``scanned_region``: far below what any pixel between overlapping patches receives, and far

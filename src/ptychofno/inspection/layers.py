@@ -1,4 +1,4 @@
-"""What every layer of a network does to a batch, seen by hooks: no layer needs to know.
+"""What every layer of a network does to a batch, recorded by hooks, so that no layer has to be changed.
 
 A *layer* is a module that turns features into features (B, C, H, W); a *stage* is one of those that
 the network itself runs one after the other: its children, and the entries of its lists of modules.
@@ -25,7 +25,7 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 class Layer:
-    """What was seen of one module.
+    """What was recorded of one module.
 
     Attributes:
         output: statistics of what it returned.

@@ -185,8 +185,8 @@ def _draw_runs(axes: Axes, row: int, arm: Arm, measure: Measure, tips: dict[str,
             at, mark = (0.0, "<") if value < low else (1.0, ">")
             (dot,) = axes.plot(at, row, mark, transform=axes.get_yaxis_transform(), **style)
         dot.set_gid(f"dot{len(tips)}")
-        told = f"{arm.name}, seed {run.seed}: {formatted(value, measure.form)} ({run.state})"
-        tips[f"dot{len(tips)}"] = told
+        about = f"{arm.name}, seed {run.seed}: {formatted(value, measure.form)} ({run.state})"
+        tips[f"dot{len(tips)}"] = about
 
 
 def _draw_arm(axes: Axes, arm: Arm, key: str) -> None:

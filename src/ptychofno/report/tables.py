@@ -20,7 +20,7 @@ from ptychofno.runs.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
 DEFINITIONS = (
     "Crash rate: collapsed and diverged runs among those with a result (completed, collapsed, diverged), "
     f"with Wilson's 95 % interval. Collapsed: ended flat, with a validation loss above {FLAT_ABOVE} of "
-    "the best flat object's (behind rounds of error reduction: and with patches that are all alike).",
+    "the best flat object's; where an output module changes the patches, only if these are also all alike.",
     "Medians and quartiles: over the completed runs. Gradient norms: before clipping, over every step of "
     "every run with a result.",
     f"Epoch off the plateau: the first epoch with a validation loss below {LEFT_PLATEAU_BELOW} of the flat "

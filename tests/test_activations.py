@@ -180,7 +180,7 @@ def test_the_same_command_gives_the_same_numbers() -> None:
 def test_where_it_writes(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in RUN.rglob("*") if "activations" not in path.name}
     activations.main(
-        [str(RUN), "--patterns", "2", "--output-dir", str(tmp_path / "new"), "--output-name", "compare"]
+        [str(RUN), "--patterns", "2", "--output", str(tmp_path / "new"), "--output-name", "compare"]
     )
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["compare.json", "compare.png"]
     assert before == {

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from ptychofno import activations, build
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import settings
@@ -37,7 +37,7 @@ def _trained(_in_workplace: None) -> None:
     """One run of three epochs in the directory that the tests of this module share."""
     if not RUN.exists():
         quick = ["trainer.max_epochs=3", "trainer.keep_every=2", "logger=none", f"run_dir={RUN}"]
-        cli.run(train, ["+arm=stable", *TINY, *quick, "seed=3"])
+        line.run(train, ["+arm=stable", *TINY, *quick, "seed=3"])
 
 
 def inspected(*argv: str, directory: Path = RUN) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.config.composition import compose
 from ptychofno.runs import artifacts, weights
 from ptychofno.train import train
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:
-    cli.run(train, [*SMALL, *overrides])
+    line.run(train, [*SMALL, *overrides])
 
 
 def command(*overrides: str) -> list[str]:

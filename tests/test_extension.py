@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from ptychofno import activations, reconstruct
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.config.errors import ConfigError
 from ptychofno.runs import artifacts
 from ptychofno.runs.weights import load_model
@@ -76,6 +77,8 @@ def _outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with the README's example and the parts above, outside of the package."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    for module in ("mylab", "ownparts"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     example = README.read_text(encoding="utf-8").partition("## A part of your own")[2]
     (code,) = re.findall(r"```python\n(.*?)```", example, re.DOTALL)
     (block,) = re.findall(r"```yaml\n(.*?)```", example, re.DOTALL)
@@ -98,7 +101,7 @@ ALL = [
 
 @pytest.mark.usefixtures("_outside")
 def test_parts_from_outside_work_in_every_command() -> None:
-    cli.run(train, [*OWN, *TINY, *ALL])
+    line.run(train, [*OWN, *TINY, *ALL])
     run = Path("own")
     history = artifacts.read_json(run / artifacts.HISTORY)
     assert len(history["val_loss"]) == 1 and (run / "csv").is_dir()
@@ -122,14 +125,14 @@ def test_parts_from_outside_work_in_every_command() -> None:
 def test_a_part_that_cannot_be_imported_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mylab.py").write_text("import nowhere_to_be_found\n\n\nclass GatedBlock: ...\n")
     with pytest.raises(SystemExit):
-        cli.run(train, [*OWN, *TINY, "model/block=gated", "data=grid_lines_tiny"])
+        line.run(train, [*OWN, *TINY, "model/block=gated", "data=grid_lines_tiny"])
     assert "No module named 'nowhere_to_be_found'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_outside")
 def test_a_schedule_of_torch_is_stepped_per_batch() -> None:
-    cli.run(train, [*OWN, *TINY, "scheduler=one_cycle", "data=grid_lines_tiny"])
-    rates = artifacts.read_json(Path("own") / artifacts.HISTORY)["lr"]
+    line.run(train, [*OWN, *TINY, "scheduler=one_cycle", "data=grid_lines_tiny"])
+    rates = artifacts.read_json(Path("own") / artifacts.HISTORY)["learning_rate"]
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
     steps = -(-81 // 16)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, epochs=1, steps_per_epoch=steps)

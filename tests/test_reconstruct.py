@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ptychofno import build, reconstruct
-from ptychofno.config import cli
-from ptychofno.config.naming import read
-from ptychofno.config.recorded import recomposed
+from ptychofno.command import line
 from ptychofno.config.records import settings
 from ptychofno.runs import artifacts, weights
+from ptychofno.runs.naming import read
+from ptychofno.runs.recorded import recomposed
 from ptychofno.train import train
 
 RUN = Path("outputs/run")
@@ -28,7 +28,7 @@ def _trained(_in_workplace: None) -> None:
     """One run of two epochs in the directory that the tests of this module share."""
     if not RUN.exists():
         quick = ["trainer.max_epochs=2", "trainer.keep_every=1", "logger=none", f"run_dir={RUN}"]
-        cli.run(train, [*TINY, *quick, "seed=3"])
+        line.run(train, [*TINY, *quick, "seed=3"])
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -114,7 +114,7 @@ def test_the_patch_can_be_taken_as_it_is_and_brought_nearer_to_the_pattern() -> 
 
     plain = Path("outputs/plain")
     quick = ["trainer.max_epochs=1", "logger=none", f"run_dir={plain}"]
-    cli.run(train, [*TINY, *quick, "model/output=patch"])
+    line.run(train, [*TINY, *quick, "model/output=patch"])
     reconstruct.main([str(plain)])
     reconstruct.main([str(plain), "model/output=projected"])
     as_it_is, projected = (

@@ -21,7 +21,7 @@ import yaml
 
 import ptychofno
 from ptychofno import build
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.display import terminal
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:
-    cli.run(train, list(overrides))
+    line.run(train, list(overrides))
 
 
 def record(run_dir: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.runs import artifacts
 from ptychofno.train import train
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:
-    cli.run(train, [*SMALL, *overrides])
+    line.run(train, [*SMALL, *overrides])
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:

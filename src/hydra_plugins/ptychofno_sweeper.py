@@ -24,7 +24,7 @@ class MissingRunsSweeper(Sweeper):
         self.hydra_context, self.config, self.job = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> Any:
-        from ptychofno.config.launch import OneJob
+        from ptychofno.command.launch import OneJob
         from ptychofno.sweeps.launch import sweep
         from ptychofno.sweeps.plan import plan
 

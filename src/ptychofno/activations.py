@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychofno.config.errors import ConfigError, exit_codes
-from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.display.text import make_console, printable
 from ptychofno.runs import artifacts
+from ptychofno.runs.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def networks_of(
         elif found.run_dir is not None:
             inspected += _of_run(title, found, found.run_dir, changes, which, config_dir)
         else:
-            from ptychofno.config.recorded import recomposed
+            from ptychofno.runs.recorded import recomposed
 
             cfg = recomposed(read(found.file), changes, found.file, config_dir=config_dir)
             inspected.append(Inspected(f"{title} (untrained)", cfg, recorded=True))
@@ -160,7 +160,7 @@ def _of_run(
     which: Sequence[str],
     config_dir: str | None,
 ) -> Iterator[Inspected]:
-    from ptychofno.config.recorded import recomposed
+    from ptychofno.runs.recorded import recomposed
 
     for change in changes:
         if re.match(r"\+*(model|study|seed)\b", change):

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ptychofno.config.comparison import differing, flat, of_the_result
 from ptychofno.config.errors import exit_codes, shown
-from ptychofno.config.naming import Composed, read, subject
 from ptychofno.display.text import aligned, printable
+from ptychofno.runs.comparison import differing, flat, of_the_result
+from ptychofno.runs.naming import Composed, read, subject
 
 ABSENT = "–"
 

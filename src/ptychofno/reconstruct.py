@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptychofno.config.errors import ConfigError, exit_codes
-from ptychofno.config.naming import Recorded, read, says_settings, subject
 from ptychofno.display.text import duration, make_console
 from ptychofno.runs import artifacts
+from ptychofno.runs.naming import Recorded, read, says_settings, subject
 from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _settings_for(start: Start, changes: Sequence[str], config_dir: str | None) 
         if refined and not any(change.startswith("probe") for change in changes):
             cfg = compose([_FLAT_ROUNDS, *changes, "probe=dataset"], config_dir=config_dir)
         return cfg
-    from ptychofno.config.recorded import recomposed
+    from ptychofno.runs.recorded import recomposed
 
     file = start.run_dir / artifacts.CONFIG
     parts = ("model", "data", "probe", "refine")
@@ -220,7 +220,7 @@ def _check_settings(changes: Sequence[str]) -> None:
 
 def _name(changes: Sequence[str], which: str) -> str:
     """What to call the directory: by the settings, and by the checkpoint where it is not the default."""
-    from ptychofno.config.run_dir import suffix
+    from ptychofno.runs.place import suffix
 
     said = suffix(changes) or "own-data"
     return said if which == "judged" else f"{said}-{which}"

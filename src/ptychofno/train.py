@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptychofno.config import cli
+from ptychofno.command import line
 
 if TYPE_CHECKING:
     import lightning as L
@@ -78,7 +78,7 @@ def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
     except Interrupted:  # the first process tells
         return
     except ConfigError:
-        if cli.is_repeated():
+        if line.is_repeated():
             raise SystemExit(2) from None
         raise
 
@@ -297,7 +297,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def main() -> None:
-    cli.run(train)
+    line.run(train)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import DictConfig
 
 import ptychofno
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.config.errors import ConfigError
 
 
@@ -37,7 +37,7 @@ class Recorder:
 
 def exit_code(task: Callable[[DictConfig], Any], *argv: str) -> Any:
     with pytest.raises(SystemExit) as exited:
-        cli.run(task, argv)
+        line.run(task, argv)
     return exited.value.code
 
 
@@ -48,7 +48,7 @@ def on_disk() -> set[str]:
 def test_one_run() -> None:
     task = Recorder()
     before = list(sys.argv)
-    cli.run(task, ["+arm=control", "seed=4"])
+    line.run(task, ["+arm=control", "seed=4"])
     (cfg,) = task.seen
     assert cfg.run_dir == "outputs/control/control-seed4"
     assert on_disk() == {"outputs/control/control-seed4"}
@@ -57,7 +57,7 @@ def test_one_run() -> None:
 
 def test_a_sweep_runs_every_combination_in_a_directory_of_its_own() -> None:
     task = Recorder()
-    cli.run(task, ["seed=1,2", "-m", "+arm=agc,stable", "resume=never"])
+    line.run(task, ["seed=1,2", "-m", "+arm=agc,stable", "resume=never"])
     names = {f"outputs/{arm}/{arm}-seed{seed}" for arm in ("agc", "stable") for seed in (1, 2)}
     assert {cfg.run_dir for cfg in task.seen} == names
     assert on_disk() == names
@@ -110,7 +110,7 @@ def test_a_mistake_that_the_task_finds(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("typed", [["seed=7"], ["-m", "seed=7,8", "arm=agc", "run_dir=x/${seed}"]])
 def test_a_task_sees_what_was_typed(typed: list[str]) -> None:
     seen = []
-    cli.run(lambda cfg: seen.append(sys.argv[1:]), typed)
+    line.run(lambda cfg: seen.append(sys.argv[1:]), typed)
     assert seen and all(argv == typed for argv in seen)
 
 
@@ -175,7 +175,7 @@ def test_a_run_dir_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.run(Recorder(), ["--help"])
+    line.run(Recorder(), ["--help"])
     text = capsys.readouterr().out
     for word in (
         "stable_warmup",
@@ -193,13 +193,13 @@ def test_help_names_every_arm_and_group(capsys: pytest.CaptureFixture[str]) -> N
 
 TASK = """
 import sys
-from ptychofno.config import cli
+from ptychofno.command import line
 from ptychofno.display.text import make_console
 
 def task(cfg):
     make_console().print("\u2013")
 
-cli.run(task, sys.argv[1:])
+line.run(task, sys.argv[1:])
 """
 
 
@@ -241,7 +241,7 @@ def test_the_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_cfg_shows_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.run(Recorder(), ["--cfg", "job", "--resolve", "+arm=agc"])
+    line.run(Recorder(), ["--cfg", "job", "--resolve", "+arm=agc"])
     text = capsys.readouterr().out
     assert (
         "run_dir: outputs/agc/agc-seed20260128\n" in text
@@ -257,7 +257,7 @@ def test_a_file_may_describe_a_sweep() -> None:
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      +arm: agc,stable\n      seed: 1,2\n"
     )
     task = Recorder()
-    cli.run(task, ["-m", "+study=two", "seed=9", "--config-dir", "mine"])
+    line.run(task, ["-m", "+study=two", "seed=9", "--config-dir", "mine"])
     assert [cfg.seed for cfg in task.seen] == [9, 9]
     assert {cfg.run_dir for cfg in task.seen} == {"outputs/two/agc-seed9", "outputs/two/stable-seed9"}
 
@@ -265,11 +265,11 @@ def test_a_file_may_describe_a_sweep() -> None:
 def test_nothing_heavy_is_loaded_before_a_run_starts() -> None:
     program = """
 import sys
-from ptychofno.config import cli
+from ptychofno.command import line
 codes = []
 for argv in (["--help"], ["--cfg", "job"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "clip=x"]):
     try:
-        cli.run(print, argv)
+        line.run(print, argv)
     except SystemExit as stop:
         codes.append(stop.code)
 heavy = {"torch", "lightning", "matplotlib", "numpy", "skimage"} & set(sys.modules)

@@ -10,9 +10,9 @@ import yaml
 
 from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
-from ptychofno.config.naming import read
-from ptychofno.config.recorded import recomposed
 from ptychofno.config.records import resolved_yaml
+from ptychofno.runs.naming import read
+from ptychofno.runs.recorded import recomposed
 
 PARTS = ("seed", "model", "optimizer", "clip", "loss", "data", "probe")
 

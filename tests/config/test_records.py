@@ -8,7 +8,8 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
-from ptychofno.config import cli, schema
+from ptychofno.command import line
+from ptychofno.config import schema
 from ptychofno.config.composition import compose
 from ptychofno.config.records import resolved_yaml, settings, write_hydra_record
 from ptychofno.data.settings import MeasuredData, MeasuredLayout
@@ -45,7 +46,7 @@ def test_the_hydra_record_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def task(cfg: DictConfig) -> None:
         write_hydra_record(cfg.run_dir)
 
-    cli.run(
+    line.run(
         task,
         ["+arm=control", "data.cache_dir=${oc.env:SECRET}", f"+hydra.job.env_set.TOKEN={SECRET}"],
     )

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptychofno.command.launch import launch
 from ptychofno.config.composition import compose
 from ptychofno.config.declared import Hint
 from ptychofno.config.errors import ConfigError, nearest
 from ptychofno.config.files import Files
-from ptychofno.config.launch import launch
 from ptychofno.config.limits import Violation, converted, expectation
-from ptychofno.config.naming import Composed, subject
 from ptychofno.config.records import settings
+from ptychofno.runs.naming import Composed, subject
 
 
 def refusal(*overrides: str, config_dir: Path | None = None) -> str:

@@ -136,7 +136,7 @@ def test_manifest_describes_the_entry(data):
     assert manifest["generator_version"] == cache.GENERATOR_VERSION
     in_key = {field.name for field in dataclasses.fields(data)} - NOT_OF_THE_DATA
     assert manifest["data"] == {"kind": "grid_lines", **{name: getattr(data, name) for name in in_key}}
-    assert manifest["probe"] == dataclasses.asdict(PROBE)
+    assert manifest["probe"] == {"name": "aperture", **dataclasses.asdict(PROBE)}
     assert manifest["scalars"]["photon_scale"] == dataset.photon_scale
     on_disk = {path.name for path in entry_of(data).iterdir()} - {"manifest.json"}
     assert set(manifest["files"]) == on_disk

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput
-from ptychofno.physics import back_projection, diffraction_amplitude, error_reduction
+from ptychofno.physics import diffraction_amplitude, error_reduction
 from ptychofno.training import (
     MAELoss,
     NoClip,
@@ -117,7 +117,7 @@ def test_a_network_that_sees_nothing_has_the_flat_baseline_whatever_its_output(
     output = ProjectedOutput(probe, error_reduction, rounds=3, epsilon=0.01)
     baseline, _ = flat_baseline(loss, measured, probe, output)
     assert baseline < 0.8 * plain
-    inputs = AmplitudeInput(probe, 1.0, back_projection)
+    inputs = AmplitudeInput(1.0)
     dead = HybridUNOGenerator(inputs, 1, probe.shape[-1], fno_blocks=2, hidden_channels=2, output=output)
     with torch.no_grad():
         for weight in dead.parameters():

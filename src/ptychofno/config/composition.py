@@ -17,9 +17,9 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ptychofno.config import run_dir
 from ptychofno.config.checks import check
 from ptychofno.config.files import RECIPES, Files
+from ptychofno.runs import place
 
 CONFIG_MODULE, CONFIG_NAME = "ptychofno.conf", "config"
 
@@ -128,7 +128,7 @@ def is_choice(override: Override, files: Files) -> bool:
 
 def normalised(override: str) -> str:
     """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
-    group, equals, choice = run_dir.with_home(override).partition("=")
+    group, equals, choice = place.with_home(override).partition("=")
     recipe, *folders = group.lstrip("+").split("/")
     if not (equals and recipe in RECIPES):
         return f"{group}{equals}{choice}"
@@ -138,8 +138,8 @@ def normalised(override: str) -> str:
 def register() -> None:
     """Make our resolvers known in this process. May be called any number of times."""
     setup_globals()
-    OmegaConf.register_new_resolver("default_run_dir", run_dir.of_current_job, replace=True)
-    OmegaConf.register_new_resolver("absolute_path", run_dir.absolute, replace=True)
+    OmegaConf.register_new_resolver("default_run_dir", place.of_current_job, replace=True)
+    OmegaConf.register_new_resolver("absolute_path", place.absolute, replace=True)
 
 
 @contextmanager

@@ -48,7 +48,6 @@ class Setting:
     has_default: bool = False
 
 
-@cache
 def declared(target: str) -> dict[str, Setting] | None:
     """The settings of ``package.module.Name``; None where its source is not found or it takes any keyword."""
     found = _definition(target)
@@ -84,21 +83,25 @@ class _Module:
         return found
 
 
-@cache
 def _module(name: str) -> _Module | None:
     top, *below = name.split(".")
     try:
         spec = find_spec(top)  # of a top-level name: imports nothing
     except ValueError:
+        spec = None
+    if spec is None:
         return None
-    for root in (spec.submodule_search_locations or []) if spec else []:
+    files = [Path(str(spec.origin))] if not below else []
+    for root in spec.submodule_search_locations or []:
         path = Path(root, *below)
-        for file in (path / "__init__.py", path.with_suffix(".py")):
-            if file.is_file():
-                return _Module(name, ast.parse(file.read_bytes()))
-    if spec is None or below or not str(spec.origin).endswith(".py"):
-        return None
-    return _Module(name, ast.parse(Path(str(spec.origin)).read_bytes()))
+        files += [path / "__init__.py", path.with_suffix(".py")]
+    found = next((file for file in files if file.suffix == ".py" and file.is_file()), None)
+    return _parsed(name, found, found.stat().st_mtime_ns) if found is not None else None
+
+
+@cache
+def _parsed(name: str, path: Path, changed: int) -> _Module:
+    return _Module(name, ast.parse(path.read_bytes()))
 
 
 def _found(module: _Module | None, name: str) -> tuple[_Module, Any] | None:

@@ -6,6 +6,7 @@ from ptychofno.models.generators import (
     CNNGenerator,
     Generator,
     HybridUNOGenerator,
+    StableHybridUNOGenerator,
 )
 from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
 from ptychofno.models.outputs import PatchOutput, ProjectedOutput
@@ -26,6 +27,7 @@ __all__ = [
     "PtychoBlock",
     "SpatialLifter",
     "SpectralConv2d",
+    "StableHybridUNOGenerator",
     "StablePtychoBlock",
     "build_generator",
     "kept_modes",

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno.config.comparison import differing
 from ptychofno.report.evidence import wilson
 from ptychofno.report.runs import REFERENCE, UNKNOWN, FoundRun
 from ptychofno.report.wording import one_line
 from ptychofno.runs import artifacts
+from ptychofno.runs.comparison import differing
 
 FLAT_SSIM = 0.5
 """The published criterion of a collapse: an amplitude SSIM below this."""

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ptychofno.config.comparison import differing
 from ptychofno.display.text import counted
 from ptychofno.report.arms import Arm
 from ptychofno.report.runs import UNKNOWN, FoundRun
 from ptychofno.report.wording import listed, one_line
+from ptychofno.runs.comparison import differing
 
 # Arms of different losses cannot be ranked by it.
 _SAME_LOSS = ("loss._target_",)

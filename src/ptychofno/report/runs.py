@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno.config.comparison import flat, of_the_result
 from ptychofno.config.errors import shown
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
 from ptychofno.report.wording import one_line
 from ptychofno.runs import artifacts
+from ptychofno.runs.comparison import flat, of_the_result
 from ptychofno.runs.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
 
 Numbers = NDArray[np.float64]

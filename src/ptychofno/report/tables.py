@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ptychofno.config.comparison import differing
 from ptychofno.report.arms import FLAT_SSIM, Arm
 from ptychofno.report.runs import GIVEN_BACK, MEASURES, FoundRun
 from ptychofno.report.study import Study
 from ptychofno.report.verdict import FEWEST_SEEDS, LOSS_MARGIN, Standing
 from ptychofno.report.wording import NONE, formatted, in_markdown, in_spreadsheet, listed
+from ptychofno.runs.comparison import differing
 from ptychofno.runs.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
 
 DEFINITIONS = (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from ptychofno.config.comparison import differing, flat, of_the_result
 from ptychofno.config.errors import shown
 from ptychofno.runs import artifacts
+from ptychofno.runs.comparison import differing, flat, of_the_result
 
 
 def foreign(run_dir: Path) -> str | None:

@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from ptychofno.config.launch import OneJob, command_line
+from ptychofno.command.launch import OneJob, command_line
 from ptychofno.runs import artifacts
 from ptychofno.sweeps.job import Ending, StopRelay, SweptJob
 from ptychofno.sweeps.plan import KILLED, Run, counted, directory, overview, recorded_state

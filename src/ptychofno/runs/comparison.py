@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ptychofno.config.run_dir import NOT_OF_THE_RESULT
+from ptychofno.runs.place import NOT_OF_THE_RESULT
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:

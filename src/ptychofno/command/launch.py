@@ -18,17 +18,17 @@ import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import ptychofno
+from ptychofno.command.usage import usage
 from ptychofno.config.composition import checked, job_restored, normalised, parsed, register, settle
 from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
-from ptychofno.config.usage import usage
 
 Task = Callable[[DictConfig], Any]
 
 
 def launch(task: Task, argv: list[str]) -> None:
-    """What ``ptychofno.config.cli.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
+    """What ``ptychofno.command.line.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
     args = _parser().parse_intermixed_args(argv)
     if args.experimental_rerun:
         raise ConfigError(

@@ -25,7 +25,7 @@ def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) ->
     """
     with exit_codes(silent=is_repeated()):
         # Imported here: an interrupt while Hydra loads must not show a traceback.
-        from ptychofno.config.launch import launch
+        from ptychofno.command.launch import launch
 
         launch(task, list(sys.argv[1:] if argv is None else argv))
 

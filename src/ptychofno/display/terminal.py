@@ -168,16 +168,21 @@ def show_interruption(console: Console, interrupted: Interrupted, resumable: boo
     console.print(f"interrupted ({interrupted}); the same command {then}", soft_wrap=True)
 
 
-def show_result(console: Console, run: Run, *, brief: bool = False) -> None:
-    """State, metrics, time, and where the pictures are; one line of it for one run of many."""
+def show_result(console: Console, run: Run, place: str | None = None) -> None:
+    """State, metrics, time, and where the pictures are; one line of it for one run of many.
+
+    Args:
+        place: of the run among many, such as ``[3/22] ``; None for a run by itself.
+    """
+    brief = place is not None
     record, metrics = run.record, _metrics_in(run.path)
     colour = {"completed": "green", "collapsed": "yellow"}.get(record["state"], "red")
     console.print(
         Text.assemble(
-            f"{run.path.name} " if brief else "",
+            f"{place}{run.path.name} " if brief else "",
             (record["state"], f"bold {colour}"),
-            f" in {duration(record['seconds']['total'])}: {_loss_line(record)}",
-            _similarity(metrics) if brief else "",
+            f" in {duration(record['seconds']['total'])}: ",
+            _in_brief(record, metrics) if brief else _loss_line(record),
         ),
         soft_wrap=True,
     )
@@ -266,7 +271,13 @@ def _loss_line(record: Mapping[str, Any]) -> str:
     )
 
 
-def _similarity(metrics: Mapping[str, Any]) -> str:
-    values = metrics.get("ssim") or [None, None]
-    amplitude, phase = ("-" if value is None else f"{value:.3f}" for value in values)
-    return "" if values == [None, None] else f"; SSIM {amplitude}, phase {phase}"
+def _in_brief(record: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Similarity to the true object, or what is known of a measured one, and the validation loss."""
+    found = []
+    if (values := metrics.get("ssim")) is not None:
+        found.append("SSIM {}, phase {}".format(*("-" if one is None else f"{one:.3f}" for one in values)))
+    elif (error := metrics.get("diffraction_error_stitched")) is not None:
+        found.append(f"held-out diffraction error {error:.4g}")
+    final = record.get("final_val_loss")
+    found.append(f"validation loss {'not finite' if final is None else f'{final:.4g}'}")
+    return ", ".join(found)

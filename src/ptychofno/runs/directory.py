@@ -32,8 +32,11 @@ class Run:
     """The directory of one run and the record in its ``run.json``.
 
     ``record`` holds plain values; ``update`` changes some and writes the file at once, so that it tells
-    the truth whenever the process dies. ``epochs`` are those that it is to have now.
+    the truth whenever the process dies. ``epochs`` are those that it is to have now; ``aside`` is where an
+    earlier run of this directory is kept.
     """
+
+    aside: Path | None = None
 
     def __init__(self, path: Path, record: dict[str, Any], epochs: int = 0) -> None:
         self.path, self.record, self.epochs = path, record, epochs
@@ -89,13 +92,15 @@ def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[
             raise ConfigError(damaged(path)) from error  # its record lacks what is to be shown
         return
     lock = _hold(path)
+    aside: Path | None = None
     try:
         if resume == "never" and (path / artifacts.RUN).exists():
-            set_aside(path)
+            aside = set_aside(path)
             lock.release()
             lock = _hold(path)
         artifacts.sweep(path)
         run = earlier_run(path, epochs)
+        run.aside = aside
         if run.has_result or run.resumable:
             _refuse_conflict(run, config)
         with _log_file(path / artifacts.TRAIN_LOG):

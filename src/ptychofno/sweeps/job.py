@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ptychofno.config.composition import register, settle
 from ptychofno.config.errors import ConfigError, Held, leave_unread
@@ -43,6 +44,7 @@ class SweptJob:
         scratch: a directory of the sweeping process (``StopRelay``).
         sweeper: the id of that process. argv: its command line, as typed.
         threads: CPU threads of a job that asks for no number; None leaves torch's default.
+        runs: the directories of all jobs, in their order.
         endings: of the jobs of this process, by run directory.
     """
 
@@ -51,6 +53,7 @@ class SweptJob:
     sweeper: int
     argv: list[str]
     threads: int | None
+    runs: list[str]
     endings: dict[str, Ending] = field(default_factory=dict)
 
     def __call__(self, cfg: DictConfig) -> Ending:
@@ -58,6 +61,10 @@ class SweptJob:
             settle(cfg)
             if cfg.trainer.num_threads is None:
                 cfg.trainer.num_threads = self.threads
+        place = f"[{self.runs.index(cfg.run_dir) + 1}/{len(self.runs)}] "
+        current: Any = HydraConfig.instance().cfg
+        with read_write(current.hydra):
+            OmegaConf.update(current, "hydra.job.place", place, force_add=True)
         ending = self._attempt(cfg) if os.getpid() == self.sweeper else self._elsewhere(cfg)
         self.endings[cfg.run_dir] = ending
         return ending

@@ -57,7 +57,9 @@ def _launch(
         master.hydra.sweep.dir = directory(due)
     endings: dict[str, Ending] = {}
     with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
-        swept = SweptJob(job.task, scratch, os.getpid(), list(sys.argv), threads_of(node))
+        swept = SweptJob(
+            job.task, scratch, os.getpid(), list(sys.argv), threads_of(node), [run.run_dir for run in due]
+        )
         relay = StopRelay(Path(scratch))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=swept, config=master

@@ -179,6 +179,16 @@ def test_anyway_ranks_but_never_other_data(add_run: RunWriter, study_dir: Path) 
     assert "not ranked: elsewhere" in text
 
 
+def test_seeds_that_few_arms_have_are_not_missing_in_the_others(add_run: RunWriter, study_dir: Path) -> None:
+    for arm in ("control", "stable", "agc"):
+        fill(add_run, arm, 0, 2)
+    add_run("default", 0)
+    add_run("agc", 3)
+    study = load([study_dir])
+    assert set(ranking(study)) == {"control", "stable", "agc"}
+    assert judgement(study, "default") == "not ranked: no result for seed 1 (no run) and 2 (no run)"
+
+
 def test_an_uncomparable_control_gives_no_verdict(add_run: RunWriter, study_dir: Path) -> None:
     add_run("control", 1)
     fill(add_run, "stable", 0, 2)

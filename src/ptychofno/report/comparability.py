@@ -44,7 +44,7 @@ def compare(arms: Sequence[Arm], control: Arm | None, anyway: bool) -> Compariso
     """
     refused: dict[str, str] = {}
     warnings: list[str] = []
-    expected = sorted({run.seed for arm in arms for run in arm.runs if run.seed is not None})
+    expected = _expected_seeds(arms)
 
     def refuse(what: str, reasons: dict[str, str], *, always: bool) -> None:
         if not reasons:
@@ -95,6 +95,15 @@ def _other_loss(arms: Sequence[Arm], control: Arm | None) -> dict[str, str]:
 
 def _loss(arm: Arm) -> str:
     return str((arm.settings or {}).get(_SAME_LOSS[0], "none named")).rsplit(".", 1)[-1]
+
+
+def _expected_seeds(arms: Sequence[Arm]) -> list[int]:
+    """The seeds of at least half of all arms: one arm with further seeds does not make all others incomplete.
+
+    All seeds where the arms share none.
+    """
+    times = Counter(seed for arm in arms for seed in {run.seed for run in arm.runs} if seed is not None)
+    return sorted([seed for seed, number in times.items() if 2 * number >= len(arms)] or times)
 
 
 def _missing(arms: Sequence[Arm], expected: Sequence[int]) -> dict[str, str]:

@@ -58,6 +58,8 @@ def find(paths: Sequence[Path]) -> Found:
             folders[:] = [
                 name for name in sorted(folders) if not name.startswith(".") and not _SET_ASIDE.search(name)
             ]
+    for directories in (found.runs, found.reconstructions):  # one of ``paths`` may lie in another
+        directories[:] = {directory.resolve(): directory for directory in directories}.values()
     if links:
         found.remarks.append(f"links are not followed, left out: {', '.join(links[:5])}")
     if closed:

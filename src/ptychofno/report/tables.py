@@ -31,7 +31,8 @@ DEFINITIONS = (
     f"{100 * GIVEN_BACK:.0f} % of what it had once gained on the flat object's loss.",
     f"Fix: fewer crashes than the control over {FEWEST_SEEDS} seeds or more, at a median validation loss "
     f"not more than {100 * LOSS_MARGIN:.0f} % above the control's.",
-    "Ranking: stable arms within that loss first, then by crash rate, then by median validation loss. "
+    "Ranking: of arms with a result for every seed that at least half of the arms have; stable arms within "
+    "that loss first, then by crash rate, then by median validation loss. "
     "Held-out error: the relative error of the diffraction amplitude of a measured scan's test patterns, as "
     "the object stitched from all others predicts them. Where all arms have it, they are ranked by it "
     "instead of the loss, which can be low although the object is wrong. Reference: the same data "

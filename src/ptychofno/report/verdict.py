@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ptychofno.display.text import counted
 from ptychofno.report import evidence
@@ -27,24 +27,93 @@ SMALL_RATE = 0.1
 
 @dataclass(frozen=True)
 class Standing:
-    """Where one arm stands. ``rank`` counts from 1; None where the arm is not ranked."""
+    """Where one arm stands, alone and against the control."""
 
     arm: Arm
-    rank: int | None
-    stable: bool
     loss: Measure
     """What the ranking goes by: the held-out error where all arms have it, else the validation loss."""
-    loss_change: float
-    """Its median relative to the control's, minus 1; NaN without one of them."""
-    fewer_crashes: float
-    """One-sided p of Fisher's exact test against the control; NaN without one."""
-    judgement: str
-    """In a few words, for a table."""
+    control: Arm | None
+    """None where there is none that can be compared with."""
+    rank: int | None = None
+    """From 1; None where the arm is not ranked."""
+    why_not_ranked: str = ""
+
+    @property
+    def stable(self) -> bool:
+        ssim = self.arm.summary("ssim_amplitude").median
+        return ssim > GOOD_SSIM and not any(run.fell_later for run in self.arm.successes)
 
     @property
     def qualifies(self) -> bool:
         """Stable, and its loss not above the margin."""
         return self.stable and not self.loss_change > LOSS_MARGIN
+
+    @property
+    def loss_change(self) -> float:
+        """Median loss relative to the control's, minus 1; NaN without one of them."""
+        if self.control is None or self.control is self.arm:
+            return math.nan
+        own, other = (arm.summary(self.loss.key).median for arm in (self.arm, self.control))
+        return (own - other) / abs(other) if other else math.nan
+
+    @property
+    def fewer_crashes(self) -> float:
+        """One-sided p of Fisher's exact test against the control; NaN without one."""
+        arm, control = self.arm, self.control
+        if control is None or control is arm or not arm.results or not control.results:
+            return math.nan
+        return evidence.fewer(arm.crashed, len(arm.results), control.crashed, len(control.results))
+
+    @property
+    def loss_word(self) -> str:
+        """``loss`` or ``error``."""
+        return self.loss.label.split()[-1]
+
+    @property
+    def order(self) -> tuple[bool, float, float]:
+        """Arms that qualify before others, then by crash rate, then by median loss."""
+        rate, loss = self.arm.crash_rate, self.arm.summary(self.loss.key).median
+        return not self.qualifies, 1.0 if math.isnan(rate) else rate, math.inf if math.isnan(loss) else loss
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """Why the arm does not qualify."""
+        if not self.arm.successes:
+            return ["no run succeeded"]
+        ssim = self.arm.summary("ssim_amplitude").median
+        fallen = sum(run.fell_later for run in self.arm.successes)
+        reasons = []
+        if self.loss_change > LOSS_MARGIN:
+            reasons.append(f"{self.loss_word} {percent(self.loss_change)} worse")
+        if math.isnan(ssim):
+            reasons.append("no SSIM, as no truth is known")
+        elif not ssim > GOOD_SSIM:
+            reasons.append(f"SSIM not above {GOOD_SSIM}")
+        if fallen:
+            reasons.append(f"{counted(fallen, 'run')} fell later")
+        return reasons
+
+    @property
+    def judgement(self) -> str:
+        """In a few words, for a table."""
+        arm, control, reasons = self.arm, self.control, self.shortcomings
+        if self.rank is None:
+            return self.why_not_ranked
+        if not arm.successes:
+            return ", ".join(reasons)
+        if control is None:
+            return ", ".join(reasons) or "stable"
+        if arm is control:
+            return ", ".join(["control", *reasons])
+        if not arm.crash_rate < control.crash_rate:
+            crashes = "more crashes" if arm.crash_rate > control.crash_rate else "as many crashes"
+            return ", ".join([crashes, *reasons])
+        if reasons:
+            return ", ".join(["fewer crashes", *reasons])
+        fewest = min(len(arm.results), len(control.results))
+        if fewest < FEWEST_SEEDS:
+            return f"fewer crashes, too few seeds ({fewest} of {FEWEST_SEEDS})"
+        return "fix" if evidence.beyond_chance(self.fewer_crashes) else "fix, may be chance"
 
 
 @dataclass(frozen=True)
@@ -58,26 +127,17 @@ class Verdict:
 
 
 def decide(arms: Sequence[Arm], comparison: Comparison, references: Sequence[Arm] = ()) -> Verdict:
-    """Rank the comparable arms and say what that shows.
-
-    Order: arms that qualify before others, then by crash rate, then by median loss.
-    """
+    """Rank the comparable arms and say what that shows; see ``Standing.order``."""
     control = comparison.control
     usable = control if control and control.name not in comparison.refused else None
     comparable = comparison.ranked(arms)
     has_error = [arm.values(HELD_OUT_ERROR.key).size > 0 for arm in comparable if arm.successes]
     loss = HELD_OUT_ERROR if has_error and all(has_error) else LOSS
-    ranked = sorted((_standing(arm, usable, loss, None, "") for arm in comparable), key=_order)
-    standings = [
-        _standing(entry.arm, usable, loss, rank, _judgement(entry, usable))
-        for rank, entry in enumerate(ranked, 1)
-    ]
-    reasons = [(arm, f"not ranked: {comparison.refused.get(arm.name)}") for arm in arms]
-    unranked = [
-        _standing(arm, None, loss, None, why)
-        for arm, why in (*reasons, *((arm, "reference: no network") for arm in references))
-        if arm not in comparable
-    ]
+    ranked = sorted((Standing(arm, loss, usable) for arm in comparable), key=lambda entry: entry.order)
+    standings = [replace(entry, rank=rank) for rank, entry in enumerate(ranked, 1)]
+    refused = [(arm, f"not ranked: {comparison.refused[arm.name]}") for arm in arms if arm not in comparable]
+    refused += [(reference, "reference: no network") for reference in references]
+    unranked = [Standing(arm, loss, None, why_not_ranked=reason) for arm, reason in refused]
     first = standings[0] if standings else None
     candidate = first.arm if first and first.qualifies and (usable or not control) else None
     sentences = [*_about_control(standings, control, usable), *_about_rates(standings, usable)]
@@ -85,69 +145,6 @@ def decide(arms: Sequence[Arm], comparison: Comparison, references: Sequence[Arm
         sentences += _about_losses(standings, usable)
     headline = _headline(standings, candidate, control, usable)
     return Verdict((*standings, *unranked), candidate, headline, tuple(sentences))
-
-
-def _standing(arm: Arm, control: Arm | None, loss: Measure, rank: int | None, judgement: str) -> Standing:
-    ssim, median = arm.summary("ssim_amplitude").median, arm.summary(loss.key).median
-    change = p = math.nan
-    if control and control is not arm:
-        own = control.summary(loss.key).median
-        change = (median - own) / abs(own) if own else math.nan
-        if arm.results and control.results:
-            p = evidence.fewer(arm.crashed, len(arm.results), control.crashed, len(control.results))
-    stable = ssim > GOOD_SSIM and not any(run.fell_later for run in arm.successes)
-    return Standing(arm, rank, stable, loss, change, p, judgement)
-
-
-def _order(entry: Standing) -> tuple[bool, float, float]:
-    loss = entry.arm.summary(entry.loss.key).median
-    return (
-        not entry.qualifies,
-        1.0 if math.isnan(entry.arm.crash_rate) else entry.arm.crash_rate,
-        math.inf if math.isnan(loss) else loss,
-    )
-
-
-def _judgement(entry: Standing, control: Arm | None) -> str:
-    arm = entry.arm
-    remarks = _why_not_qualified(entry)
-    if not arm.successes:
-        return ", ".join(remarks)
-    if arm is control:
-        return ", ".join(["control", *remarks])
-    if control is None:
-        return ", ".join(remarks) or "stable"
-    if not arm.crash_rate < control.crash_rate:
-        crashes = "more crashes" if arm.crash_rate > control.crash_rate else "as many crashes"
-        return ", ".join([crashes, *remarks])
-    if remarks:
-        return ", ".join(["fewer crashes", *remarks])
-    fewest = min(len(arm.results), len(control.results))
-    if fewest < FEWEST_SEEDS:
-        return f"fewer crashes, too few seeds ({fewest} of {FEWEST_SEEDS})"
-    return "fix" if evidence.beyond_chance(entry.fewer_crashes) else "fix, may be chance"
-
-
-def _loss_word(entry: Standing) -> str:
-    """``loss`` or ``error``."""
-    return entry.loss.label.split()[-1]
-
-
-def _why_not_qualified(entry: Standing) -> list[str]:
-    arm = entry.arm
-    if not arm.successes:
-        return ["no run succeeded"]
-    ssim = arm.summary("ssim_amplitude").median
-    fallen = sum(run.fell_later for run in arm.successes)
-    reasons = []
-    if entry.loss_change > LOSS_MARGIN:
-        reasons.append(f"{_loss_word(entry)} {percent(entry.loss_change)} worse")
-    if not ssim > GOOD_SSIM:
-        known = not math.isnan(ssim)
-        reasons.append(f"SSIM not above {GOOD_SSIM}" if known else "no SSIM, as no truth is known")
-    if fallen:
-        reasons.append(f"{counted(fallen, 'run')} fell later")
-    return reasons
 
 
 def _headline(
@@ -173,8 +170,7 @@ def _headline(
             "No truth is known, so there is no SSIM that tells whether an arm is stable."
         )
     return (
-        f"No best arm: {first.name}, first in the ranking, does not qualify:"
-        f" {', '.join(_why_not_qualified(entry))}."
+        f"No best arm: {first.name}, first in the ranking, does not qualify: {', '.join(entry.shortcomings)}."
     )
 
 
@@ -255,7 +251,7 @@ def _about_losses(standings: Sequence[Standing], control: Arm | None) -> list[st
         if not ours or not theirs:
             continue
         medians = (
-            f"Median {_loss_word(standings[0])} of {first.name} {formatted(first.summary(key).median)}, of "
+            f"Median {standings[0].loss_word} of {first.name} {formatted(first.summary(key).median)}, of "
             f"{rival.name} {formatted(rival.summary(key).median)}"
         )
         p = evidence.differ(ours, theirs)

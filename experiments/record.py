@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from ptychofno.metrics import align
 from ptychofno.report.__main__ import report
 from ptychofno.report.arms import Arm
-from ptychofno.report.runs import Run
+from ptychofno.report.runs import FoundRun
 from ptychofno.report.study import Study, load
 from ptychofno.runs import artifacts
 
@@ -158,7 +158,7 @@ def _median(panel: object, arm: Arm, **style: object) -> None:
         )
 
 
-def _aligned(run: Run) -> tuple[Images, Images] | None:
+def _aligned(run: FoundRun) -> tuple[Images, Images] | None:
     """([amplitude, phase] of the prediction, of the target), cropped; None without a reconstruction."""
     file = run.path / artifacts.RECONSTRUCTION
     if not file.exists():

@@ -30,7 +30,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ptychofno.display.drawing import DPI, INK, MUTED, tidy
 from ptychofno.metrics import align, found_shares
 from ptychofno.report.arms import group
-from ptychofno.report.runs import Run, each, find
+from ptychofno.report.find import find
+from ptychofno.report.runs import FoundRun, read
 from ptychofno.runs import artifacts
 from ptychofno.runs.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back
 
@@ -70,13 +71,14 @@ def main() -> None:
         draw_courses({name: arms[name] for name in args.courses.split(",")}, args.output / "courses.png")
 
 
-def by_arm(directories: Sequence[Path], order: Sequence[str]) -> dict[str, list[Run]]:
-    arms = {arm.name: arm.results for arm in group(each(find(directories)[0])) if arm.results}
+def by_arm(directories: Sequence[Path], order: Sequence[str]) -> dict[str, list[FoundRun]]:
+    runs = [read(path) for path in find(directories).runs]
+    arms = {arm.name: arm.results for arm in group(runs) if arm.results}
     places = {name: place for place, name in enumerate(order)}
     return {name: arms[name] for name in sorted(arms, key=lambda name: (places.get(name, len(places)), name))}
 
 
-def measures(run: Run) -> dict[str, float]:
+def measures(run: FoundRun) -> dict[str, float]:
     """What is told of a run; NaN for what did not happen."""
     off, fell = plateau_steps(run)
     fell_epoch = epoch_fell_back(run.epochs, run.curves["val_loss"], run.flat_baseline)
@@ -99,7 +101,7 @@ def measures(run: Run) -> dict[str, float]:
     }
 
 
-def slow_phase(run: Run) -> float:
+def slow_phase(run: FoundRun) -> float:
     """How much of the true phase's structures above 50 px is found; NaN for a run without a truth."""
     try:
         with np.load(run.path / artifacts.RECONSTRUCTION, allow_pickle=False) as arrays:
@@ -112,13 +114,13 @@ def slow_phase(run: Run) -> float:
     return found_shares(fields.phase_rad, fields.target_phase_rad, [(0.0, 0.02)])[0]
 
 
-def _last(run: Run, key: str) -> float:
+def _last(run: FoundRun, key: str) -> float:
     """The last entry of a key of history.json that the report does not read."""
     values = json.loads((run.path / artifacts.HISTORY).read_text()).get(key) or [None]
     return math.nan if values[-1] is None else float(values[-1])
 
 
-def plateau_steps(run: Run) -> tuple[float, float]:
+def plateau_steps(run: FoundRun) -> tuple[float, float]:
     """(off_plateau, fell_back) in optimizer steps, from 1."""
     smooth = course(run)
     off = np.flatnonzero(smooth < LEFT_PLATEAU_BELOW)
@@ -128,7 +130,7 @@ def plateau_steps(run: Run) -> tuple[float, float]:
     return float(off[0] + WINDOW), float(off[0] + fell[0] + WINDOW) if fell.size else math.nan
 
 
-def course(run: Run) -> np.ndarray:
+def course(run: FoundRun) -> np.ndarray:
     """Median of the training loss of the last ``WINDOW`` steps, relative to the flat object's."""
     with (run.path / artifacts.GRAD_NORMS).open(newline="") as file:
         loss = np.array([float(row["loss"] or "nan") for row in csv.DictReader(file)])
@@ -138,7 +140,7 @@ def course(run: Run) -> np.ndarray:
     return np.median(windows, axis=1) / run.flat_baseline
 
 
-def write_runs(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
+def write_runs(arms: Mapping[str, Sequence[FoundRun]], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("arm", "seed", "state", *LABELS))
@@ -148,7 +150,7 @@ def write_runs(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
                 writer.writerow((name, run.seed, run.state, *values))
 
 
-def table(arms: Mapping[str, Sequence[Run]]) -> str:
+def table(arms: Mapping[str, Sequence[FoundRun]]) -> str:
     """Markdown; medians over all runs with a result, in brackets the least and the largest."""
     heads = (
         "arm",
@@ -189,7 +191,7 @@ def _range(values: Sequence[float], form: str) -> str:
     return f"{median} ({low}–{high}{missing})"
 
 
-def draw(arms: Mapping[str, Sequence[Run]], quantities: Sequence[str], path: Path) -> None:
+def draw(arms: Mapping[str, Sequence[FoundRun]], quantities: Sequence[str], path: Path) -> None:
     """A row per arm, a panel per quantity, a dot per run; what has none stands at the right edge in red."""
     names = list(arms)
     figure = Figure(figsize=(2.2 + 3.4 * len(quantities), 1.1 + 0.27 * len(names)), layout="constrained")
@@ -235,7 +237,7 @@ def draw(arms: Mapping[str, Sequence[Run]], quantities: Sequence[str], path: Pat
     figure.savefig(path, dpi=DPI, facecolor="white")
 
 
-def draw_courses(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
+def draw_courses(arms: Mapping[str, Sequence[FoundRun]], path: Path) -> None:
     """A panel per arm, a line per seed; the first arm's in grey behind all others."""
     columns = min(4, len(arms))
     rows = -(-len(arms) // columns)
@@ -263,7 +265,7 @@ def draw_courses(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
     figure.savefig(path, dpi=DPI, facecolor="white")
 
 
-def _draw_course(panel: Axes, run: Run, colour: str) -> None:
+def _draw_course(panel: Axes, run: FoundRun, colour: str) -> None:
     smooth = course(run)
     panel.plot(np.arange(len(smooth)) + WINDOW, smooth, color=colour, linewidth=0.9)
 

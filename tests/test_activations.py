@@ -17,8 +17,10 @@ import torch
 import yaml
 
 from ptychofno import activations, build
-from ptychofno.config import cli, compose, settings
+from ptychofno.command import line
+from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
+from ptychofno.config.records import settings
 from ptychofno.runs import artifacts
 from ptychofno.runs.weights import load_model
 from ptychofno.train import train
@@ -35,7 +37,7 @@ def _trained(_in_workplace: None) -> None:
     """One run of three epochs in the directory that the tests of this module share."""
     if not RUN.exists():
         quick = ["trainer.max_epochs=3", "trainer.keep_every=2", "logger=none", f"run_dir={RUN}"]
-        cli.run(train, ["+arm=stable", *TINY, *quick, "seed=3"])
+        line.run(train, ["+arm=stable", *TINY, *quick, "seed=3"])
 
 
 def inspected(*argv: str, directory: Path = RUN) -> list[dict[str, Any]]:
@@ -178,7 +180,7 @@ def test_the_same_command_gives_the_same_numbers() -> None:
 def test_where_it_writes(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in RUN.rglob("*") if "activations" not in path.name}
     activations.main(
-        [str(RUN), "--patterns", "2", "--output-dir", str(tmp_path / "new"), "--output-name", "compare"]
+        [str(RUN), "--patterns", "2", "--output", str(tmp_path / "new"), "--output-name", "compare"]
     )
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["compare.json", "compare.png"]
     assert before == {

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from ptychofno import diff
-from ptychofno.config import compose, resolved_yaml
+from ptychofno.config.composition import compose
+from ptychofno.config.records import resolved_yaml
 from ptychofno.runs import artifacts
 
 CONF = Path(__file__).parents[1] / "conf"

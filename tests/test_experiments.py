@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ptychofno.config import compose, settings
-from ptychofno.config.schema import SimulatedData
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
+from ptychofno.data.objects import SimulatedData
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 ARMS = sorted(EXPERIMENTS.glob("*/conf/arm/*.yaml"))

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from ptychofno import build, reconstruct
-from ptychofno.config import cli, settings
-from ptychofno.config.naming import read
-from ptychofno.config.recorded import recomposed
+from ptychofno.command import line
+from ptychofno.config.records import settings
 from ptychofno.runs import artifacts, weights
+from ptychofno.runs.naming import read
+from ptychofno.runs.recorded import recomposed
 from ptychofno.train import train
 
 RUN = Path("outputs/run")
@@ -27,7 +28,7 @@ def _trained(_in_workplace: None) -> None:
     """One run of two epochs in the directory that the tests of this module share."""
     if not RUN.exists():
         quick = ["trainer.max_epochs=2", "trainer.keep_every=1", "logger=none", f"run_dir={RUN}"]
-        cli.run(train, [*TINY, *quick, "seed=3"])
+        line.run(train, [*TINY, *quick, "seed=3"])
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -70,7 +71,7 @@ def test_another_dose_is_seen_in_its_own_units() -> None:
     high = artifacts.read_json(written("own-data") / artifacts.METRICS)
     assert low["diffraction_error"] > high["diffraction_error"]
     assert abs(low["ssim"][0] - high["ssim"][0]) < 0.1
-    source = artifacts.read_json(written("data.nphotons=100000") / reconstruct.SOURCE)
+    source = artifacts.read_json(written("data.nphotons=100000") / artifacts.SOURCE)
     assert source["trained_on"] != source["dataset_key"]
 
 
@@ -89,7 +90,7 @@ def test_the_probe_is_that_of_the_data() -> None:
     dataset = build.dataset(settings(cfg))
     of_data, of_training = (
         weights.recorded_generator(
-            build.plain(cfg.model), dataset, RUN / artifacts.MODEL, for_its_data=own
+            build.to_plain(cfg.model), dataset, RUN / artifacts.MODEL, for_its_data=own
         ).state_dict()
         for own in (False, True)
     )
@@ -113,7 +114,7 @@ def test_the_patch_can_be_taken_as_it_is_and_brought_nearer_to_the_pattern() -> 
 
     plain = Path("outputs/plain")
     quick = ["trainer.max_epochs=1", "logger=none", f"run_dir={plain}"]
-    cli.run(train, [*TINY, *quick, "model/output=patch"])
+    line.run(train, [*TINY, *quick, "model/output=patch"])
     reconstruct.main([str(plain)])
     reconstruct.main([str(plain), "model/output=projected"])
     as_it_is, projected = (
@@ -125,7 +126,7 @@ def test_the_patch_can_be_taken_as_it_is_and_brought_nearer_to_the_pattern() -> 
 
 def test_a_checkpoint_has_a_directory_of_its_own(tmp_path: Path) -> None:
     reconstruct.main([str(RUN), "--checkpoint", "epoch=1"])
-    reconstruct.main([str(RUN), "--checkpoint", "last", "--output-dir", str(tmp_path / "there")])
+    reconstruct.main([str(RUN), "--checkpoint", "last", "--output", str(tmp_path / "there")])
     first = artifacts.read_json(written("own-data-epoch=1") / artifacts.METRICS)
     last = artifacts.read_json(tmp_path / "there" / artifacts.METRICS)
     assert first != last
@@ -154,7 +155,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], said: str
 
 def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in refused(capsys, str(RUN), "--output-dir", str(tmp_path / "file/below"))
+    assert "cannot be written" in refused(capsys, str(RUN), "--output", str(tmp_path / "file/below"))
 
 
 def test_a_run_without_a_model_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -173,6 +174,8 @@ def test_the_solver_alone_needs_no_run(capsys: pytest.CaptureFixture[str]) -> No
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.RECONSTRUCTION):
         assert (there / name).is_file()
     assert "reconstructing with flat" in capsys.readouterr().out
+    source = artifacts.read_json(there / artifacts.SOURCE)
+    assert source["run_dir"] is None and source["dataset_key_in_training"] == source["dataset_key"]
 
 
 def test_rounds_of_overlap_are_told_beside_what_was_before(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,11 @@ from filelock import FileLock
 
 from ptychofno import diff
 from ptychofno.config.errors import ConfigError
-from ptychofno.config.plan import recorded_state
 from ptychofno.display.terminal import show_result
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import open_run
+from ptychofno.sweeps.plan import recorded_state
 from ptychofno.training import load_tensors, save_tensors
 
 

@@ -19,12 +19,13 @@ import torch
 import yaml
 from filelock import FileLock
 from omegaconf import OmegaConf
-
-from ptychofno.config import cli, compose, launch
-from ptychofno.config.plan import KILLED, Job, plan
 from ptychofno.config.sources import Sources
-from ptychofno.config.sweep import _batches, threads_of
+
+from ptychofno.command import launch, line
+from ptychofno.config.composition import compose
 from ptychofno.runs import artifacts
+from ptychofno.sweeps.launch import _batches, threads_of
+from ptychofno.sweeps.plan import KILLED, Job, plan
 from ptychofno.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -51,17 +52,17 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 def sweep(*argv: str, code: int = 0) -> None:
     """``argv`` from within this process."""
     if code == 0:
-        cli.run(train, ["-m", *argv])
+        line.run(train, ["-m", *argv])
         return
     with pytest.raises(SystemExit) as exited:
-        cli.run(train, ["-m", *argv])
+        line.run(train, ["-m", *argv])
     assert exited.value.code == code
 
 
 def composed(*argv: str) -> dict[str, Any]:
     """The configurations of a sweep by run directory, trained by nobody."""
     seen = {}
-    cli.run(lambda cfg: seen.update({cfg.run_dir: cfg}), ["-m", *argv])
+    line.run(lambda cfg: seen.update({cfg.run_dir: cfg}), ["-m", *argv])
     return seen
 
 
@@ -70,7 +71,7 @@ def planned(*argv: str) -> set[str]:
     found: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "sweep", lambda *given: found.update(job.run_dir for job in given[-1]))
-        cli.run(train, ["-m", *argv])
+        line.run(train, ["-m", *argv])
     return found
 
 
@@ -201,7 +202,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where no other test has made outputs/
     with pytest.raises(SystemExit) as refused:
-        cli.run(train, argv)
+        line.run(train, argv)
     printed = capsys.readouterr()
     assert refused.value.code == 2 and printed.out == "" and not Path("outputs").exists()
     assert len(printed.err.splitlines()) == 1 and said in printed.err
@@ -261,7 +262,7 @@ def test_states_and_actions(capsys: pytest.CaptureFixture[str]) -> None:
         seen.append(cfg.seed)
 
     with FileLock(Path("outputs/left/5") / artifacts.LOCK), pytest.raises(SystemExit) as exited:
-        cli.run(task, ["-m", *study, "seed=1,2,3,4,5,6,7,8,9"])
+        line.run(task, ["-m", *study, "seed=1,2,3,4,5,6,7,8,9"])
     printed = capsys.readouterr()
     assert {int(key[1]): value for key, value in table(printed.out).items()} == {
         1: (state("outputs/left/1"), "skip"),
@@ -408,7 +409,7 @@ def test_ctrl_c_stops_the_sweep_and_the_next_start_goes_on(
         assert (root / str(seed) / artifacts.RESUME_CHECKPOINT).exists()
 
     seen: list[int] = []
-    cli.run(lambda cfg: seen.append(cfg.seed), ["-m", *jobs])
+    line.run(lambda cfg: seen.append(cfg.seed), ["-m", *jobs])
     actions = {int(key[1]): value for key, value in table(capfd.readouterr().out).items()}
     assert all(actions[seed] == ("interrupted", "resume") for seed in begun) and seen == [1, 2, 3]
 
@@ -469,7 +470,7 @@ def test_who_died_before_runs_alone_and_last() -> None:
 
 def test_the_configuration_of_a_swept_run_is_that_of_a_single_one() -> None:
     sweep("+study=stage_a", "+arm=agc", "seed=3", *QUICK, "run_dir=outputs/swept")
-    cli.run(train, ["+arm=agc", "seed=3", *QUICK, "run_dir=outputs/single"])
+    line.run(train, ["+arm=agc", "seed=3", *QUICK, "run_dir=outputs/single"])
     swept, single = (
         yaml.safe_load((Path("outputs") / name / artifacts.CONFIG).read_text())
         for name in ("swept", "single")

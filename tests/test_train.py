@@ -21,15 +21,16 @@ import yaml
 
 import ptychofno
 from ptychofno import build
-from ptychofno.config import cli, compose
+from ptychofno.command import line
+from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.display import terminal
 from ptychofno.display.terminal import ProgressBar
 from ptychofno.display.text import make_console
-from ptychofno.processes import Group
 from ptychofno.runs import artifacts, weights
 from ptychofno.runs.directory import Run, objective, open_run
-from ptychofno.train import state_of, train
+from ptychofno.runs.stats import state_of
+from ptychofno.train import train
 from ptychofno.training import Interrupted, save_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:
-    cli.run(train, list(overrides))
+    line.run(train, list(overrides))
 
 
 def record(run_dir: Path) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def test_every_choice_trains(choice: list[str], tmp_path: Path) -> None:
 def test_the_precision_of_products_is_that_of_a_run_only(tmp_path: Path) -> None:
     before = torch.get_float32_matmul_precision()
     cfg = compose([*QUICK, "trainer.matmul_precision=medium"])
-    with build.reproducibly(cfg, Group()):
+    with build.reproducibly(cfg):
         assert torch.get_float32_matmul_precision() == "medium"
     assert torch.get_float32_matmul_precision() == before
 
@@ -125,7 +126,7 @@ def test_what_a_run_leaves_behind() -> None:
     ):
         assert (there / name).stat().st_size > 0, name
     assert list((there / artifacts.TENSORBOARD_DIR).glob("events*"))
-    assert not (there / artifacts.RESUME_CHECKPOINT).exists()
+    assert (there / artifacts.RESUME_CHECKPOINT).exists()  # for more epochs
     said = record(there)
     assert said["seed"] == 11 and said["epochs"] == 2 and said["parameters"] > 0
     assert (Path("outputs/datasets") / f"{said['dataset']}-{said['dataset_key']}" / "manifest.json").exists()

@@ -15,7 +15,6 @@ from ptychofno.models import Band, HybridUNOGenerator, PtychoBlock, SpectralConv
 from ptychofno.models.inputs import AmplitudeInput
 from ptychofno.models.layout import is_channels_last, to_channels_last
 from ptychofno.models.spectral import mix
-from ptychofno.physics import back_projection
 
 Layer = Callable[[int, Band], nn.Module]
 CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
@@ -148,5 +147,5 @@ def hybrid(name: str, size: int, layout: str) -> nn.Module:
         def arrange(self, x: Tensor) -> Tensor:
             return laid_out(x, layout)
 
-    inputs = AmplitudeInput(torch.ones(size, size), 1.0, back_projection)
-    return Network(inputs, 1, size, block_cls=Block)
+    inputs = AmplitudeInput(1.0)
+    return Network(inputs, 1, size, block=Block)

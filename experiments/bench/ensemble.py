@@ -25,7 +25,6 @@ from torch.nn import functional as F
 
 from ptychofno.models import HybridUNOGenerator, PtychoBlock
 from ptychofno.models.inputs import AmplitudeInput
-from ptychofno.physics import back_projection
 from ptychofno.training.memory import keep_freed_memory
 
 WIDTH, BATCH = 16, 8
@@ -124,9 +123,9 @@ def gelu(seeds: int) -> tuple[Call, Call]:
 
 
 def network(seeds: int) -> tuple[Call, Call]:
-    inputs = AmplitudeInput(torch.ones(64, 64), 1.0, back_projection)
+    inputs = AmplitudeInput(1.0)
     networks = [
-        HybridUNOGenerator(inputs, 1, 64, block_cls=PtychoBlock, hidden_channels=WIDTH) for _ in range(seeds)
+        HybridUNOGenerator(inputs, 1, 64, block=PtychoBlock, hidden_channels=WIDTH) for _ in range(seeds)
     ]
     amplitude = torch.rand(seeds, BATCH, 1, 64, 64)
     parameters, buffers = stack_module_state(networks)

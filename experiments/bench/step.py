@@ -25,7 +25,8 @@ import lightning as L
 import torch
 
 from ptychofno import build
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.training import StopRequest, fit
 from ptychofno.training.memory import keep_freed_memory
 
@@ -115,14 +116,13 @@ def measure(overrides: list[str], steps: int) -> Measured:
     keep_freed_memory()
     cfg = compose(overrides)
     plan = settings(cfg)
-    group = build.processes(cfg)
     clock = Clock(steps)
-    with build.reproducibly(cfg, group), tempfile.TemporaryDirectory() as scratch:
+    with build.reproducibly(cfg), tempfile.TemporaryDirectory() as scratch:
         dataset = build.dataset(plan)
         network = build.generator(cfg, dataset)
         fit(
             build.experiment(cfg, dataset, network),
-            build.batches(cfg, dataset, group),
+            build.batches(cfg, dataset),
             Path(scratch),
             flat_baseline=1.0,
             accelerator="auto",

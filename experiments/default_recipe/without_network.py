@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ptychofno import build, physics
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.evaluation import judge
 from ptychofno.evaluation.illumination import lit_pixels
 from ptychofno.metrics import align, compare, found_shares

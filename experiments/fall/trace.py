@@ -28,7 +28,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from ptychofno import build
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.display.drawing import DPI, INK, tidy
 from ptychofno.training import StopRequest, fit, flat_baseline
 
@@ -101,12 +102,11 @@ def main() -> None:
 def trace(arm: str, seed: int, steps: int) -> list[Row]:
     cfg = compose([f"+arm={arm}", f"seed={seed}"], config_dir=str(HERE / "conf"))
     plan = settings(cfg)
-    group = build.processes(cfg)
-    with build.reproducibly(cfg, group), tempfile.TemporaryDirectory() as scratch:
+    with build.reproducibly(cfg), tempfile.TemporaryDirectory() as scratch:
         dataset = build.dataset(plan)
         network = build.generator(cfg, dataset)
         module = build.experiment(cfg, dataset, network)
-        data = build.batches(cfg, dataset, group)
+        data = build.batches(cfg, dataset)
         baseline, _ = flat_baseline(module.loss, data.validation, module.probe)
         collected = Trace(network, steps)
         fit(

@@ -13,7 +13,8 @@ import torch
 from frontier import OBJECTS, judged, stitched_light
 
 from ptychofno import build, physics
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 
 
 def one_by_one(

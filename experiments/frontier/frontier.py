@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from ptychofno import build, metrics, physics
-from ptychofno.config import cli, compose, settings
+from ptychofno.command import line
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.evaluation import lit_pixels, predict_patches, scanned_region, stitch
 from ptychofno.runs.weights import recorded_generator
 from ptychofno.train import train
@@ -39,7 +41,7 @@ def judged(obj: np.ndarray, illumination: np.ndarray, truth: np.ndarray) -> tupl
 def trained(kind: str, photons: str, outputs: Path) -> Path:
     run = outputs / f"{kind}-{photons}"
     typed = [f"data={kind}_small", f"data.nphotons={photons}", "seed=0", "trainer.num_threads=1"]
-    cli.run(train, [*typed, "logger=none", "refine=none", f"run_dir={run}"])
+    line.run(train, [*typed, "logger=none", "refine=none", f"run_dir={run}"])
     return run
 
 

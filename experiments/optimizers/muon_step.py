@@ -13,7 +13,6 @@ from unittest import mock
 import torch
 
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator
-from ptychofno.physics import back_projection
 from ptychofno.training import Muon, keep_freed_memory, muon
 
 TURNS = 20
@@ -30,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| width | float32, ms | bfloat16, ms |\n|---|---|---|")
     for width in (8, 16, 32):
-        inputs = AmplitudeInput(torch.ones(64, 64), 1.0, back_projection)
+        inputs = AmplitudeInput(1.0)
         network = HybridUNOGenerator(inputs, 1, 64, hidden_channels=width)
         for parameter in network.parameters():
             parameter.grad = torch.randn_like(parameter)

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychofno.config.errors import ConfigError, exit_codes
-from ptychofno.config.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.display.text import make_console, printable
 from ptychofno.runs import artifacts
+from ptychofno.runs.naming import Composed, Recorded, read, says_settings, subject
 from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
 
     from ptychofno.data import PtychoDataset
 
@@ -37,7 +38,7 @@ _TAKEN = {
 }
 _USAGE = """\
 Each NETWORK is one of
-  a run directory   outputs/stage_a/control-seed1; the network that was judged, or see --checkpoint
+  a run directory   outputs/stage_a/control-seed1; the network of its metrics.json, or see --checkpoint
   an arm            control; untrained, as it starts with its seed
   overrides         +arm=stable, or in quotes "+arm=stable seed=3"; "default" is the run without any
   a YAML file       an arm's file, or a configuration such as the config.yaml of a run; untrained
@@ -59,11 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--checkpoint",
         metavar="WHICH",
         help="of run directories: best, last, epoch=7 (kept by trainer.keep_every), epoch=0 (before training)"
-        " or judged (the default); several by commas: best,last or epoch=5,10",
+        " or judged (the default): the one of metrics.json; several by commas: best,last or epoch=5,10",
     )
     add("--patterns", metavar="N", type=int, help=f"training patterns to run on (default: {PATTERNS})")
     add("--all", action="store_true", help="in the terminal, also the layers within a stage")
-    add("--output-dir", metavar="DIR", type=Path, help="where to write (default: the first run directory)")
+    add("--config-dir", metavar="DIR", help="the folder of YAML files that name classes of your own")
+    add("--output", metavar="DIR", type=Path, help="where to write (default: the first run directory)")
     add("--output-name", metavar="NAME", default=OUTPUT, help=f"file name of the JSON (default: {OUTPUT})")
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
@@ -74,15 +76,15 @@ def activations(args: argparse.Namespace) -> None:
     """Find the networks, look into them, show and write. Raises ConfigError for a mistake of the user."""
     if args.patterns is not None and args.patterns < 1:
         raise ConfigError(f"--patterns={args.patterns}: expected an integer >= 1")
-    jobs = jobs_of(args.words, args.checkpoint)
-    where = args.output_dir or next((job.run_dir for job in jobs if job.run_dir), UNTRAINED_DIR)
+    inspected = networks_of(args.words, args.checkpoint, args.config_dir)
+    where = args.output or next((one.run_dir for one in inspected if one.run_dir), UNTRAINED_DIR)
     file = where / output_name(args.output_name)
 
     # Imported here: what is refused must not wait for torch.
     from ptychofno.inspection.figure import draw_activations
     from ptychofno.inspection.terminal import show
 
-    networks = observe(jobs, args.patterns)
+    networks = observe(inspected, args.patterns)
     console = make_console()
     if not console.is_terminal:
         console.width = 160
@@ -91,13 +93,13 @@ def activations(args: argparse.Namespace) -> None:
         artifacts.write_json(file, {"networks": networks})
         draw_activations(file.with_suffix(".png"), networks)
     except OSError as error:
-        raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
+        raise ConfigError(f"--output={where}: cannot be written: {error.strerror}") from None
     for written in (file, file.with_suffix(".png")):
         console.print(str(written), soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class Job:
+class Inspected:
     """One network to look into.
 
     Attributes:
@@ -119,7 +121,9 @@ class Job:
     cache_dir: str | None = None
 
 
-def jobs_of(words: Sequence[str], checkpoint: str | None) -> list[Job]:
+def networks_of(
+    words: Sequence[str], checkpoint: str | None, config_dir: str | None = None
+) -> list[Inspected]:
     """The networks that are named, each changed by all settings that are typed. Does without torch.
 
     Raises ConfigError for what is not there and for settings that are not valid.
@@ -130,28 +134,33 @@ def jobs_of(words: Sequence[str], checkpoint: str | None) -> list[Job]:
     which = checkpoints(checkpoint or "judged")
     if checkpoint is not None and not any(isinstance(s, Recorded) and s.run_dir for s in subjects.values()):
         raise ConfigError(f"--checkpoint={checkpoint}: is for run directories, and none is named")
-    jobs: list[Job] = []
+    inspected: list[Inspected] = []
     for name, found in subjects.items():
         title = printable(" ".join([name, *changes]))
         if isinstance(found, Composed):
-            from ptychofno.config import compose
+            from ptychofno.config.composition import compose
 
-            cfg = compose([*found.overrides, *changes], config_dir=found.config_dir)
-            jobs.append(Job(f"{title} (untrained)", cfg))
+            cfg = compose([*found.overrides, *changes], config_dir=found.config_dir or config_dir)
+            inspected.append(Inspected(f"{title} (untrained)", cfg))
         elif found.run_dir is not None:
-            jobs += _jobs_of_run(title, found, found.run_dir, changes, which)
+            inspected += _of_run(title, found, found.run_dir, changes, which, config_dir)
         else:
-            from ptychofno.config.recorded import recomposed
+            from ptychofno.runs.recorded import recomposed
 
-            cfg = recomposed(read(found.file), changes, found.file)
-            jobs.append(Job(f"{title} (untrained)", cfg, recorded=True))
-    return jobs
+            cfg = recomposed(read(found.file), changes, found.file, config_dir=config_dir)
+            inspected.append(Inspected(f"{title} (untrained)", cfg, recorded=True))
+    return inspected
 
 
-def _jobs_of_run(
-    title: str, found: Recorded, run_dir: Path, changes: Sequence[str], which: Sequence[str]
-) -> Iterator[Job]:
-    from ptychofno.config.recorded import recomposed
+def _of_run(
+    title: str,
+    found: Recorded,
+    run_dir: Path,
+    changes: Sequence[str],
+    which: Sequence[str],
+    config_dir: str | None,
+) -> Iterator[Inspected]:
+    from ptychofno.runs.recorded import recomposed
 
     for change in changes:
         if re.match(r"\+*(model|study|seed)\b", change):
@@ -160,11 +169,11 @@ def _jobs_of_run(
                 " changed; name its arm for an untrained one"
             )
     values, record = read(found.file), record_of(run_dir)
-    cfg = recomposed(values, changes, found.file)
+    cfg = recomposed(values, changes, found.file, config_dir=config_dir)
     typed = {change.partition("=")[0].lstrip("+") for change in changes}
     elsewhere = any(re.match(r"(data|probe)\b", key) for key in typed - _NOT_OF_THE_DATA)
     for one in which:
-        yield Job(
+        yield Inspected(
             f"{title} ({one.replace('=', ' ')})",
             cfg,
             recorded=True,
@@ -179,7 +188,7 @@ def output_name(name: str) -> str:
     """A name that ends in ``.json`` and is no other file of a run."""
     name = name if name.endswith(".json") else f"{name}.json"
     if Path(name).name != name or name == ".json":
-        raise ConfigError(f"--output-name={name}: expected a file name; --output-dir says where")
+        raise ConfigError(f"--output-name={name}: expected a file name; --output says where")
     if {name, Path(name).with_suffix(".png").name} & _TAKEN:
         raise ConfigError(f"--output-name={name}: a run has a file of that name; choose another")
     return name
@@ -193,46 +202,40 @@ def _names_network(word: str) -> bool:
     return len(listed) > 1 and all("=" in one for one in listed)
 
 
-def observe(jobs: Sequence[Job], patterns: int | None) -> list[dict[str, Any]]:
-    """Plain values on every network, in the order of ``jobs``; networks of one dataset see the same patterns.
+def observe(inspected: Sequence[Inspected], patterns: int | None) -> list[dict[str, Any]]:
+    """Plain values on every network, in order; networks of one dataset see the same patterns.
 
     Everything is computed in 32 bits. The gradient is that of the run's loss over the patterns, the step
     the first one of its optimizer at its full learning rate, after its clipping.
     """
     datasets: dict[str, PtychoDataset] = {}
-    return [_observe(job, patterns, datasets) for job in jobs]
+    return [_observe(one, patterns, datasets) for one in inspected]
 
 
-def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
-
+def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
     from ptychofno import build
-    from ptychofno.config import settings
+    from ptychofno.config.records import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
-    from ptychofno.processes import Group
-    from ptychofno.runs import weights
     from ptychofno.training import parts
     from ptychofno.training.clipping import total_gradient_norm
 
-    job.cfg.trainer.compile = False  # a compiled network runs past the hooks
-    plan = settings(job.cfg)
+    asked.cfg.trainer.compile = False  # a compiled network runs past the hooks
+    plan = settings(asked.cfg)
     key = build.dataset_key(plan)
-    if job.dataset_key not in (None, key):
+    if asked.dataset_key not in (None, key):
         raise ConfigError(
-            f"{job.run_dir}: was trained on dataset {job.dataset_key}, its settings now give"
+            f"{asked.run_dir}: was trained on dataset {asked.dataset_key}, its settings now give"
             f" {key}; say with data=… on which data to run it"
         )
-    read_where_it_was(plan, key, job.cache_dir)
-    device = build.device(job.cfg)
-    with build.reproducibly(job.cfg, Group()):
+    read_where_it_was(plan, key, asked.cache_dir)
+    device = build.device(asked.cfg)
+    with build.reproducibly(asked.cfg):
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
-        if job.recorded:
-            network = weights.recorded_generator(build.plain(job.cfg.model), dataset, job.weights)
-        else:
-            network = build.generator(job.cfg, dataset)
-        module = build.experiment(job.cfg, dataset, network).to(device)
+        network = _network(asked, dataset)
+        module = build.experiment(asked.cfg, dataset, network).to(device)
         chosen = _chosen(len(dataset.train), patterns)
         amplitude, *where = (one.to(device) for one in parts(build.as_batch(dataset.train, chosen)))
         found = inspect_network(
@@ -246,15 +249,24 @@ def _observe(job: Job, patterns: int | None, datasets: dict[str, PtychoDataset])
             positions_px=where[0] if where else None,
         )
     return {
-        "title": job.title,
-        "run_dir": None if job.run_dir is None else str(job.run_dir),
-        "weights": None if job.weights is None else str(job.weights),
+        "title": asked.title,
+        "run_dir": None if asked.run_dir is None else str(asked.run_dir),
+        "weights": None if asked.weights is None else str(asked.weights),
         "model": type(network).__name__,
         "dataset": dataset.name,
         "dataset_key": key,
         "patterns": len(chosen),
         **found,
     }
+
+
+def _network(asked: Inspected, dataset: PtychoDataset) -> nn.Module:
+    from ptychofno import build
+    from ptychofno.runs import weights
+
+    if asked.recorded:
+        return weights.recorded_generator(build.to_plain(asked.cfg.model), dataset, asked.weights)
+    return build.generator(asked.cfg, dataset)
 
 
 def _chosen(present: int, wanted: int | None) -> NDArray[np.int64]:

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ptychofno import data, models, physics
+from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
-from ptychofno.config.validation import check_divisible
 from ptychofno.data import PtychoDataset, Split
-from ptychofno.processes import Group, place_of
-from ptychofno.runs import artifacts
 from ptychofno.training import (
     Batch,
     Guard,
     PhysicsSupervised,
     ResidentData,
+    Schedule,
     parts,
     precise_matmul_setting,
     reproducible,
@@ -36,7 +34,7 @@ from ptychofno.training import (
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def as_config_errors() -> Iterator[None]:
     """Turn what the layers below refuse into a user's error."""
     try:
         yield
@@ -46,7 +44,7 @@ def told() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
+def to_plain(node: DictConfig) -> dict[str, Any]:
     """The resolved values of a node."""
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
@@ -55,21 +53,21 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 def dataset_key(plan: Config) -> str:
     """What identifies the data of ``plan``; reads a measured file, simulates nothing."""
-    with told():
+    with as_config_errors():
         return data.dataset_key(plan.data, plan.probe)
 
 
 def dataset(plan: Config) -> PtychoDataset:
     """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
-    with told():
+    with as_config_errors():
         return data.load_dataset(plan.data, plan.probe)
 
 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The network of ``cfg.model`` for this dataset. A block class may be a user's own."""
-    config = plain(cfg.model)
+    config = to_plain(cfg.model)
     with _of_a_user("model", config):
-        network = models.build_generator(config, find=_find, **model_context(dataset))
+        network = models.build_generator(config, find, **model_context(dataset))
         sample = parts(as_batch(dataset.validation, slice(1)))
         with torch.no_grad():
             shape, expected = tuple(network(*sample).shape), _patch_shape(sample[0])
@@ -90,27 +88,36 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
     if cfg.trainer.compile:
         _check_compiler(device(cfg))
         network.compile()
-    make_optimizer, schedule, clip, averaging = (
-        _part(cfg, name) for name in ("optimizer", "scheduler", "clip", "averaging")
-    )
-    with _of_a_user("optimizer", plain(cfg.optimizer)):
-        schedule(make_optimizer([nn.Parameter(torch.zeros(1))]), cfg.trainer.max_epochs)
+    make_optimizer = _part(cfg, "optimizer")
+    with _of_a_user("optimizer", to_plain(cfg.optimizer)):
+        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+    made_for = schedule(cfg)
+    with _of_a_user("scheduler", to_plain(cfg.scheduler)):
+        made_for(optimizer, cfg.trainer.max_epochs, 1)
     return PhysicsSupervised(
         network,
         torch.from_numpy(dataset.probe.copy()),
         loss(cfg, dataset),
         make_optimizer,
-        schedule,
-        clip,
+        made_for,
+        _made(cfg, "clip"),
         cfg.trainer.max_epochs,
-        averaging,
+        _made(cfg, "averaging"),
         _valid(dataset),
     )
 
 
+def schedule(cfg: DictConfig) -> Schedule:
+    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's."""
+    node = to_plain(cfg.scheduler)
+    interval = node.pop("interval", "epoch")
+    with _of_a_user("scheduler", node):
+        return Schedule(models.part(node, find), interval)
+
+
 def guard(cfg: DictConfig) -> Guard:
     """What is done when training goes wrong."""
-    return cast(Guard, _part(cfg, "guard"))
+    return cast(Guard, _made(cfg, "guard"))
 
 
 def _check_compiler(device: torch.device) -> None:
@@ -122,15 +129,20 @@ def _check_compiler(device: torch.device) -> None:
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The loss of ``cfg.loss`` in the units of the dataset."""
-    return _part(cfg, "loss")(
-        mean_amplitude=dataset.mean_amplitude,
-        rms_amplitude=dataset.rms_amplitude,
-        photon_scale=dataset.photon_scale,
+    return cast(
+        nn.Module,
+        _made(
+            cfg,
+            "loss",
+            mean_amplitude=dataset.mean_amplitude,
+            rms_amplitude=dataset.rms_amplitude,
+            photon_scale=dataset.photon_scale,
+        ),
     )
 
 
-def batches(cfg: DictConfig, dataset: PtychoDataset, group: Group | None = None) -> ResidentData:
-    """Training and validation patterns as resident tensors, for one of a group of processes."""
+def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
+    """Training and validation patterns as resident tensors."""
     if cfg.data.drop_last and len(dataset.train.amplitude) < cfg.data.batch_size:
         raise ConfigError(
             f"data.batch_size={cfg.data.batch_size}: larger than the {len(dataset.train.amplitude)} training "
@@ -142,7 +154,6 @@ def batches(cfg: DictConfig, dataset: PtychoDataset, group: Group | None = None)
         cfg.data.batch_size,
         cfg.data.drop_last,
         cfg.seed,
-        group,
     )
 
 
@@ -170,60 +181,43 @@ def device_name(device: torch.device, processes: int = 1) -> str:
     return f"{each}CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
 
 
-def processes(cfg: DictConfig) -> Group:
-    """The processes of ``cfg.trainer``: this one, unless it is ddp.
-
-    Raises ConfigError when they cannot be had, in one process of a node; the others only exit with 2.
-    """
-    place = place_of(os.environ)
+def parallel(cfg: DictConfig) -> bool:
+    """Whether several processes train. Raises ConfigError in a job of a sweep that was started alone."""
     if cfg.trainer.get("strategy") != "ddp":
-        if place is not None and place.size > 1:
-            raise ConfigError(
-                f"trainer: {place.size} processes were started for a run of one; add trainer=ddp"
-            )
-        return Group()
-    try:
-        cuda = device(cfg).type == "cuda"
-        wanted = cfg.trainer.devices
-        present = torch.cuda.device_count() if cuda else None
-        if place is None and wanted is None and present is None:
-            raise ConfigError("trainer.devices: needs a value on a CPU: how many processes")
-        size, local_size = (place.size, place.local_size) if place else (wanted or present or 1,) * 2
-        if wanted not in (None, local_size):
-            raise ConfigError(f"trainer.devices={wanted}: {local_size} processes were started on this node")
-        cores = max(2, os.cpu_count() or 1)
-        if place is None and not cuda and local_size > cores:
-            raise ConfigError(
-                f"trainer.devices={local_size}: more processes than the {cores} cores there are"
-            )
-        if present is not None and local_size > present:
-            raise ConfigError(f"trainer.devices={local_size}: each process needs a GPU, there are {present}")
-        if place is None and size > 1 and in_sweep():
-            raise ConfigError(
-                f"trainer=ddp: the sweep's launcher has started 1 process of {size}; run it without -m"
-            )
-        check_divisible(cfg.data.batch_size, size)
-    except ConfigError:
-        if place is not None and place.local_rank > 0:
-            raise SystemExit(2) from None
-        raise
-    command = [sys.executable, "-m", "ptychofno.train", *sys.argv[1:]]
-    return Group(place, size, cuda=cuda, command=command)
+        return False
+    if in_sweep() and not {"RANK", "SLURM_PROCID"} & set(os.environ):
+        raise ConfigError("trainer=ddp: the sweep's launcher has started one process; run it without -m")
+    return True
 
 
-def threads(cfg: DictConfig, group: Group) -> int | None:
-    """CPU threads of this process: as set, else its share of the cores where several processes need them.
-
-    None leaves torch's default, or a number from the environment.
-    """
-    if cfg.trainer.num_threads is not None or group.size == 1 or "OMP_NUM_THREADS" in os.environ:
-        return cast("int | None", cfg.trainer.num_threads)
-    return max(1, torch.get_num_threads() // group.local_size)
+def processes(cfg: DictConfig) -> int:
+    """How many train, on all nodes together."""
+    if not parallel(cfg):
+        return 1
+    gpus = torch.cuda.device_count() if device(cfg).type == "cuda" else 1
+    return int((cfg.trainer.devices or gpus) * cfg.trainer.num_nodes)
 
 
-def reproducibly(cfg: DictConfig, group: Group) -> AbstractContextManager[None]:
+def rank(cfg: DictConfig) -> int:
+    """The number of this process among those that train; 0 is the one that writes and evaluates."""
+    return int(getattr(rank_zero_only, "rank", 0)) if parallel(cfg) else 0
+
+
+@contextmanager
+def started_as_typed() -> Iterator[None]:
+    """Let Lightning start other processes by the command as typed; in a job of Hydra it adds settings."""
+    with job_restored():
+        HydraConfig.instance().cfg = None
+        yield
+
+
+def reproducibly(cfg: DictConfig) -> AbstractContextManager[None]:
     """The numerical environment of a run: its seed, threads and precision of products."""
-    return reproducible(cfg.seed, threads(cfg, group), matmul_precision(cfg))
+    threads = cfg.trainer.num_threads
+    if parallel(cfg) and "OMP_NUM_THREADS" not in os.environ:
+        threads = threads or max(1, torch.get_num_threads() * cfg.trainer.num_nodes // processes(cfg))
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # else Lightning would choose another number
+    return reproducible(cfg.seed, threads, matmul_precision(cfg))
 
 
 def matmul_precision(cfg: DictConfig) -> str:
@@ -232,13 +226,9 @@ def matmul_precision(cfg: DictConfig) -> str:
     return precise_matmul_setting(device(cfg)) if wanted == "auto" else wanted
 
 
-def loggers(cfg: DictConfig, run_dir: Path) -> list[Any]:
-    """The live logs of ``cfg.logger``."""
-    if cfg.logger.name == "none":
-        return []
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    return [TensorBoardLogger(run_dir, name=None, version=artifacts.TENSORBOARD_DIR)]
+def loggers(cfg: DictConfig) -> list[Any]:
+    """The live logs of ``cfg.logger``, any of Lightning's."""
+    return [_made(cfg, f"logger.{name}") for name in cfg.logger]
 
 
 def model_context(dataset: PtychoDataset) -> dict[str, Any]:
@@ -264,21 +254,31 @@ def _patch_shape(amplitude: Tensor) -> tuple[int, ...]:
     return (B, N, N, C, 2)
 
 
-def _find(target: str) -> Callable[..., Any]:
+def find(target: str) -> Callable[..., Any]:
+    """What a ``_target_`` names. Raises ValueError with the reason where nothing can be imported."""
     try:
         found = get_object(target)
     except Exception as error:
-        raise ValueError(f"_target_={target}: no such class ({str(error).splitlines()[0]})") from error
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        raise ValueError(f"_target_={target}: cannot be imported: {reason}") from error
     if not callable(found):
         raise ValueError(f"_target_={target}: not a class")
     return cast(Callable[..., Any], found)
 
 
-def _part(cfg: DictConfig, group: str) -> Any:
-    node = plain(cfg[group])
-    with _of_a_user(group, node):
-        _find(node["_target_"])
-        return instantiate(node, _convert_="all")
+def _part(cfg: DictConfig, key: str) -> Callable[..., Any]:
+    """The class of a part with its settings, to be called with the rest."""
+    node = to_plain(OmegaConf.select(cfg, key))
+    with _of_a_user(key, node):
+        return models.part(node, find)
+
+
+def _made(cfg: DictConfig, key: str, **context: Any) -> Any:
+    """A part, made of its settings and of what it takes from ``context``."""
+    part = _part(cfg, key)
+    with _of_a_user(key, to_plain(OmegaConf.select(cfg, key))):
+        return models.made(part, context)
 
 
 @contextmanager
@@ -286,7 +286,7 @@ def _of_a_user(group: str, node: dict[str, Any]) -> Iterator[None]:
     """Name the part whose class does not take or do what it has to: it may be a user's own."""
     try:
         yield
-    except (InstantiationException, TypeError, ValueError, RuntimeError) as error:
-        name = str(node["_target_"]).rsplit(".", 1)[-1]
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        raise ConfigError(f"{group} ({name}): {' '.join(str(cause).split())[:300]}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        name = str(node.get("_target_")).rsplit(".", 1)[-1]
+        said = f"needs {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(f"{group} ({name}): {' '.join(said.split())[:300]}") from error

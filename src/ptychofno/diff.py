@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from ptychofno.config.comparison import differing, flat, of_the_result
 from ptychofno.config.errors import exit_codes, shown
-from ptychofno.config.naming import Composed, read, subject
 from ptychofno.display.text import aligned, printable
+from ptychofno.runs.comparison import differing, flat, of_the_result
+from ptychofno.runs.naming import Composed, read, subject
 
 ABSENT = "–"
 
@@ -66,7 +66,8 @@ def load(name: str) -> dict[str, Any]:
 
 
 def _composed(found: Composed) -> dict[str, Any]:
-    from ptychofno.config import compose, resolved_yaml
+    from ptychofno.config.composition import compose
+    from ptychofno.config.records import resolved_yaml
 
     return flat(yaml.safe_load(resolved_yaml(compose(found.overrides, config_dir=found.config_dir))))
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptychofno.config.errors import ConfigError, exit_codes
-from ptychofno.config.naming import Recorded, read, says_settings, subject
-from ptychofno.display.text import make_console
+from ptychofno.display.text import duration, make_console
 from ptychofno.runs import artifacts
+from ptychofno.runs.naming import Recorded, read, says_settings, subject
 from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import nn
 
     from ptychofno.evaluation import Evaluation
 
 RECONSTRUCTIONS_DIR = "reconstructions"
-SOURCE = "source.json"
 
 FLAT = "flat"
 _FLAT_ROUNDS = "refine.rounds=30"
@@ -28,41 +28,46 @@ _FLAT_ROUNDS = "refine.rounds=30"
 _GROUPS = ("data", "probe", "model.output", "evaluation", "refine")
 _SETTINGS = ("infer_batch_size", "trainer.accelerator", "trainer.num_threads", "trainer.matmul_precision")
 _USAGE = """\
-SETTING=VALUE changes what is looked at and how it is judged: data (data=measured data.path=scan.npz,
+SETTING=VALUE changes what is reconstructed and how it is compared: data (data=measured data.path=scan.npz,
 data.nphotons=1e5), probe, what becomes of the network's patch (model/output=patch, model.output.rounds=16),
 rounds of overlap (refine=none, refine.rounds=50), evaluation, infer_batch_size, trainer.accelerator,
-trainer.num_threads, trainer.matmul_precision. What is not typed is as in training. The network is given the
-probe and the amplitude scale of the data. Instead of a run, flat starts from an object of constant amplitude:
-the iterative solver alone."""
+trainer.num_threads, trainer.matmul_precision. What is not typed is as in training. The network gets the
+probe and the amplitude scale of the data. With flat instead of a run, the rounds of overlap start from an
+object of constant amplitude: the iterative solver alone, without a network."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ptychofno.reconstruct",
-        description="Give a trained network the test patterns of a simulated scan, or all patterns of a\n"
-        "measured one, put its patches together and refine the object by rounds of overlap. Writes the\n"
-        "object, a picture and the metrics.",
+        description="Reconstruct an object with a trained network: from the test patterns of a simulated\n"
+        "scan, or from all patterns of a measured one. The network's patches are stitched and the object\n"
+        "is refined by rounds of overlap. Writes the object, a picture and the metrics.",
         epilog=_USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run_dir", metavar="RUN_DIR", help="a finished run, such as outputs/control/control-seed1, or flat")
+    add(
+        "run_dir",
+        metavar="RUN_DIR",
+        help="a finished run, such as outputs/control/control-seed1, or flat",
+    )
     add("changes", metavar="SETTING=VALUE", nargs="*", help="see below")
     add(
         "--checkpoint",
         metavar="WHICH",
         default="judged",
-        help="judged (the default), best, last or epoch=7 (kept by trainer.keep_every)",
+        help="judged (the default): the one of metrics.json; best, last, epoch=7 (see trainer.keep_every)",
     )
+    add("--config-dir", metavar="DIR", help="the folder of YAML files that name classes of your own")
     add(
-        "--output-dir",
+        "--output",
         metavar="DIR",
         type=Path,
         help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/, or outputs/flat/, and a name)",
     )
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
-        reconstruct(args.run_dir, args.changes, args.checkpoint, args.output_dir)
+        reconstruct(args.run_dir, args.changes, args.checkpoint, args.output, args.config_dir)
 
 
 class Start(NamedTuple):
@@ -83,28 +88,43 @@ class Start(NamedTuple):
         return Path("outputs") / FLAT if self.run_dir is None else self.run_dir / RECONSTRUCTIONS_DIR
 
 
-def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: Path | None) -> None:
-    """Predict, stitch, refine, judge, write and show. Raises ConfigError for a mistake of the user."""
+def reconstruct(
+    run: str, changes: Sequence[str], checkpoint: str, output: Path | None, config_dir: str | None = None
+) -> None:
+    """Predict, stitch, refine, compare, write and show. Raises ConfigError for a mistake of the user."""
     _check_settings(changes)
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
-    cfg = _settings_for(start, changes)
+    cfg = _settings_for(start, changes, config_dir)
     name = _name(changes, start.checkpoint)
-    where = output_dir or start.outputs / name
+    where = output or start.outputs / name
 
     # Imported here: what is refused must not wait for torch.
-    from ptychofno import build
-    from ptychofno.config import resolved_yaml, settings
-    from ptychofno.display.terminal import RoundsBar, duration, show_metrics, tell_probe
-    from ptychofno.evaluation import check_evaluable, judge
-    from ptychofno.processes import Group
+    from ptychofno.config.records import resolved_yaml
+    from ptychofno.display.terminal import show_metrics
 
     console = make_console()
+    evaluation, about = _evaluated(start, cfg, changes, console)
+    _write(where, resolved_yaml(cfg), about, evaluation, f"{start.name}: {name}")
+    console.print(f"reconstructed and compared in {duration(about['seconds'])}")
+    show_metrics(console, where)
+
+
+def _evaluated(
+    start: Start, cfg: Any, changes: Sequence[str], console: Console
+) -> tuple[Evaluation, dict[str, Any]]:
+    """The reconstruction, and what is written about where it comes from."""
+    from ptychofno import build
+    from ptychofno.config.composition import compose
+    from ptychofno.config.records import settings
+    from ptychofno.display.terminal import RoundsBar, tell_probe
+    from ptychofno.evaluation import check_evaluable, judge
+
     plan = settings(cfg)
     key = build.dataset_key(plan)
     if start.run_dir and not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
         read_where_it_was(plan, key, start.values["data"].get("cache_dir"))
     device = build.device(cfg)
-    with build.reproducibly(cfg, Group()), build.told():
+    with build.reproducibly(cfg), build.as_config_errors():
         dataset = build.dataset(plan)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
         network = None if start.run_dir is None else _network(start, cfg, dataset)
@@ -118,8 +138,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         began = time.monotonic()
         with RoundsBar(console, plan.refine) as each_round:
             evaluation = judge(network, dataset, plan, device, each_round)
-        seconds = time.monotonic() - began
-    source = {
+    return evaluation, {
         "run_dir": None if start.run_dir is None else str(start.run_dir),
         "checkpoint": start.checkpoint,
         "weights": None if start.weights is None else str(start.weights),
@@ -127,12 +146,11 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         "trained_on": start.record.get("dataset_key"),
         "dataset": dataset.name,
         "dataset_key": key,
+        # A measured scan has another key with its probe refined, as runs have it.
+        "dataset_key_in_training": build.dataset_key(settings(cfg if start.run_dir else compose(changes))),
         "patterns": patterns,
-        "seconds": seconds,
+        "seconds": time.monotonic() - began,
     }
-    _write(where, resolved_yaml(cfg), source, evaluation, f"{start.name}: {name}")
-    console.print(f"reconstructed and judged in {duration(seconds)}")
-    show_metrics(console, where)
 
 
 def _recorded(run: str, checkpoint: str) -> Start:
@@ -147,17 +165,21 @@ def _recorded(run: str, checkpoint: str) -> Start:
     return Start(found.run_dir, read(found.file), record, weights_of(found.run_dir, record, which), which)
 
 
-def _settings_for(start: Start, changes: Sequence[str]) -> Any:
+def _settings_for(start: Start, changes: Sequence[str], config_dir: str | None) -> Any:
     if start.run_dir is None:
-        from ptychofno.config import compose
+        from ptychofno.config.composition import compose
 
-        cfg = compose([_FLAT_ROUNDS, *changes])
+        cfg = compose([_FLAT_ROUNDS, *changes], config_dir=config_dir)
         # The rounds refine the probe themselves.
-        given = cfg.probe.name == "refined" and not any(change.startswith("probe") for change in changes)
-        return compose([_FLAT_ROUNDS, *changes, "probe=dataset"]) if given else cfg
-    from ptychofno.config.recorded import recomposed
+        refined = cfg.probe._target_.endswith(".RefinedProbe")
+        if refined and not any(change.startswith("probe") for change in changes):
+            cfg = compose([_FLAT_ROUNDS, *changes, "probe=dataset"], config_dir=config_dir)
+        return cfg
+    from ptychofno.runs.recorded import recomposed
 
-    return recomposed(start.values, changes, start.run_dir / artifacts.CONFIG)
+    file = start.run_dir / artifacts.CONFIG
+    parts = ("model", "data", "probe", "refine")
+    return recomposed(start.values, changes, file, config_dir=config_dir, parts=parts)
 
 
 def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:
@@ -166,21 +188,21 @@ def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:
 
     assert start.run_dir is not None
     _check_shape(dataset.train.amplitude.shape, weights.trained_shape(start.run_dir / artifacts.MODEL))
-    return weights.recorded_generator(build.plain(cfg.model), dataset, start.weights, for_its_data=False)
+    return weights.recorded_generator(build.to_plain(cfg.model), dataset, start.weights, for_its_data=False)
 
 
-def _write(where: Path, config: str, source: dict[str, Any], evaluation: Evaluation, title: str) -> None:
+def _write(where: Path, config: str, about: dict[str, Any], evaluation: Evaluation, title: str) -> None:
     from ptychofno.evaluation import draw_curves, write_evaluation
 
     try:
         where.mkdir(parents=True, exist_ok=True)
         artifacts.write_text(where / artifacts.CONFIG, config)
-        artifacts.write_json(where / SOURCE, source)
+        artifacts.write_json(where / artifacts.SOURCE, about)
         write_evaluation(where, evaluation, title)
         if any(evaluation.rounds):
             draw_curves(where / artifacts.CURVES_FIGURE, None, None, title, evaluation.rounds)
     except OSError as error:
-        raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
+        raise ConfigError(f"--output={where}: cannot be written: {error.strerror}") from None
 
 
 def _check_settings(changes: Sequence[str]) -> None:
@@ -197,8 +219,8 @@ def _check_settings(changes: Sequence[str]) -> None:
 
 
 def _name(changes: Sequence[str], which: str) -> str:
-    """What to call the directory: by the settings, and by the checkpoint unless it is the judged one."""
-    from ptychofno.config.run_dir import suffix
+    """What to call the directory: by the settings, and by the checkpoint where it is not the default."""
+    from ptychofno.runs.place import suffix
 
     said = suffix(changes) or "own-data"
     return said if which == "judged" else f"{said}-{which}"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptychofno.config import cli
-from ptychofno.processes import end_with_leader
+from ptychofno.command import line
 
 if TYPE_CHECKING:
+    import lightning as L
     from omegaconf import DictConfig
     from rich.console import Console
+    from torch import Tensor, nn
 
     from ptychofno.config.schema import Config
-    from ptychofno.processes import Group
+    from ptychofno.data import PtychoDataset
     from ptychofno.runs.directory import Run
-    from ptychofno.training import StopRequest
+    from ptychofno.training import Outcome, PhysicsSupervised, ResidentData, StopRequest
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -28,7 +30,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
-    from ptychofno.config import in_sweep, resolved_yaml, settings, without_environment
+    from ptychofno.config.records import in_sweep, resolved_yaml, settings
     from ptychofno.display.terminal import show_interruption, show_result
     from ptychofno.display.text import make_console
     from ptychofno.runs.directory import objective, open_run, refuse_other_data
@@ -37,21 +39,19 @@ def train(cfg: DictConfig) -> float | None:
     console = make_console()
     stop = StopRequest()
     plan = settings(cfg)
-    group = build.processes(cfg)
-    if group.rank > 0:
-        follow(cfg, plan, group, stop)
+    if build.rank(cfg) > 0:
+        take_part(cfg, plan, stop)
         return None
+    epochs = plan.trainer.max_epochs
     try:
-        held = open_run(
-            Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, hide=partial(without_environment, cfg)
-        )
-        with stop.listening(), group.meeting(), held as run:
+        held = open_run(Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, epochs)
+        with stop.listening(), held as run:
             dataset_key = build.dataset_key(plan)
             refuse_other_data(run, dataset_key)
             if run.finished:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
-                execute(cfg, plan, dataset_key, run, group, stop, console)
+                execute(cfg, plan, dataset_key, run, stop, console)
             show_result(console, run, brief=in_sweep())
             return objective(run, plan.objective)
     except Interrupted as interrupted:
@@ -59,64 +59,113 @@ def train(cfg: DictConfig) -> float | None:
         raise SystemExit(interrupted.exit_code) from None
 
 
-def follow(cfg: DictConfig, plan: Config, group: Group, stop: StopRequest) -> None:
-    """One of several processes but the first: the same data and network, training, and nothing else."""
+def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
+    """One of several processes but the first: the same data, network and training, and nothing else."""
     from ptychofno import build
-    from ptychofno.training import Interrupted, fit, keep_freed_memory
+    from ptychofno.config.errors import ConfigError
+    from ptychofno.runs.directory import earlier_run
+    from ptychofno.training import Interrupted, keep_freed_memory
 
-    keep_freed_memory()
+    run_dir = Path(cfg.run_dir)
     try:
-        with stop.listening(), group.meeting(), build.reproducibly(cfg, group):
-            word = group.follow()
-            dataset = build.dataset(plan)
-            module = build.experiment(cfg, dataset, build.generator(cfg, dataset))
-            with build.told():
-                fit(
-                    module,
-                    build.batches(cfg, dataset, group),
-                    Path(word["run_dir"]),
-                    accelerator=build.device(cfg).type,
-                    precision=plan.trainer.precision,
-                    stop=stop,
-                    enable_checkpointing=plan.enable_checkpointing,
-                    flat_baseline=word["flat_baseline"],
-                    guard=build.guard(cfg),
-                )
-    except Interrupted as interrupted:
-        raise SystemExit(interrupted.exit_code) from None
+        run = earlier_run(run_dir, plan.trainer.max_epochs)
+        if plan.resume != "never" and run.finished:
+            return
+        keep_freed_memory()
+        with stop.listening(), build.reproducibly(cfg):
+            resuming = plan.enable_checkpointing and plan.resume != "never" and run.resumable
+            fit_run(cfg, plan, assemble(cfg, plan, build.dataset(plan), resuming), run_dir, stop)
+    except Interrupted:  # the first process tells
+        return
+    except ConfigError:
+        if line.is_repeated():
+            raise SystemExit(2) from None
+        raise
 
 
 def execute(
-    cfg: DictConfig,
-    plan: Config,
-    dataset_key: str,
-    run: Run,
-    group: Group,
-    stop: StopRequest,
-    console: Console,
+    cfg: DictConfig, plan: Config, dataset_key: str, run: Run, stop: StopRequest, console: Console
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import build
-    from ptychofno.config import chosen, resolved_yaml, write_hydra_record
-    from ptychofno.display.terminal import ProgressBar, RoundsBar, announce
-    from ptychofno.evaluation import (
-        check_evaluable,
-        draw_curves,
-        follow_similarity,
-        judge,
-        write_evaluation,
-    )
-    from ptychofno.runs import artifacts
-    from ptychofno.runs.directory import begin, finish
-    from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau, statistics
-    from ptychofno.runs.weights import save_model
-    from ptychofno.training import ValidationSimilarity, fit, flat_baseline, keep_freed_memory
+    from ptychofno.runs.directory import finish
+    from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau
+    from ptychofno.training import keep_freed_memory
 
-    started = time.monotonic()
+    seconds: dict[str, float] = {}
     keep_freed_memory()
+    record_beginning(cfg, plan, dataset_key, run, console)
+    with build.reproducibly(cfg):
+        with _timed(seconds, "data"):
+            dataset = build.dataset(plan)
+        training = assemble(cfg, plan, dataset, run.record["resumed"] > 0)
+        show_beginning(cfg, plan, run, training, console)
+        outcome = fit_run(cfg, plan, training, run.path, stop, console)
+        seconds["training"] = sum(outcome.epochs["seconds"])
+        with _timed(seconds, "evaluation"):
+            state, stats = evaluate(cfg, plan, run, training, outcome, console)
+    seconds["total"] = sum(seconds.values())
+    epochs, val_loss = outcome.epochs["epoch"], outcome.epochs["val_loss"]
+    finish(
+        run,
+        state,
+        error=outcome.diverged,
+        best_epoch=outcome.best_epoch,
+        best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
+        final_val_loss=stats["final_val_loss"],
+        epoch_left_plateau=epoch_left_plateau(epochs, val_loss, training.flat_baseline),
+        epoch_fell_back=epoch_fell_back(epochs, val_loss, training.flat_baseline),
+        interventions=outcome.interventions,
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and on what: the same in every process."""
+
+    dataset: PtychoDataset
+    network: nn.Module
+    module: PhysicsSupervised
+    data: ResidentData
+    flat_baseline: float
+    started_from: dict[str, str] | None
+
+
+def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bool) -> Training:
+    """Network and training for a dataset, ready to begin or to be resumed."""
+    from ptychofno import build
+    from ptychofno.evaluation import check_evaluable
+    from ptychofno.runs.weights import start_from
+    from ptychofno.training import flat_baseline
+
+    with build.as_config_errors():
+        check_evaluable(dataset, stitch=plan.evaluation.stitch)
+    network = build.generator(cfg, dataset)
+    started_from = start_from(network, plan.init_from) if plan.init_from and not resuming else None
+    module = build.experiment(cfg, dataset, network)
+    data = build.batches(cfg, dataset)
+    output = build.output_of(network)
+    baseline, _ = flat_baseline(module.loss, data.validation, module.probe, output, module.valid)
+    return Training(dataset, network, module, data, baseline, started_from)
+
+
+def record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, console: Console) -> None:
+    """Settings and state of a run that is under way."""
+    from ptychofno.config.records import chosen, resolved_yaml, write_hydra_record
+    from ptychofno.runs import artifacts
+    from ptychofno.runs.directory import begin
+
+    resume = run.resumable and plan.enable_checkpointing
+    if resume and run.longer:
+        console.print(
+            f"goes on to trainer.max_epochs={run.epochs} instead of {run.record['epochs']}; from here on, a "
+            "schedule over all epochs is that over the new number",
+            soft_wrap=True,
+        )
     begin(
         run,
-        resume=run.resumable and plan.enable_checkpointing,
+        resume=resume,
         dataset_key=dataset_key,
         study=chosen("study"),
         arm=chosen("arm"),
@@ -125,117 +174,130 @@ def execute(
     )
     artifacts.write_text(run.path / artifacts.CONFIG, resolved_yaml(cfg))
     write_hydra_record(run.path)
-    group.start()
-    with build.reproducibly(cfg, group):
-        dataset = build.dataset(plan)
-        with build.told():
-            check_evaluable(dataset, stitch=plan.evaluation.stitch)
-        data_seconds = time.monotonic() - started
 
-        network = build.generator(cfg, dataset)
-        module = build.experiment(cfg, dataset, network)
-        guard = build.guard(cfg)
-        data = build.batches(cfg, dataset, group)
-        device = build.device(cfg)
-        output = build.output_of(network)
-        baseline, _ = flat_baseline(module.loss, data.validation, module.probe, output, module.valid)
-        run.update(
-            dataset=dataset.name,
-            parameters=sum(p.numel() for p in network.parameters()),
-            device=build.device_name(device, group.size),
-            matmul_precision=build.matmul_precision(cfg),
-            flat_baseline=baseline,
-        )
-        announce(console, cfg, run, dataset, network)
-        followed = []
-        if dataset.validation_objects is not None:
-            similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
-            followed.append(ValidationSimilarity(similarity))
-        with build.told(), group.watching():
-            group.lead(run_dir=str(run.path.absolute()), flat_baseline=baseline)
-            outcome = fit(
-                module,
-                data,
-                run.path,
-                flat_baseline=baseline,
-                accelerator=device.type,
-                precision=plan.trainer.precision,
-                stop=stop,
-                enable_checkpointing=plan.enable_checkpointing,
-                keep_every=plan.trainer.keep_every,
-                guard=guard,
-                loggers=build.loggers(cfg, run.path),
-                callbacks=[*followed, ProgressBar(console)],
-            )
-        contrast = None if output is None else outcome.epochs["pred_contrast"]
-        state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
 
-        evaluating = time.monotonic()
-        use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
-        weights = outcome.best_weights if use_best else outcome.last_weights
-        save_model(run.path / artifacts.MODEL, build.plain(cfg.model), dataset, weights)
-        metrics: dict[str, Any] = {}
-        rounds: Sequence[Sequence[float]] = ()
-        if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
-            with RoundsBar(console, plan.refine) as each_round, build.told():
-                network.load_state_dict(weights)
-                evaluation = judge(network, dataset, plan, device, each_round)
-                metrics, rounds = evaluation.metrics, evaluation.rounds
-                write_evaluation(run.path, evaluation, run.path.name)
-            if state == "completed" and metrics["no_better_than_flat"]:
-                state = "collapsed"
-        figure = run.path / artifacts.CURVES_FIGURE
-        draw_curves(figure, outcome.epochs, baseline, run.path.name, rounds)
-        stats = statistics(
-            epochs=outcome.epochs,
-            grad_norms=outcome.grad_norms,
-            diverged=outcome.diverged is not None,
-            metrics=metrics,
-            weights=outcome.last_weights,
-        )
-        artifacts.write_json(run.path / artifacts.STATS, stats)
+def show_beginning(cfg: DictConfig, plan: Config, run: Run, training: Training, console: Console) -> None:
+    """Record and tell what is about to be trained."""
+    from ptychofno import build
+    from ptychofno.display.terminal import announce
 
-    val_loss = outcome.epochs["val_loss"]
-    training_seconds = sum(outcome.epochs["seconds"])
-    evaluation_seconds = time.monotonic() - evaluating
-    finish(
-        run,
-        state,
-        error=outcome.diverged,
-        best_epoch=outcome.best_epoch,
-        best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
-        final_val_loss=stats["final_val_loss"],
-        epoch_left_plateau=epoch_left_plateau(outcome.epochs["epoch"], val_loss, baseline),
-        epoch_fell_back=epoch_fell_back(outcome.epochs["epoch"], val_loss, baseline),
-        interventions=outcome.interventions,
-        seconds={
-            "data": data_seconds,
-            "training": training_seconds,
-            "evaluation": evaluation_seconds,
-            "total": data_seconds + training_seconds + evaluation_seconds,
-        },
+    run.update(
+        dataset=training.dataset.name,
+        parameters=sum(p.numel() for p in training.network.parameters()),
+        device=build.device_name(build.device(cfg), build.processes(cfg)),
+        matmul_precision=build.matmul_precision(cfg),
+        flat_baseline=training.flat_baseline,
     )
+    if training.started_from is not None:
+        run.update(init_from=training.started_from)
+    announce(console, cfg, run, training.dataset, training.network)
 
 
-def state_of(
-    diverged: str | None, val_loss: list[Any], baseline: float, contrast: list[Any] | None = None
-) -> str:
-    """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``.
+def fit_run(
+    cfg: DictConfig,
+    plan: Config,
+    training: Training,
+    run_dir: Path,
+    stop: StopRequest,
+    console: Console | None = None,
+) -> Outcome:
+    """Train; ``console`` is that of the process that writes and shows."""
+    from ptychofno import build
+    from ptychofno.display.terminal import ProgressBar
+    from ptychofno.evaluation import follow_similarity
+    from ptychofno.training import ValidationSimilarity, fit
 
-    ``contrast`` is that between the layers' patches where an output module changes them. Its rounds bring the
-    losses of all patches together that fit the same noise, so that there the loss alone does not tell.
-    """
-    from ptychofno.runs.stats import ALIKE_BELOW, FLAT_ABOVE
+    dataset = training.dataset
+    callbacks: list[L.Callback] = []
+    if console is not None and dataset.validation_objects is not None:
+        similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
+        callbacks.append(ValidationSimilarity(similarity))
+    if console is not None:
+        callbacks.append(ProgressBar(console))
+    with build.as_config_errors(), build.started_as_typed():
+        return fit(
+            training.module,
+            training.data,
+            run_dir,
+            flat_baseline=training.flat_baseline,
+            accelerator=build.device(cfg).type,
+            precision=plan.trainer.precision,
+            stop=stop,
+            enable_checkpointing=plan.enable_checkpointing,
+            resume=plan.resume != "never",
+            keep_every=plan.trainer.keep_every,
+            guard=build.guard(cfg),
+            loggers=[] if console is None else build.loggers(cfg),
+            callbacks=callbacks,
+            strategy=plan.trainer.strategy,
+            devices=plan.trainer.devices,
+            num_nodes=plan.trainer.num_nodes,
+        )
 
-    if diverged is not None:
-        return "diverged"
-    alike = contrast is None or not contrast[-1] >= ALIKE_BELOW
-    return "collapsed" if alike and val_loss[-1] > FLAT_ABOVE * baseline else "completed"
+
+def evaluate(
+    cfg: DictConfig, plan: Config, run: Run, training: Training, outcome: Outcome, console: Console
+) -> tuple[str, dict[str, Any]]:
+    """Judge the chosen weights, and draw and write what came of it. Gives the run's state and statistics."""
+    from ptychofno import build
+    from ptychofno.evaluation import draw_curves
+    from ptychofno.runs import artifacts
+    from ptychofno.runs.stats import state_of, statistics
+    from ptychofno.runs.weights import save_model
+
+    baseline, changed = training.flat_baseline, build.output_of(training.network) is not None
+    contrast = outcome.epochs["pred_contrast"] if changed else None
+    state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
+    use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
+    weights = outcome.best_weights if use_best else outcome.last_weights
+    save_model(run.path / artifacts.MODEL, build.to_plain(cfg.model), training.dataset, weights)
+    metrics: dict[str, Any] = {}
+    rounds: Sequence[Sequence[float]] = ()
+    if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
+        metrics, rounds = judge_weights(cfg, plan, run, training, weights, console)
+        if state == "completed" and metrics["no_better_than_flat"]:
+            state = "collapsed"
+    draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, run.path.name, rounds)
+    stats = statistics(
+        epochs=outcome.epochs,
+        grad_norms=outcome.grad_norms,
+        diverged=outcome.diverged is not None,
+        metrics=metrics,
+        weights=outcome.last_weights,
+    )
+    artifacts.write_json(run.path / artifacts.STATS, stats)
+    return state, stats
+
+
+def judge_weights(
+    cfg: DictConfig,
+    plan: Config,
+    run: Run,
+    training: Training,
+    weights: dict[str, Tensor],
+    console: Console,
+) -> tuple[dict[str, Any], Sequence[Sequence[float]]]:
+    """Metrics of the reconstructed object, and what its rounds of overlap did."""
+    from ptychofno import build
+    from ptychofno.display.terminal import RoundsBar
+    from ptychofno.evaluation import judge, write_evaluation
+
+    with RoundsBar(console, plan.refine) as each_round, build.as_config_errors():
+        training.network.load_state_dict(weights)
+        evaluation = judge(training.network, training.dataset, plan, build.device(cfg), each_round)
+        write_evaluation(run.path, evaluation, run.path.name)
+    return evaluation.metrics, evaluation.rounds
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
 
 
 def main() -> None:
-    end_with_leader()
-    cli.run(train)
+    line.run(train)
 
 
 if __name__ == "__main__":

@@ -26,5 +26,5 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     source = ROOT / "src"
     code = {dotted(path.parent.relative_to(source)) for path in source.rglob("__init__.py")}
     settings = {f"ptychofno.{dotted(path.parent.relative_to(ROOT))}" for path in ROOT.glob("conf/**/*.yaml")}
-    assert set(tool["packages"]) == code | settings
+    assert set(tool["packages"]) == code | settings | {"hydra_plugins"}
     assert tool["package-dir"]["ptychofno.conf"] == "conf"

@@ -7,8 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychofno.config import compose
-from ptychofno.config.run_dir import LONGEST_SUFFIX, default_run_dir
+from ptychofno.config.composition import compose
+from ptychofno.runs.place import LONGEST_SUFFIX, default_run_dir
 
 
 def suffix(*overrides: str) -> str:

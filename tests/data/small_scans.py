@@ -3,13 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ptychofno.config.schema import (
-    GridLinesData,
-    MeasuredData,
-    MeasuredLayout,
-    NaturalImagesData,
-    RandomFieldsData,
-)
+from ptychofno.data.objects import GridLinesData, NaturalImagesData, RandomFieldsData
+from ptychofno.data.settings import MeasuredData, MeasuredLayout
 
 _SCAN = {
     "name": "small",

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, GridLinesData, NpzProbe
 from ptychofno.data import CacheError, PtychoDataset, cache, dataset_key, load_dataset
+from ptychofno.data.objects import GridLinesData
+from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe
 
+NOT_OF_THE_DATA = {"name", "cache_dir", "batch_size", "drop_last"}
 PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0)
 
 
@@ -132,9 +134,9 @@ def test_manifest_describes_the_entry(data):
     manifest = json.loads((entry_of(data) / "manifest.json").read_text())
     assert manifest["key"] == dataset.key
     assert manifest["generator_version"] == cache.GENERATOR_VERSION
-    in_key = {field.name for field in dataclasses.fields(data) if field.metadata["in_key"]}
-    assert manifest["data"] == {name: getattr(data, name) for name in in_key}
-    assert manifest["probe"] == dataclasses.asdict(PROBE)
+    in_key = {field.name for field in dataclasses.fields(data)} - NOT_OF_THE_DATA
+    assert manifest["data"] == {"kind": "grid_lines", **{name: getattr(data, name) for name in in_key}}
+    assert manifest["probe"] == {"name": "aperture", **dataclasses.asdict(PROBE)}
     assert manifest["scalars"]["photon_scale"] == dataset.photon_scale
     on_disk = {path.name for path in entry_of(data).iterdir()} - {"manifest.json"}
     assert set(manifest["files"]) == on_disk
@@ -160,7 +162,7 @@ def test_key_follows_exactly_the_settings_that_change_the_data(field):
     data = settings("somewhere")
     before = dataset_key(data, PROBE)
     setattr(data, field.name, changed(getattr(data, field.name)))
-    assert (dataset_key(data, PROBE) != before) == field.metadata["in_key"]
+    assert (dataset_key(data, PROBE) != before) == (field.name not in NOT_OF_THE_DATA)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(ApertureProbe), ids=lambda field: field.name)
@@ -363,7 +365,7 @@ def test_cache_dir_that_is_a_file_is_named(data):
     ("changes", "probe", "message"),
     [
         ({"size": 8}, PROBE, r"data\.size=8"),
-        ({}, DatasetProbe(), r"probe=dataset"),
+        ({}, DatasetProbe(), r"probe: comes with measured data only"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(data, changes, probe, message):

@@ -9,16 +9,10 @@ import torch
 from small_scans import TIKE, settings
 
 from ptychofno import physics
-from ptychofno.config.schema import (
-    ApertureProbe,
-    DatasetProbe,
-    MeasuredData,
-    MeasuredLayout,
-    NpzProbe,
-    RefinedProbe,
-)
 from ptychofno.data import PtychoDataset, dataset_key, load_dataset
 from ptychofno.data.measured import check_pixels, read_measured
+from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe, RefinedProbe
+from ptychofno.data.settings import MeasuredData, MeasuredLayout
 
 N, COUNT = 16, 24
 PTYCHOPINN = MeasuredLayout(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from small_scans import TIKE, settings
 
-from ptychofno.config.schema import DatasetProbe, MeasuredData
 from ptychofno.data import PtychoDataset
 from ptychofno.data.measured import read_measured
+from ptychofno.data.probe import DatasetProbe
+from ptychofno.data.settings import MeasuredData
 from ptychofno.evaluation.overlap import Samples, measurements
 
 N, COUNT = 16, 60

@@ -7,9 +7,8 @@ import skimage.data
 from scipy import stats
 from small_scans import CLASSES, FIELDS, IMAGES, LINES
 
-from ptychofno.config.schema import SimulatedData
 from ptychofno.data import objects
-from ptychofno.data.objects import Purpose, Transmission, draw_object
+from ptychofno.data.objects import Purpose, SimulatedData, Transmission
 
 independent = pytest.mark.parametrize("data", [IMAGES, FIELDS], ids=lambda data: data.kind)
 
@@ -17,7 +16,7 @@ independent = pytest.mark.parametrize("data", [IMAGES, FIELDS], ids=lambda data:
 def draw(
     data: SimulatedData, purpose: Purpose = Purpose.TRAIN, index: int = 0, seed: int = 0
 ) -> Transmission:
-    return draw_object(data, purpose, index, np.random.default_rng(seed))
+    return data.draw(purpose, index, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("data", CLASSES, ids=lambda data: data.kind)

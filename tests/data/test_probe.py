@@ -5,14 +5,13 @@ import pytest
 import torch
 
 from ptychofno import physics
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe
-from ptychofno.data import make_probe
+from ptychofno.data.probe import ApertureProbe, GaussianProbe, NpzProbe
 
 N = 32
 
 
 def aperture(diameter: float = 0.75, edge: float = 0.4, defocus: float = 0.0, size: int = N) -> np.ndarray:
-    return make_probe(ApertureProbe(diameter=diameter, edge_width=edge, defocus_rad=defocus), size)
+    return ApertureProbe(diameter=diameter, edge_width=edge, defocus_rad=defocus).make(size)
 
 
 def radius_of(diameter: float, size: int = N) -> np.ndarray:
@@ -55,7 +54,7 @@ def test_defocus_spreads_the_far_field():
 
 
 def gaussian(fwhm: float = 0.25, defocus: float = 0.0, size: int = N) -> np.ndarray:
-    return make_probe(GaussianProbe(fwhm=fwhm, defocus_rad=defocus), size)
+    return GaussianProbe(fwhm=fwhm, defocus_rad=defocus).make(size)
 
 
 @pytest.mark.parametrize("size", [32, 33])
@@ -100,7 +99,7 @@ def some_probe(*leading: int) -> np.ndarray:
 @pytest.mark.parametrize("leading", [(), (1,), (1, 1, 1, 1)])
 def test_probe_from_file_keeps_its_values(tmp_path, leading):
     array = some_probe(*leading)
-    probe = make_probe(write(tmp_path / "p.npz", probe=array), N)
+    probe = write(tmp_path / "p.npz", probe=array).make(N)
     assert probe.dtype == np.complex64
     np.testing.assert_array_equal(probe, array.reshape(N, N).astype(np.complex64))
 
@@ -128,7 +127,7 @@ def with_nan() -> np.ndarray:
 def test_unusable_probe_file_is_refused_by_name(tmp_path, arrays, message):
     path = tmp_path / "p.npz"
     with pytest.raises(ValueError, match=message) as caught:
-        make_probe(write(path, **arrays), N)
+        write(path, **arrays).make(N)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -141,10 +140,10 @@ def test_file_that_is_no_npz_is_refused(tmp_path):
     cut.write_bytes(whole.read_bytes()[:-100])
     for path in (text, single, cut):
         with pytest.raises(ValueError, match=r"probe\.path=.*not a readable NPZ file"):
-            make_probe(NpzProbe(path=str(path), key="probe"), N)
+            NpzProbe(path=str(path), key="probe").make(N)
     for path in (tmp_path / "absent.npz", tmp_path):
         with pytest.raises(ValueError, match=r"probe\.path=.*(no such file|is a directory); expected an"):
-            make_probe(NpzProbe(path=str(path), key="probe"), N)
+            NpzProbe(path=str(path), key="probe").make(N)
 
 
 def test_damaged_array_is_refused(tmp_path):
@@ -154,9 +153,4 @@ def test_damaged_array_is_refused(tmp_path):
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(ValueError, match="'probe' is damaged"):
-        make_probe(settings, N)
-
-
-def test_dataset_probe_needs_measured_data():
-    with pytest.raises(ValueError, match="probe=dataset"):
-        make_probe(DatasetProbe(), N)
+        settings.make(N)

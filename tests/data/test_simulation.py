@@ -6,12 +6,12 @@ import torch
 from small_scans import CLASSES, LINES
 
 from ptychofno import physics
-from ptychofno.config.schema import ApertureProbe, SimulatedData
-from ptychofno.data import PtychoDataset, Split, make_probe, simulation
-from ptychofno.data.objects import Purpose, Transmission
+from ptychofno.data import PtychoDataset, Split, simulation
+from ptychofno.data.objects import Purpose, SimulatedData, Transmission
+from ptychofno.data.probe import ApertureProbe
 from ptychofno.training import MAELoss
 
-PROBE = make_probe(ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0), 32)
+PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0).make(32)
 every_class = pytest.mark.parametrize("data", CLASSES, ids=lambda data: data.kind)
 
 

@@ -177,16 +177,7 @@ def test_titles_are_drawn_as_they_are(tmp_path, drawn, title):
     draw_curves(tmp_path / "curves.png", make_history(3), 0.3, title)
     draw_reconstruction(tmp_path / "r.png", make_evaluation(), title)
     for figure in drawn:
-        figure.get_tightbbox()
-        titles = [artist.get_text() for artist in figure.artists]
-        assert titles == [title.replace("\udcff", r"\udcff")]
-
-
-def test_glyphs_that_are_missing_elsewhere_still_warn(tmp_path, drawn):
-    draw_curves(tmp_path / "curves.png", make_history(3), 0.3, "结")
-    drawn[0].text(0.5, 0.5, "结")
-    with pytest.warns(UserWarning, match="missing from"):
-        drawn[0].savefig(tmp_path / "again.png")
+        assert figure.texts[0].get_text() == title.replace("\udcff", r"\udcff")
 
 
 def test_dark_pixels_stay_empty_and_set_no_scale(tmp_path, drawn):

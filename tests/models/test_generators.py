@@ -199,9 +199,7 @@ def test_levels_double_up_to_the_cap_and_stop_halving_at_two_pixels() -> None:
 
 
 def test_four_blocks_of_the_published_network() -> None:
-    network = models.HybridUNOGenerator(
-        models.AmplitudeInput(torch.ones(64, 64), 1.0, physics.back_projection), 1, 64
-    )
+    network = models.HybridUNOGenerator(models.AmplitudeInput(1.0), 1, 64)
     widths = [block.spectral.in_channels for block in network.encoder]
     assert widths == [32, 64, 128, 256]
     assert network.bottleneck.spectral.band.columns == 5  # 6 modes asked for, 8 pixels hold 5 columns
@@ -210,7 +208,7 @@ def test_four_blocks_of_the_published_network() -> None:
 @pytest.mark.slow
 def test_depth_eight_trains_at_full_size() -> None:
     network = models.HybridUNOGenerator(
-        models.AmplitudeInput(torch.ones(64, 64), 1.0, physics.back_projection),
+        models.AmplitudeInput(1.0),
         1,
         64,
         fno_blocks=8,
@@ -273,6 +271,6 @@ def test_a_users_own_block_needs_only_a_class() -> None:
         rms_amplitude=1.0,
         back_project=physics.back_projection,
         project=physics.error_reduction,
-        find=lambda name: find.get(name) or models.known_class(name),
+        find=lambda name: find.get(name) or models.of_ours(name),
     )
     assert isinstance(network.encoder[0], Quiet) and network.encoder[0].volume == 0.5

@@ -105,3 +105,14 @@ def write_run(
             region=np.array([[2, size - 2], [2, size - 2]]),
         )
     return path
+
+
+def write_flat(path: Path, error: float, **source: Any) -> Path:
+    """A reconstruction from a flat object, as ``reconstruct flat`` leaves it."""
+    path.mkdir(parents=True)
+    record = {"run_dir": None, "dataset_key": "d5789a9880b9", "settings": ["refine.rounds=30"], **source}
+    (path / "source.json").write_text(json.dumps(record))
+    (path / "config.yaml").write_text(yaml.safe_dump(settings()))
+    metrics = {"ssim": [None, None], "diffraction_error_stitched": error, "flat": 0.45}
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    return path

@@ -17,10 +17,8 @@ from run_directories import RunWriter, settings
 
 from ptychofno.report import files
 from ptychofno.report.__main__ import PAGE, ROWS, TEXT, VALUES, main
-from ptychofno.report.charts import _apart
 from ptychofno.report.pictures import galleries
 from ptychofno.report.study import load
-from ptychofno.report.svg import Axis, segments
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def study(add_run: RunWriter, study_dir: Path) -> Path:
 def test_four_files_and_a_table(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(study)])
     shown = capsys.readouterr().out
-    assert "Stage B candidate, for now: stable." in shown
+    assert "Best arm so far: stable." in shown
     assert re.search(r"1 +stable +0/3 \(0–56 %\) +0\.0092 \(0\.00915–0\.00925\)", shown)
     assert f"{study / PAGE}" in shown.replace("\n", "")
     assert {path.name for path in study.iterdir() if path.is_file()} == {PAGE, TEXT, ROWS, VALUES}
@@ -47,7 +45,7 @@ def test_a_narrow_terminal_gets_fewer_columns(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     main([str(study)])
-    table = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).split("Stage B")[0]
+    table = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).split("Best arm")[0]
     assert "judgement" in table and "FRC50" not in table
     assert max(map(len, table.splitlines())) <= 100
 
@@ -177,7 +175,7 @@ def test_a_study_that_has_only_begun(add_run: RunWriter, study_dir: Path) -> Non
     ("arguments", "message"),
     [
         (["missing"], "missing: no such directory"),
-        (["."], "holds no run"),
+        (["."], "no run in it or below it"),
         ([".", "."], "say with --output DIR"),
     ],
 )
@@ -224,30 +222,3 @@ def test_neither_torch_nor_hydra_is_loaded(study: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", check, str(study)], capture_output=True, check=False)
     assert done.returncode == 0
-
-
-@pytest.mark.parametrize("logarithmic", [False, True])
-def test_an_axis_is_monotonic_and_its_ticks_are_inside(logarithmic: bool) -> None:
-    axis = Axis.over([0.01, 3.0], 100, 0, log=logarithmic)
-    assert axis.logarithmic is logarithmic
-    pixels = axis.at(np.geomspace(0.01, 3.0, 20))
-    assert (np.diff(pixels) < 0).all() and (pixels > 0).all() and (pixels < 100).all()
-    assert 2 <= len(axis.ticks()) <= 6
-    assert all(axis.low <= tick <= axis.high for tick in axis.ticks())
-
-
-@pytest.mark.parametrize("values", [[], [float("nan")], [1.0], [0.0, 0.0], [-1.0, 2.0], [1e-9, 1e9]])
-def test_any_values_give_an_axis(values: list[float]) -> None:
-    axis = Axis.over(values, 0, 100)
-    assert axis.high > axis.low and 1 <= len(axis.ticks(3)) <= 6
-
-
-def test_gaps_split_a_line() -> None:
-    y = np.array([np.nan, 1, 2, np.nan, 3, np.nan])
-    assert segments(np.arange(6.0), y) == [slice(1, 3), slice(4, 5)]
-
-
-def test_labels_are_moved_apart_in_order() -> None:
-    placed = _apart([50.0, 51.0, 49.0, 10.0], 15.0, 0.0, 60.0)
-    assert np.argsort(placed).tolist() == [3, 2, 0, 1]
-    assert (np.diff(np.sort(placed)) >= 15 - 1e-9).all() and max(placed) <= 60

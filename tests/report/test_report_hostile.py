@@ -7,6 +7,9 @@ import json
 import os
 import re
 import zipfile
+from collections import defaultdict
+from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from ptychofno.report.__main__ import PAGE, ROWS, TEXT, VALUES, main
 from ptychofno.report.pictures import galleries
 from ptychofno.report.runs import read
 from ptychofno.report.study import load
-from ptychofno.report.wording import in_markdown, in_spreadsheet, plain
+from ptychofno.report.wording import in_markdown, in_spreadsheet, one_line
 
 SECRET = "hunter2-not-for-you"
 INJECTION = "<script>document.title='owned'</script>"
@@ -174,6 +177,8 @@ def header(shape: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
+ATTRIBUTES = {"viewbox", "width", "height", "role", "aria-label", "style", "transform", "d", "x", "y", "id"}
+ATTRIBUTES |= {"xlink:href"}
 FINE = np.ones((9, 9), dtype=np.complex64)
 
 
@@ -246,8 +251,40 @@ def test_names_and_values_are_only_text(
         assert not any(cell.lstrip('"').startswith(("=", "@", "+")) for cell in line.split(","))
 
 
+class Attributes(HTMLParser):
+    """Collects every attribute of a page, by its name."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, set[str]] = defaultdict(set)
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for key, value in attributes:
+            self.found[key].add(value or "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [r"$\\undefined{$", '<g id="dot1">', "<!-- --> ]]>", "url(http://evil)", "#1f2430", "\\1 &amp; %s {x}"],
+)
+def test_figures_show_names_to_the_letter_and_refer_to_nothing(
+    add_run: RunWriter, study_dir: Path, name: str
+) -> None:
+    add_run("control", 1)
+    path = add_run("x", 1, config=settings(optimizer__lr=1.0))
+    (path / "run.json").write_text(json.dumps(json.loads((path / "run.json").read_text()) | {"arm": name}))
+    main([str(study_dir)])
+    page = (study_dir / PAGE).read_text()
+    figures = "".join(re.findall(r"<svg.*?</svg>", page, re.S))
+    assert f">{escape(name, quote=False)}</text>" in figures
+    found = Attributes(figures).found
+    assert set(found) <= ATTRIBUTES and not any("url(" in style for style in found["style"])
+    assert all(link.startswith("#m") for link in found["xlink:href"])
+
+
 def test_text_is_escaped_for_where_it_goes() -> None:
-    assert plain("a\x00\x1b[1m\u202eb\nc" + "x" * 500, 20) == "a[1mb cxxxxxxxxxxxx…"
+    assert one_line("a\x00\x1b[1m\u202eb\nc" + "x" * 500, 20) == "a[1mb cxxxxxxxxxxxx…"
     assert in_markdown("a|b<c>*d*") == "a\\|b&lt;c&gt;\\*d\\*"
     assert [in_spreadsheet(cell) for cell in ("=1", "-x", "a", -1.5, float("nan"))] == [
         "'=1",

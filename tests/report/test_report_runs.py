@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_directories import FLAT, RunWriter, settings
+from run_directories import FLAT, RunWriter, settings, write_flat, write_run
 
 from ptychofno.report.arms import Arm, group
-from ptychofno.report.runs import MEASURES, find, read
+from ptychofno.report.find import find
+from ptychofno.report.runs import MEASURES, read, read_reference
 from ptychofno.runs import artifacts
 
 
 def arms_of(path: Path) -> dict[str, Arm]:
-    return {arm.name: arm for arm in group([read(run) for run in find([path])[0]])}
+    return {arm.name: arm for arm in group([read(run) for run in find([path]).runs])}
 
 
 def test_numbers_of_a_run(add_run: RunWriter) -> None:
@@ -171,10 +172,31 @@ def test_what_is_no_run_is_not_found(add_run: RunWriter, study_dir: Path, tmp_pa
     kept.rename(elsewhere)
     kept.symlink_to(elsewhere)
     second = add_run("b", 1)
-    found, remarks = find([study_dir])
+    found, _, remarks = find([study_dir])
     assert found == [second]
-    assert any("previous" in remark for remark in remarks) and any("a-seed1" in remark for remark in remarks)
-    assert find([elsewhere])[0] == [elsewhere], "named by the user, a run directory is one"
+    assert any("set aside" in remark for remark in remarks) and any("a-seed1" in remark for remark in remarks)
+    assert find([elsewhere]).runs == [elsewhere], "named by the user, a run directory is one"
+
+
+def test_runs_are_found_at_any_depth_and_not_inside_one_another(
+    add_run: RunWriter, study_dir: Path, tmp_path: Path
+) -> None:
+    first, second = add_run("a", 1), add_run("b/deeper", 1)
+    write_run(first / "reconstructions", "inside", 1)
+    made = write_flat(tmp_path / "flat" / "data=measured", 0.2)
+    write_run(tmp_path / "/".join("123456789"), "too_deep", 1)
+    found = find([tmp_path])
+    assert (found.runs, found.reconstructions) == ([first, second], [made])
+
+
+def test_only_a_reconstruction_without_a_network_is_a_reference(tmp_path: Path) -> None:
+    reference = read_reference(write_flat(tmp_path / "flat", 0.2))
+    assert reference is not None and reference.measures["diffraction_error_stitched"] == 0.2
+    assert (reference.arm, reference.dataset_key) == ("flat object", "d5789a9880b9")
+    for number, source in enumerate(({"run_dir": "outputs/run"}, {"run_dir": 1})):
+        assert read_reference(write_flat(tmp_path / str(number), 0.2, **source)) is None
+    (tmp_path / "flat" / "source.json").write_text("{}")
+    assert read_reference(tmp_path / "flat") is None
 
 
 def test_curves_of_unequal_length_are_padded(add_run: RunWriter) -> None:

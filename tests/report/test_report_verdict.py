@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from run_directories import RunWriter, settings
+from run_directories import RunWriter, settings, write_flat
 
 from ptychofno.config.errors import ConfigError
 from ptychofno.report import evidence, tables
+from ptychofno.report.page import page
 from ptychofno.report.study import Study, load
 
 
@@ -36,12 +37,11 @@ def test_fix_by_the_criterion(add_run: RunWriter, study_dir: Path) -> None:
     assert judgement(study, "good") == "fix"
     assert judgement(study, "worse") == "fewer crashes, loss 20 % worse"
     assert study.verdict.candidate is not None and study.verdict.candidate.name == "good"
-    assert study.verdict.headline.startswith("Stage B candidate: good. 0 of 6 runs crashed")
+    assert study.verdict.headline.startswith("Best arm: good. 0 of 6 runs crashed")
     assert not study.warnings
     p = evidence.fewer(0, 6, 5, 6)
-    assert any(
-        f"more than chance (Fisher's exact test, one-sided p = {p:.2g})" in s for s in study.verdict.sentences
-    )
+    said = "\n".join(study.verdict.sentences)
+    assert f"unlikely to be chance (Fisher's exact test, one-sided p = {p:.2g})" in said
 
 
 def test_too_few_seeds_are_said_to_be_too_few(add_run: RunWriter, study_dir: Path) -> None:
@@ -50,9 +50,9 @@ def test_too_few_seeds_are_said_to_be_too_few(add_run: RunWriter, study_dir: Pat
     study = load([study_dir])
     assert judgement(study, "stable") == "fewer crashes, too few seeds (3 of 5)"
     needed = evidence.seeds_to_tell_rates(0, 1 / 3)
-    sentence = next(s for s in study.verdict.sentences if "too few seeds to tell (" in s)
+    sentence = next(s for s in study.verdict.sentences if "may be chance (Fisher" in s)
     assert f"about {needed} seeds per arm" in sentence
-    assert study.verdict.headline.startswith("Stage B candidate, for now: stable.")
+    assert study.verdict.headline.startswith("Best arm so far: stable.")
 
 
 def test_a_control_that_never_crashed_leaves_nothing_to_fix(add_run: RunWriter, study_dir: Path) -> None:
@@ -60,10 +60,9 @@ def test_a_control_that_never_crashed_leaves_nothing_to_fix(add_run: RunWriter, 
     fill(add_run, "agc", 0, 3, loss=0.008)
     study = load([study_dir])
     assert ranking(study) == ["agc", "control"]
-    assert any("no arm can be a fix" in sentence for sentence in study.verdict.sentences)
-    assert any(
-        "35 runs without a crash would bound it at 10 %" in sentence for sentence in study.verdict.sentences
-    )
+    said = "\n".join(study.verdict.sentences)
+    assert "no arm can be a fix" in said
+    assert "35 runs without a crash would show that it is below 10 %" in said
 
 
 def test_unstable_arms_do_not_qualify(add_run: RunWriter, study_dir: Path) -> None:
@@ -73,7 +72,7 @@ def test_unstable_arms_do_not_qualify(add_run: RunWriter, study_dir: Path) -> No
     study = load([study_dir])
     assert ranking(study)[0] == "control"
     assert "SSIM not above 0.8" in judgement(study, "blurred")
-    assert "2 fell later" in judgement(study, "fallen")
+    assert "2 runs fell later" in judgement(study, "fallen")
 
 
 def test_measured_runs_are_ranked_by_the_object_not_by_the_loss(add_run: RunWriter, study_dir: Path) -> None:
@@ -92,12 +91,37 @@ def test_measured_runs_are_ranked_by_the_object_not_by_the_loss(add_run: RunWrit
     assert ranking(load([study_dir]))[0] == "overfitted", "where one arm has none, the losses compare all"
 
 
+def test_a_flat_reference_of_the_same_data_is_a_row_of_its_own(
+    add_run: RunWriter, study_dir: Path, tmp_path: Path
+) -> None:
+    fill(add_run, "control", 0, 2, ssim=None, held_out_error=0.3)
+    write_flat(tmp_path / "flat" / "here", 0.2)
+    write_flat(tmp_path / "flat" / "elsewhere", 0.1, dataset_key="other")
+    study = load([study_dir, tmp_path / "flat"])
+    assert ranking(study) == ["control"] and study.name == "stage_a"
+    last = tables.columns(study.verdict.standings[-1])
+    assert (last["arm"], last["held-out error"], last[""]) == ("flat object", "0.2", "")
+    assert (last["crashed (95 %)"], last["judgement"]) == ("–", "reference: no network")
+    assert any("of other data, left out: elsewhere" in warning for warning in study.warnings)
+    assert study.verdict.headline.startswith("First by held-out error: control. 0 of 2 runs crashed")
+    assert "| flat object |" in tables.markdown(study) and "2 runs" in page(study)
+    assert [row["state"] for row in tables.as_values(study)["runs"]] == ["completed"] * 2 + ["reference"]
+
+
+def test_a_study_is_named_by_what_holds_all_its_runs(add_run: RunWriter, study_dir: Path) -> None:
+    runs = [add_run("a", 1), add_run("b", 1)]
+    assert load(runs).name == load([study_dir.parent]).name == "stage_a"
+    add_run("a", 2, study="told")
+    assert load([study_dir]).name == "stage_a", "not all runs say so"
+    assert load([study_dir / "a-seed2"]).name == "told"
+
+
 def test_no_candidate_when_none_qualifies(add_run: RunWriter, study_dir: Path) -> None:
     fill(add_run, "control", 0, 2, ssim=0.5)
     fill(add_run, "agc", 2, 2)
     study = load([study_dir])
     assert study.verdict.candidate is None
-    assert study.verdict.headline.startswith("No Stage B candidate: control, first in the ranking")
+    assert study.verdict.headline.startswith("No best arm: control, first in the ranking")
     assert judgement(study, "agc") == "no run succeeded"
 
 
@@ -106,7 +130,7 @@ def test_no_candidate_when_none_qualifies(add_run: RunWriter, study_dir: Path) -
     [
         (
             {"dataset_key": "aaaa"},
-            "Different datasets, not ranked: agc: dataset d5789a9880b9 (1 run) and aaaa (1 run)",
+            "not ranked: agc: dataset d5789a9880b9 (1 run) and aaaa (1 run) instead of d5789a9880b9",
         ),
         (
             {"git_commit": "bbbb"},
@@ -179,8 +203,8 @@ def test_uncommitted_code_unequal_budgets_and_repeats_are_said(add_run: RunWrite
     add_run("long", 1, git_commit="5f809ddf+", directory="again", config=settings(trainer__max_epochs=50))
     text = "\n".join(load([study_dir]).warnings)
     assert "uncommitted changes" in text
-    assert "Not the same trainer.max_epochs: 4 (1 arm) and 50 (1 arm)" in text
-    assert "counted nowhere: long-seed1" in text
+    assert "Arms differ in trainer.max_epochs: 4 (1 arm) and 50 (1 arm)" in text
+    assert "these do not count: long-seed1" in text
 
 
 def test_the_control_is_named_or_absent(add_run: RunWriter, study_dir: Path) -> None:
@@ -209,4 +233,4 @@ def test_runs_of_several_devices_are_named(add_run: RunWriter, study_dir: Path) 
     for seed, device in enumerate(("CPU, 1 thread", "CPU, 2 threads", "CPU, 1 thread")):
         add_run("control", seed, device=device)
     (warning,) = (line for line in load([study_dir]).warnings if "device" in line)
-    assert warning.startswith("Not the same device: CPU, 1 thread (2 runs) and CPU, 2 threads (1 run)")
+    assert "device: CPU, 1 thread (2 runs) and CPU, 2 threads (1 run)" in warning

@@ -27,8 +27,6 @@ from ptychofno.runs import artifacts
 from ptychofno.training import (
     AdaptiveClip,
     Averaging,
-    ConstantSchedule,
-    ExponentialSchedule,
     Guard,
     Interrupted,
     MAELoss,
@@ -39,16 +37,15 @@ from ptychofno.training import (
     NormClip,
     Outcome,
     PhysicsSupervised,
-    PlateauSchedule,
     ResidentBatches,
     ResidentData,
     StopRequest,
     ValidationSimilarity,
     ValueClip,
-    WarmupCosineSchedule,
     build_warmup_cosine_scheduler,
     fit,
     reproducible,
+    schedules,
     sgd,
 )
 from ptychofno.training.history import KEYS
@@ -69,7 +66,7 @@ def run(
     scan: dict[str, Tensor],
     run_dir: Path,
     *,
-    schedule: Schedule = WarmupCosineSchedule(1, 0.05),
+    schedule: Schedule = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05)),
     clip: Any = NormClip(1.0),
     optimizer: Any = partial(torch.optim.Adam, lr=1e-3),
     epochs: int = 3,
@@ -131,12 +128,24 @@ def warmup_cosine(epoch: int, total: int, warmup: int, ratio: float) -> float:
 @pytest.mark.parametrize(
     ("schedule", "closed_form"),
     [
-        (ConstantSchedule(), lambda e: 1.0),
-        (ExponentialSchedule(0.95), lambda e: 0.95**e),
-        (WarmupCosineSchedule(3, 0.05), lambda e: warmup_cosine(e, 8, 3, 0.05)),
-        (WarmupCosineSchedule(0, 0.0), lambda e: warmup_cosine(e, 8, 0, 0.0)),
-        (WarmupCosineSchedule(-3, 0.05), lambda e: warmup_cosine(e, 8, 0, 0.05)),
-        (WarmupCosineSchedule(8, 0.05), lambda e: 0.1 + 0.9 * e / 8),
+        (Schedule(schedules.constant), lambda e: 1.0),
+        (Schedule(partial(schedules.exponential, gamma=0.95)), lambda e: 0.95**e),
+        (
+            Schedule(partial(schedules.warmup_cosine, warmup_epochs=3, min_ratio=0.05)),
+            lambda e: warmup_cosine(e, 8, 3, 0.05),
+        ),
+        (
+            Schedule(partial(schedules.warmup_cosine, warmup_epochs=0, min_ratio=0.0)),
+            lambda e: warmup_cosine(e, 8, 0, 0.0),
+        ),
+        (
+            Schedule(partial(schedules.warmup_cosine, warmup_epochs=-3, min_ratio=0.05)),
+            lambda e: warmup_cosine(e, 8, 0, 0.05),
+        ),
+        (
+            Schedule(partial(schedules.warmup_cosine, warmup_epochs=8, min_ratio=0.05)),
+            lambda e: 0.1 + 0.9 * e / 8,
+        ),
     ],
 )
 def test_every_epoch_trains_at_the_closed_forms_learning_rate(
@@ -158,7 +167,13 @@ class Freeze(L.Callback):
 def test_plateau_lowers_the_learning_rate_when_nothing_improves(
     scan: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    outcome = run(scan, tmp_path, schedule=PlateauSchedule(0.5, 1, 2e-4), callbacks=[Freeze()], epochs=8)
+    outcome = run(
+        scan,
+        tmp_path,
+        schedule=Schedule(partial(schedules.plateau, factor=0.5, patience=1, min_lr=2e-4)),
+        callbacks=[Freeze()],
+        epochs=8,
+    )
     # The first epoch sets the mark; then two bad epochs in a row each halve, down to the floor.
     factors = [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
     assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * f for f in factors])
@@ -168,7 +183,7 @@ def test_plateau_lowers_the_learning_rate_when_nothing_improves(
 def test_plateau_counts_the_epoch_in_which_a_run_was_resumed(
     steps: int, scan: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    schedule, stop = PlateauSchedule(0.5, 0, 0.0), StopRequest()
+    schedule, stop = Schedule(partial(schedules.plateau, factor=0.5, patience=0, min_lr=0.0)), StopRequest()
     with pytest.raises(Interrupted):
         run(scan, tmp_path, schedule=schedule, stop=stop, callbacks=[Freeze(), StopAfter(stop, steps)])
     outcome = run(scan, tmp_path, schedule=schedule, callbacks=[Freeze()])
@@ -410,6 +425,29 @@ def test_a_run_leaves_nothing_behind(scan: dict[str, Tensor], tmp_path: Path) ->
     assert handlers == [signal.getsignal(s) for s in StopRequest.signals]
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(schedules.constant), Schedule(partial(schedules.plateau, factor=0.1, patience=0, min_lr=0.0))],
+    ids=["constant", "plateau"],
+)
+def test_more_epochs_give_the_bits_of_a_longer_run(
+    schedule: Schedule, scan: dict[str, Tensor], tmp_path: Path
+) -> None:
+    whole = run(scan, tmp_path / "whole", epochs=5, schedule=schedule)
+    short = run(scan, tmp_path / "parts", epochs=2, schedule=schedule)
+    assert same(short, run(scan, tmp_path / "parts", epochs=2, schedule=schedule))  # there is nothing to do
+    run(scan, tmp_path / "parts", epochs=3, schedule=schedule)
+    assert same(whole, run(scan, tmp_path / "parts", epochs=5, schedule=schedule))
+
+
+def test_more_epochs_follow_the_schedule_over_all_of_them(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    schedule = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))
+    run(scan, tmp_path / "parts", epochs=2, schedule=schedule)
+    longer = run(scan, tmp_path / "parts", epochs=6, schedule=schedule).epochs["learning_rate"]
+    asked = run(scan, tmp_path / "whole", epochs=6, schedule=schedule).epochs["learning_rate"]
+    assert longer[2:] == asked[2:] and len(longer) == 6
+
+
 class StopAfter(L.Callback):
     """Asks to stop after ``steps`` steps."""
 
@@ -423,7 +461,13 @@ class StopAfter(L.Callback):
             self.stop.received = signal.SIGTERM
 
 
-@pytest.mark.parametrize("schedule", [WarmupCosineSchedule(1, 0.05), PlateauSchedule(0.5, 0, 0.0)])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05)),
+        Schedule(partial(schedules.plateau, factor=0.5, patience=0, min_lr=0.0)),
+    ],
+)
 @pytest.mark.parametrize("steps", [0, 2, 4, 6, 9])  # 5 steps an epoch: within, at the end, at the start
 def test_a_stopped_run_goes_on_to_the_same_bits(
     schedule: Schedule, steps: int, scan: dict[str, Tensor], tmp_path: Path

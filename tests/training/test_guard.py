@@ -17,20 +17,16 @@ from hypothesis import strategies as st
 from test_fit import Freeze, StopAfter, run, same, warmup_cosine
 from torch import Tensor
 
-from ptychofno.processes import Group
 from ptychofno.runs import artifacts
 from ptychofno.training import (
-    ConstantSchedule,
-    ExponentialSchedule,
     Interrupted,
     Muon,
     Outcome,
     PhysicsSupervised,
-    PlateauSchedule,
     RollbackGuard,
     StopRequest,
-    WarmupCosineSchedule,
     Watch,
+    schedules,
     sgd,
 )
 from ptychofno.training.guard import Rollback
@@ -160,9 +156,12 @@ def test_looking_late_makes_no_difference(
 @pytest.mark.parametrize(
     ("schedule", "closed_form"),
     [
-        (ConstantSchedule(), lambda e: 1.0),
-        (ExponentialSchedule(0.9), lambda e: 0.9**e),
-        (WarmupCosineSchedule(3, 0.05), lambda e: warmup_cosine(e, 8, 3, 0.05)),
+        (Schedule(schedules.constant), lambda e: 1.0),
+        (Schedule(partial(schedules.exponential, gamma=0.9)), lambda e: 0.9**e),
+        (
+            Schedule(partial(schedules.warmup_cosine, warmup_epochs=3, min_ratio=0.05)),
+            lambda e: warmup_cosine(e, 8, 3, 0.05),
+        ),
     ],
 )
 def test_the_learning_rate_is_the_scheduled_one_times_the_factor(
@@ -178,7 +177,7 @@ def test_the_learning_rate_is_the_scheduled_one_times_the_factor(
 
 
 def test_so_it_is_under_plateau_down_to_its_floor(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    schedule = PlateauSchedule(0.5, 1, 2e-4)
+    schedule = Schedule(partial(schedules.plateau, factor=0.5, patience=1, min_lr=2e-4))
     outcome = run(
         scan, tmp_path, guard=GUARD, schedule=schedule, epochs=8, callbacks=[Freeze(), Scale(EPOCH)]
     )
@@ -238,7 +237,7 @@ def test_a_validation_loss_that_is_not_finite(scan: dict[str, Tensor], tmp_path:
 
 def watch(window: int, factor: float, epochs: list[list[float]], name: str) -> list[dict[str, Any]]:
     """What a guard makes of epochs of steps whose loss or gradient norm is given."""
-    found = Rollback(RollbackGuard(0.5, 1000, factor, window), 1.0, Group())
+    found = Rollback(RollbackGuard(0.5, 1000, factor, window), 1.0)
     step = 0
     for epoch, values in enumerate(epochs, start=1):
         found._armed = True
@@ -311,7 +310,11 @@ def test_a_guard_with_nothing_to_do_changes_nothing(scan: dict[str, Tensor], tmp
 
 
 @pytest.mark.parametrize(
-    ("late", "schedule"), [(False, PlateauSchedule(0.5, 0, 0.0)), (True, WarmupCosineSchedule(1, 0.05))]
+    ("late", "schedule"),
+    [
+        (False, Schedule(partial(schedules.plateau, factor=0.5, patience=0, min_lr=0.0))),
+        (True, Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))),
+    ],
 )
 @pytest.mark.parametrize(
     "steps",

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput
-from ptychofno.physics import back_projection, diffraction_amplitude, error_reduction
+from ptychofno.physics import diffraction_amplitude, error_reduction
 from ptychofno.training import (
-    ConstantSchedule,
     MAELoss,
     NoClip,
     PhysicsSupervised,
     PoissonLoss,
     flat_baseline,
+    schedules,
 )
+from ptychofno.training.schedules import Schedule
 
 LOSSES: dict[str, Callable[..., nn.Module]] = {"mae": MAELoss, "poisson": PoissonLoss}
 
@@ -116,7 +117,7 @@ def test_a_network_that_sees_nothing_has_the_flat_baseline_whatever_its_output(
     output = ProjectedOutput(probe, error_reduction, rounds=3, epsilon=0.01)
     baseline, _ = flat_baseline(loss, measured, probe, output)
     assert baseline < 0.8 * plain
-    inputs = AmplitudeInput(probe, 1.0, back_projection)
+    inputs = AmplitudeInput(1.0)
     dead = HybridUNOGenerator(inputs, 1, probe.shape[-1], fno_blocks=2, hidden_channels=2, output=output)
     with torch.no_grad():
         for weight in dead.parameters():
@@ -127,7 +128,7 @@ def test_a_network_that_sees_nothing_has_the_flat_baseline_whatever_its_output(
     assert flat_baseline(loss, measured, probe, PatchOutput())[0] == pytest.approx(plain, rel=1e-5)
 
     # The rounds make its patterns differ; the instruments look at what its layers put out.
-    module = PhysicsSupervised(dead, probe, loss, torch.optim.Adam, ConstantSchedule(), NoClip(), 1)
+    module = PhysicsSupervised(dead, probe, loss, torch.optim.Adam, Schedule(schedules.constant), NoClip(), 1)
     module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     patch = module.validation_step(measured, 0)
     assert module.predicted_contrast() < 1e-6 and module.predicted_amplitude_std() < 1e-6

@@ -16,10 +16,12 @@ from test_fit import StopAfter, run, same, warmup_cosine
 from torch import Tensor, nn
 
 from ptychofno import build
-from ptychofno.config import compose, settings
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.models import SpectralConv2d
-from ptychofno.training import Interrupted, Muon, StopRequest, WarmupCosineSchedule, muon
+from ptychofno.training import Interrupted, Muon, StopRequest, muon, schedules
 from ptychofno.training.muon import orthogonalised
+from ptychofno.training.schedules import Schedule
 
 MUON = partial(Muon, lr=1e-3)
 LAYERS: dict[str, nn.Module] = {
@@ -213,7 +215,12 @@ def test_every_part_of_it_follows_the_schedule(scan: dict[str, Tensor], tmp_path
             self.found.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
     outcome = run(
-        scan, tmp_path, optimizer=MUON, schedule=WarmupCosineSchedule(2, 0.05), epochs=6, callbacks=[Rates()]
+        scan,
+        tmp_path,
+        optimizer=MUON,
+        schedule=Schedule(partial(schedules.warmup_cosine, warmup_epochs=2, min_ratio=0.05)),
+        epochs=6,
+        callbacks=[Rates()],
     )
     expected = [1e-3 * warmup_cosine(epoch, 6, 2, 0.05) for epoch in range(6)]
     assert outcome.epochs["learning_rate"] == pytest.approx(expected)

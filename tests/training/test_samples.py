@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ptychofno import build, models, physics
-from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
+from ptychofno.data.probe import DatasetProbe
+from ptychofno.data.settings import MeasuredData, MeasuredLayout
 from ptychofno.training import (
-    ConstantSchedule,
     MAELoss,
     NoClip,
     PhysicsSupervised,
@@ -24,7 +24,9 @@ from ptychofno.training import (
     fit,
     flat_baseline,
     reproducible,
+    schedules,
 )
+from ptychofno.training.schedules import Schedule
 
 SIZE = 16
 OFFSETS = np.array([[0, 0], [0, 3], [3, 0], [3, 3]], dtype=np.float64)
@@ -72,7 +74,9 @@ def module(data: PtychoDataset, generator: torch.nn.Module) -> PhysicsSupervised
     loss = MAELoss(data.mean_amplitude, data.rms_amplitude, 1.0)
     adam = partial(torch.optim.Adam, lr=1e-3)
     probe = torch.from_numpy(data.probe)
-    return PhysicsSupervised(generator, probe, loss, adam, ConstantSchedule(), NoClip(), 2, valid=valid)
+    return PhysicsSupervised(
+        generator, probe, loss, adam, Schedule(schedules.constant), NoClip(), 2, valid=valid
+    )
 
 
 def trained(data: PtychoDataset, generator: torch.nn.Module, run_dir: Path) -> dict[str, list[Any]]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
-from ptychofno.config.errors import ConfigError
-from ptychofno.config.run_dir import settle
-from ptychofno.config.sources import Sources
-from ptychofno.config.validation import check_counts, validate
+from ptychofno.config.checks import check
+from ptychofno.config.files import RECIPES, Files
+from ptychofno.runs import place
+
+CONFIG_MODULE, CONFIG_NAME = "ptychofno.conf", "config"
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
@@ -21,36 +30,116 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
     ``run_dir`` is resolved, no state is left behind and none is needed. ``config_dir`` holds
     further YAML files. Raises ConfigError with one line for whatever is not valid.
     """
-    cfg = checked(Sources.open(config_dir), list(overrides))
+    cfg = checked(Files(config_dir), list(overrides))
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
 
 
-def checked(sources: Sources, overrides: list[str]) -> DictConfig:
+def checked(files: Files, overrides: list[str]) -> DictConfig:
     """The composed and validated configuration with a resolved ``run_dir`` and Hydra's own node."""
-    overrides = [sources.normalised(override) for override in overrides]
-    check_typed(sources, overrides)
+    from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
+
+    overrides = [normalised(override) for override in overrides]
+    check_typed(files, overrides)
     try:
-        cfg = sources.load(overrides)
+        cfg = loaded(files, overrides)
     except REFUSALS as error:
-        raise explain(sources, overrides, error) from error
-    if cfg.hydra.job.chdir:
-        raise ConfigError(
-            "hydra.job.chdir=true: a run stays where it is started; run_dir=… says where it is written"
-        )
-    typed = [o.key_or_group for o in sources.parse(overrides) if not sources.is_choice(o)]
-
-    def file_of(key: str) -> str | None:
-        if any(f"{key}.".startswith(f"{t}.") or t.startswith(f"{key}.") for t in typed):
-            return None
-        return sources.setter_of(key, overrides)
-
-    with current(cfg):
-        validate(cfg, file_of)
-        check_counts(cfg)
-        settle(cfg)
+        raise explain(files, overrides, error) from error
+    validate(cfg, files, overrides)
     return cfg
+
+
+def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | None = None) -> None:
+    """Check a composed ``cfg`` in place, Hydra's node among it, and settle its ``run_dir``."""
+    typed = [o.key_or_group for o in parsed(overrides) if not is_choice(o, files)]
+    with current(cfg):
+        check(cfg, files, typed, file)
+        cfg.run_dir = os.path.expanduser(cfg.run_dir)
+
+
+def settle(cfg: DictConfig) -> None:
+    """Give a job's ``cfg``, which Hydra has composed anew, the types and values that were checked before.
+
+    Among them ``run_dir``, before Hydra forgets the job that it is named after.
+    """
+    with open_dict(cfg):
+        check(cfg, Files(), [])
+        cfg.run_dir = os.path.expanduser(cfg.run_dir)
+
+
+def loaded(files: Files, overrides: list[str]) -> DictConfig:
+    """The composed configuration with Hydra's own node, unchecked; raises whatever Hydra raises.
+
+    Of the same files composed once: the jobs of a sweep differ by their values.
+    """
+    found = parsed(overrides)
+    chosen = tuple(str(o.input_line) for o in found if is_choice(o, files))
+    if chosen not in files.composed:
+        files.composed[chosen] = _of_choices(files.config_dir, chosen)
+    cfg = deepcopy(files.composed[chosen])
+    for override in found:
+        if is_choice(override, files):
+            continue
+        key, new = override.key_or_group, override.is_add() or override.is_force_add()
+        if override.is_delete() or (override.is_add() and OmegaConf.select(cfg, key) is not None):
+            raise ValueError(override.input_line)
+        OmegaConf.update(cfg, key, override.value(), merge=True, force_add=new)
+    cfg.hydra.overrides.task = [o.input_line for o in found if not o.is_hydra_override()]
+    return cfg
+
+
+def _of_choices(config_dir: str | None, chosen: tuple[str, ...]) -> DictConfig:
+    register()
+    with _hydra_of_its_own():
+        return hydra_compose(CONFIG_NAME, [*searched(config_dir), *chosen], return_hydra_config=True)
+
+
+def searched(config_dir: str | None) -> list[str]:
+    """The override that adds a user's directory to where Hydra looks."""
+    if config_dir is None:
+        return []
+    return [f"hydra.searchpath=[{json.dumps('file://' + os.path.abspath(config_dir))}]"]
+
+
+@contextmanager
+def _hydra_of_its_own() -> Iterator[None]:
+    """Hydra keeps one loader per process: also while a job runs, composing must not touch that one."""
+    instance = GlobalHydra.instance()
+    before, instance.hydra = instance.hydra, None
+    try:
+        with job_restored(), initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Raises hydra's OverrideParseException."""
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def is_choice(override: Override, files: Files) -> bool:
+    """Whether an override chooses a file of a group, or concerns Hydra, rather than setting a value."""
+    if override.is_hydra_override():
+        return True
+    return override.key_or_group in files.groups and not isinstance(override.value(), dict)
+
+
+def normalised(override: str) -> str:
+    """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
+    group, equals, choice = place.with_home(override).partition("=")
+    recipe, *folders = group.lstrip("+").split("/")
+    if not (equals and recipe in RECIPES):
+        return f"{group}{equals}{choice}"
+    return f"+{recipe}={','.join('/'.join([*folders, one]) for one in choice.split(','))}"
+
+
+def register() -> None:
+    """Make our resolvers known in this process. May be called any number of times."""
+    setup_globals()
+    OmegaConf.register_new_resolver("default_run_dir", place.of_current_job, replace=True)
+    OmegaConf.register_new_resolver("absolute_path", place.absolute, replace=True)
 
 
 @contextmanager

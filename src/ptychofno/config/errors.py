@@ -71,9 +71,9 @@ def leave_unread() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def nearest(name: str, choices: Iterable[str]) -> str | None:
+def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The choice that ``name`` was probably meant to be, if any is close."""
-    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

@@ -1,15 +1,12 @@
-"""Whether a value keeps to the limits that the schema declares, and how to say what they are."""
+"""Whether a value keeps to the type and the limits that are declared for it, and how to say what they are."""
 
 from __future__ import annotations
 
 import math
-import re
-import types
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
+from ptychofno.config.declared import Hint
 from ptychofno.config.errors import did_you_mean, shown
-from ptychofno.config.schema import Pattern
 
 _NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("some text", "texts")}
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -23,87 +20,79 @@ class Violation(NamedTuple):
     expected: str
 
 
-def expectation(hint: Any, limits: Mapping[str, Any], value: Any = None) -> str:
-    """What a field of type ``hint`` accepts, such as ``expected a number >= 0 and < 1``.
-
-    ``value``, where it is known, only serves to name the nearest choice.
-    """
-    hint, optional = _without_none(hint)
+def expectation(hint: Hint, value: Any = None) -> str:
+    """What a setting accepts, such as ``expected a number >= 0``; ``value`` finds the nearest choice."""
     guess = ""
-    if choices := limits.get("choices"):
-        text = f"one of {', '.join(choices)}"
-        guess = did_you_mean(str(value), choices)
-    elif pattern := limits.get("pattern"):
-        text = pattern.meaning
-    elif hint is bool:
+    if hint.choices:
+        text, guess = f"one of {', '.join(hint.choices)}", did_you_mean(str(value), hint.choices)
+    elif hint.kind is bool:
         text = "true or false"
-    elif get_origin(hint) is list:
-        text = f"a list of {_count(limits)}{_NOUNS[get_args(hint)[0]][1]}{_bounds(limits)}"
+    elif hint.kind is list:
+        element = hint.element or Hint()
+        text = f"a list of {_count(hint)}{_noun(element)[1]}{_bounds(element)}"
     else:
-        text = f"{_NOUNS[hint][0] if hint in _NOUNS else 'settings'}{_bounds(limits)}"
-    return f"expected {text}{' or null' if optional else ''}{guess}"
+        text = f"{_noun(hint)[0]}{_bounds(hint)}"
+    return f"expected {text}{' or null' if hint.optional else ''}{guess}"
 
 
-def element_of(hint: Any) -> Any:
-    """The type of a list's elements."""
-    return get_args(_without_none(hint)[0])[0]
+def converted(value: Any, hint: Hint) -> Any:
+    """``value`` in the type that is declared (1 is 1.0 for a number), or the Violation that it is."""
+    if hint.kind is None or (value is None and hint.optional):
+        return value
+    if hint.kind is not list:
+        return _scalar(value, hint)
+    if not isinstance(value, list):
+        return Violation("", value, expectation(hint))
+    fewest, most = _length(hint)
+    if not fewest <= len(value) <= (math.inf if most is None else most):
+        return Violation("", value, expectation(hint))
+    entries = [converted(entry, hint.element or Hint()) for entry in value]
+    for index, entry in enumerate(entries):
+        if isinstance(entry, Violation):
+            return entry._replace(where=f"[{index}]")
+    return entries
 
 
-def violation(value: Any, hint: Any, limits: Mapping[str, Any]) -> Violation | None:
-    """How ``value``, already of type ``hint``, breaks the limits; None when it keeps to them."""
-    if value is None:
-        return None
-    hint, _ = _without_none(hint)
-    if get_origin(hint) is not list:
-        return _scalar_violation(value, hint, limits)
-    fewest, most = limits.get("length", (0, math.inf))
-    if not fewest <= len(value) <= most:
-        return Violation("", list(value), expectation(hint, limits))
-    element = get_args(hint)[0]
-    for i, entry in enumerate(value):
-        if found := _scalar_violation(entry, element, limits):
-            return found._replace(where=f"[{i}]")
-    return None
-
-
-def _scalar_violation(value: Any, hint: Any, limits: Mapping[str, Any]) -> Violation | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        expected = expectation(hint, limits).replace("a number", "a finite number")
-        return Violation("", value, expected)
+def _scalar(value: Any, hint: Hint) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    refused = Violation("", value, expectation(hint, value))
+    if hint.kind is str:
+        text = str(value) if number else value
+        return text if isinstance(text, str) and text != "" and text in (hint.choices or [text]) else refused
+    if hint.kind not in (int, float):
+        return value if hint.kind is not None and isinstance(value, hint.kind) else refused
+    if not number or (hint.kind is int and isinstance(value, float)):
+        return refused
+    if not math.isfinite(value):
+        return refused._replace(expected=refused.expected.replace("a number", "a finite number"))
+    limits = hint.limits
     keeps = (
         value > limits.get("gt", -math.inf)
         and value >= limits.get("ge", -math.inf)
         and value < limits.get("lt", math.inf)
         and value <= limits.get("le", math.inf)
-        if isinstance(value, (int, float))
-        else value != ""
-        and value in limits.get("choices", [value])
-        and _matches(value, limits.get("pattern"))
     )
-    return None if keeps else Violation("", value, expectation(hint, limits, value))
+    return hint.kind(value) if keeps else refused
 
 
-def _matches(value: Any, pattern: Pattern | None) -> bool:
-    return pattern is None or re.fullmatch(pattern.regex, value) is not None
+def _noun(hint: Hint) -> tuple[str, str]:
+    return _NOUNS.get(hint.kind, ("settings", "values")) if hint.kind else ("settings", "values")
 
 
-def _without_none(hint: Any) -> tuple[Any, bool]:
-    if get_origin(hint) not in (Union, types.UnionType):
-        return hint, False
-    members = [member for member in get_args(hint) if member is not type(None)]
-    assert len(members) == 1, f"{hint}: the schema knows no unions but with None"
-    return members[0], True
-
-
-def _bounds(limits: Mapping[str, Any]) -> str:
-    bounds = [f"{sign} {shown(limits[name])}" for name, sign in _BOUNDS.items() if name in limits]
+def _bounds(hint: Hint) -> str:
+    bounds = [f"{sign} {shown(hint.limits[name])}" for name, sign in _BOUNDS.items() if name in hint.limits]
     return f" {' and '.join(bounds)}" if bounds else ""
 
 
-def _count(limits: Mapping[str, Any]) -> str:
-    if "length" not in limits:
-        return ""
-    fewest, most = limits["length"]
+def _length(hint: Hint) -> tuple[int, int | None]:
+    fewest, *most = hint.limits.get("length", (0,))
+    return fewest, most[0] if most else None
+
+
+def _count(hint: Hint) -> str:
+    fewest, most = _length(hint)
     if fewest == most:
         return f"{fewest} "
-    return f"{fewest} to {most} " if math.isfinite(most) else f"{fewest} or more "
+    if most is None:
+        return f"{fewest} or more " if fewest else ""
+    return f"{fewest} to {most} "

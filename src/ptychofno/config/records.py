@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ptychofno.config.environment import Unresolved
-from ptychofno.config.schema import Config
+from ptychofno.config.schema import Config, Evaluation, Trainer
 from ptychofno.runs import artifacts
+
+_OBJECTS = ("data", "probe", "refine")
 
 
 def settings(cfg: DictConfig) -> Config:
-    """The resolved values as instances of the schema's dataclasses.
+    """The resolved values: data, probe and refinement as objects, other parts as plain dicts."""
+    from hydra.utils import instantiate
 
-    A part of a user's own, whose file names no schema, becomes a plain dict.
-    """
-    values = OmegaConf.to_object(cfg)
-    assert isinstance(values, Config), f"not a composed configuration: {type(values).__name__}"
-    return values
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    values.pop("hydra", None)
+    objects = {name: instantiate(values[name], _convert_="all") for name in _OBJECTS}
+    trainer, evaluation = Trainer(**values["trainer"]), Evaluation(**values["evaluation"])
+    return Config(**{**values, **objects, "trainer": trainer, "evaluation": evaluation})
 
 
 def resolved_yaml(cfg: DictConfig) -> str:
-    """Every value resolved, except those taken from the environment: what may be secret stays unsaid."""
-    return OmegaConf.to_yaml(OmegaConf.create(Unresolved(cfg).values()))
+    """Every value resolved."""
+    return OmegaConf.to_yaml(cfg, resolve=True)
 
 
 def write_hydra_record(run_dir: Path | str) -> None:

@@ -2,7 +2,6 @@
 
 from ptychofno.data.cache import GENERATOR_VERSION, CacheError, dataset_key, load_dataset
 from ptychofno.data.dataset import PtychoDataset, Split
-from ptychofno.data.probe import make_probe
 
 __all__ = [
     "GENERATOR_VERSION",
@@ -11,5 +10,4 @@ __all__ = [
     "Split",
     "dataset_key",
     "load_dataset",
-    "make_probe",
 ]

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ptychofno.config.schema import MeasuredData, SimulatedData
 from ptychofno.data.dataset import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.data.npz import existing_file
-from ptychofno.data.probe import NO_SCAN, GivenProbe, ScanProbe, make_probe
+from ptychofno.data.objects import SimulatedData
+from ptychofno.data.probe import GivenProbe, ScanProbe
+from ptychofno.data.settings import DataBase, MeasuredData
 from ptychofno.data.simulation import check_scan, simulate
 from ptychofno.runs import artifacts
 
@@ -36,9 +37,11 @@ GENERATOR_VERSION = 2
 READER_VERSION = 3
 _MANIFEST = "manifest.json"
 _SPLITS = ("train", "validation", "test")
-Data = SimulatedData | MeasuredData
+Data = DataBase
 Probe = GivenProbe | ScanProbe
 
+# What says where the data are and how they are used.
+_NOT_OF_THE_DATA = {f"data.{name}" for name in ("name", "cache_dir", "batch_size", "drop_last")}
 _log = logging.getLogger(__name__)  # may be shared: entries are named without their directories
 
 
@@ -64,7 +67,7 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
     if isinstance(data, SimulatedData):
         check_scan(data)
         if isinstance(probe, ScanProbe):
-            raise ValueError(NO_SCAN)
+            raise ValueError("probe: comes with measured data only; choose another, such as probe=aperture")
     description, key = _identity(data, probe)
     entry = Path(data.cache_dir).expanduser() / f"{data.name}-{key}"
     dataset = None
@@ -98,8 +101,13 @@ def _identity(data: Data, probe: Probe) -> tuple[dict[str, Any], str]:
 def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
     """The settings that change the data, as canonical plain values."""
     values: dict[str, Any] = {}
-    for field in (one for one in dataclasses.fields(settings) if one.metadata.get("in_key", True)):
+    kind = type(settings)
+    if named := {"data": "kind", "probe": "name"}.get(prefix):
+        values[named] = getattr(kind, named, "") or f"{kind.__module__}.{kind.__qualname__}"
+    for field in dataclasses.fields(settings):
         name, value = f"{prefix}.{field.name}", getattr(settings, field.name)
+        if name in _NOT_OF_THE_DATA:
+            continue
         if field.name == "path":
             try:
                 values["content_sha256"] = _file_sha256(existing_file(value, name))
@@ -117,9 +125,12 @@ def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
     if isinstance(data, MeasuredData):
         _log.info("reading the measured scan into dataset %s", entry.name)
         return read_measured(data, probe, key)
+    if not isinstance(data, SimulatedData):  # a class of a user's own
+        _log.info("making dataset %s", entry.name)
+        return data.dataset(probe, key)
     _log.info("simulating dataset %s", entry.name)
     assert not isinstance(probe, ScanProbe)
-    return simulate(data, make_probe(probe, data.N), key)
+    return simulate(data, probe.make(data.N), key)
 
 
 def _published(entry: Path, dataset: PtychoDataset, description: Mapping[str, Any]) -> PtychoDataset:

@@ -12,17 +12,17 @@ import torch
 from scipy.spatial import cKDTree
 
 from ptychofno import physics
-from ptychofno.config.schema import MeasuredData, MeasuredLayout, RefinedProbe
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.npz import NpzArchive, first_index, require_finite, require_scale
 from ptychofno.data.probe import (
     CONTRADICTION,
     GivenProbe,
+    RefinedProbe,
     ScanProbe,
     centredness,
-    make_probe,
     read_probe,
 )
+from ptychofno.data.settings import MeasuredData, MeasuredLayout
 
 _DARK = 1e-5
 """The share of the median pattern's light up to which a pattern counts as dark: a few stray photons."""
@@ -57,7 +57,7 @@ def read_measured(data: MeasuredData, probe: GivenProbe | ScanProbe, key: str) -
         if isinstance(probe, ScanProbe):
             illumination = read_probe(archive, layout.probe_key, "data.layout.probe_key", N)
         else:
-            illumination = make_probe(probe, N)
+            illumination = probe.make(N)
 
     C = data.gridsize**2
     index = np.arange(count)

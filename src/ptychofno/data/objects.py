@@ -1,31 +1,28 @@
-"""The objects of the simulated datasets, one class of them per ``data.kind``, as they are before scanning.
+"""The objects of the simulated datasets, as they are before scanning.
 
-A class of objects is its settings in ``config.schema`` and one function here, registered with
-``draw_object`` for them. H = ``data.size``; grey values of an image run from 0 to 1.
+A class of objects is a dataclass of its settings with a method ``draw``, and a YAML file that names it.
+H = ``data.size``; grey values of an image run from 0 to 1.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from dataclasses import dataclass
 from enum import IntEnum
-from functools import singledispatch
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
 from scipy import ndimage
 from scipy.special import ndtr
 from skimage import data as bundled
 from skimage.color import rgb2gray
 from skimage.draw import line
 from skimage.transform import resize
+from typing_extensions import Doc
 
-from ptychofno.config.schema import (
-    GridLinesData,
-    IndependentPhaseData,
-    NaturalImagesData,
-    RandomFieldsData,
-    SimulatedData,
-)
+from ptychofno.data.settings import DataBase
 
 
 class Purpose(IntEnum):
@@ -45,14 +42,30 @@ class Transmission(NamedTuple):
     """float64 (H, H)"""
 
 
-@singledispatch
-def draw_object(data: SimulatedData, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
-    """The object number ``index`` of those for ``purpose``.
+@dataclass(kw_only=True)
+class SimulatedData(DataBase):
+    """The scan and the dose; a class of objects adds what its objects look like, and draws them."""
 
-    ``rng`` is of its own: what is drawn from it changes no other object. Raises ValueError, naming
-    the setting, where the settings give no such object.
-    """
-    raise TypeError(f"no objects are known for {type(data).__name__}")
+    N: Annotated[int, Ge(8), Le(1024), Doc("pattern and patch size in pixels")] = 64
+    offset_px: Annotated[int, Ge(1), Doc("distance of neighbouring patches within a sample")] = 4
+    size: Annotated[int, Ge(16), Le(16384), Doc("object size in pixels")] = 392
+    nimgs_train: Annotated[int, Ge(1), Le(1000), Doc("training objects")] = 1
+    nimgs_test: Annotated[int, Ge(1), Le(1000), Doc("test objects")] = 1
+    train_step_px: Annotated[int, Ge(1), Doc("raster step of the training scan")] = 4
+    validation_step_px: Annotated[int, Ge(1), Doc("raster step on the validation object")] = 20
+    test_step_px: Annotated[int, Ge(1), Doc("raster step of the test scan")] = 10
+    nphotons: Annotated[
+        float, Gt(0), Le(1e15), Doc("expected photons per pattern, mean of the training split")
+    ] = 1e9
+    seed: Annotated[int, Ge(0), Le(2**63 - 1), Doc("seed of objects and photon noise")] = 20260128
+
+    @abstractmethod
+    def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
+        """The object number ``index`` of those for ``purpose``.
+
+        ``rng`` is of its own: what is drawn from it changes no other object. Raises ValueError, naming
+        the setting, where the settings give no such object.
+        """
 
 
 # --- lines -----------------------------------------------------------------------------------
@@ -61,40 +74,61 @@ _BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))
 """(weight, sigma in pixels) of the Gaussians that turn lines into an object."""
 
 
-@draw_object.register
-def _lines(data: GridLinesData, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
-    """Blurred random lines a, and the phase pi tanh((a - max a / 2) / (3 mean a)), 0 without ``set_phi``.
+@dataclass(kw_only=True)
+class GridLinesData(SimulatedData):
+    """Blurred random lines."""
 
-    Lines are drawn and blurred on a canvas of twice the size, so that the object, cut from its
-    centre, is as dense at its border as in its middle.
-    """
-    canvas_size = 2 * data.size
-    canvas = np.zeros((canvas_size, canvas_size))
-    for row0, col0, row1, col1 in rng.integers(0, canvas_size, size=(data.nlines, 4)).tolist():
-        canvas[line(row0, col0, row1, col1)] = 1
-    margin = data.size // 2
-    centre = slice(margin, margin + data.size)
-    image = sum(weight * ndimage.gaussian_filter(canvas, sigma)[centre, centre] for weight, sigma in _BLURS)
-    assert isinstance(image, np.ndarray)
-    if not image.any():
-        raise ValueError(
-            f"data.nlines={data.nlines} with data.seed={data.seed} leaves an object without any line;"
-            " choose more lines"
+    kind: ClassVar[str] = "grid_lines"
+
+    nlines: Annotated[
+        int, Ge(1), Le(1_000_000), Doc("random lines on the canvas of twice the object size")
+    ] = 400
+    set_phi: Annotated[bool, Doc("give the object a phase; false leaves it zero")] = True
+
+    def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
+        """Blurred random lines a, and the phase pi tanh((a - max a / 2) / (3 mean a)), 0 without ``set_phi``.
+
+        Lines are drawn and blurred on a canvas of twice the size, so that the object, cut from its
+        centre, is as dense at its border as in its middle.
+        """
+        canvas_size = 2 * self.size
+        canvas = np.zeros((canvas_size, canvas_size))
+        for row0, col0, row1, col1 in rng.integers(0, canvas_size, size=(self.nlines, 4)).tolist():
+            canvas[line(row0, col0, row1, col1)] = 1
+        margin = self.size // 2
+        centre = slice(margin, margin + self.size)
+        image = sum(
+            weight * ndimage.gaussian_filter(canvas, sigma)[centre, centre] for weight, sigma in _BLURS
         )
-    if not data.set_phi:
-        return Transmission(image, np.zeros_like(image))
-    return Transmission(image, np.pi * np.tanh((image - image.max() / 2) / (3 * image.mean())))
+        assert isinstance(image, np.ndarray)
+        if not image.any():
+            raise ValueError(
+                f"data.nlines={self.nlines} with data.seed={self.seed} leaves an object without any line;"
+                " choose more lines"
+            )
+        if not self.set_phi:
+            return Transmission(image, np.zeros_like(image))
+        return Transmission(image, np.pi * np.tanh((image - image.max() / 2) / (3 * image.mean())))
 
 
 # --- amplitude and phase of their own --------------------------------------------------------
 
 
-def _independent(data: IndependentPhaseData, first: np.ndarray, second: np.ndarray) -> Transmission:
-    """Amplitude from one image of values 0 to 1, phase from another."""
-    return Transmission(
-        amplitude=data.min_amplitude + (1 - data.min_amplitude) * first,
-        phase_rad=data.phase_range_rad * (second - 0.5),
-    )
+@dataclass(kw_only=True)
+class IndependentPhaseData(SimulatedData):
+    """Objects whose amplitude and phase come from two images that know nothing of each other."""
+
+    min_amplitude: Annotated[float, Ge(0), Lt(1), Doc("smallest amplitude, relative to the largest")] = 0.3
+    phase_range_rad: Annotated[
+        float, Ge(0), Le(6.28), Doc("the phase runs from minus to plus half of this")
+    ] = 3.14
+
+    def transmission(self, first: np.ndarray, second: np.ndarray) -> Transmission:
+        """Amplitude from one image of values 0 to 1, phase from another."""
+        return Transmission(
+            amplitude=self.min_amplitude + (1 - self.min_amplitude) * first,
+            phase_rad=self.phase_range_rad * (second - 0.5),
+        )
 
 
 _IMAGES = {
@@ -109,21 +143,24 @@ _SCENE = 1.25
 """Shorter side of an image, in sizes of the object that is cut out of it."""
 
 
-@draw_object.register
-def _natural_images(
-    data: NaturalImagesData, purpose: Purpose, index: int, rng: np.random.Generator
-) -> Transmission:
-    """Amplitude and phase from two different photographs; no purpose shares one with another.
+@dataclass(kw_only=True)
+class NaturalImagesData(IndependentPhaseData):
+    """Photographs as amplitude and, others, as phase."""
 
-    ``_IMAGES`` says which are whose; the first training object has the amplitude of the astronaut
-    and the phase of the tissue, the first test object those of the photographer and the cat. Pairs
-    take turns until all ordered pairs of a purpose were used; from then on they come again, cut and
-    turned in another way.
-    """
-    names = _IMAGES[purpose]
-    turn, amplitude = divmod(index, len(names))
-    phase = (amplitude + 1 + turn % (len(names) - 1)) % len(names)
-    return _independent(data, _view(names[amplitude], data.size, rng), _view(names[phase], data.size, rng))
+    kind: ClassVar[str] = "natural_images"
+
+    def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
+        """Amplitude and phase from two different photographs; no purpose shares one with another.
+
+        ``_IMAGES`` says which are whose; the first training object has the amplitude of the astronaut
+        and the phase of the tissue, the first test object those of the photographer and the cat. Pairs
+        take turns until all ordered pairs of a purpose were used; from then on they come again, cut and
+        turned in another way.
+        """
+        names = _IMAGES[purpose]
+        turn, amplitude = divmod(index, len(names))
+        phase = (amplitude + 1 + turn % (len(names) - 1)) % len(names)
+        return self.transmission(_view(names[amplitude], self.size, rng), _view(names[phase], self.size, rng))
 
 
 def _view(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -143,19 +180,26 @@ def _view(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip((view - low) / (high - low), 0, 1)
 
 
-@draw_object.register
-def _random_fields(
-    data: RandomFieldsData, purpose: Purpose, index: int, rng: np.random.Generator
-) -> Transmission:
-    """Amplitude and phase from two independent smooth random fields, values evenly distributed."""
-    longest = data.size / 4
-    if data.correlation_px > longest:
-        raise ValueError(
-            f"data.correlation_px={data.correlation_px:g} leaves objects of data.size={data.size} px hardly"
-            f" any structure; choose at most {longest:g}"
-        )
-    first, second = (ndtr(_gaussian_field(data.size, data.correlation_px, rng)) for _ in range(2))
-    return _independent(data, first, second)
+@dataclass(kw_only=True)
+class RandomFieldsData(IndependentPhaseData):
+    """Smooth random fields: nothing to recognise, no edges."""
+
+    kind: ClassVar[str] = "random_fields"
+
+    correlation_px: Annotated[
+        float, Ge(1), Le(4096), Doc("distance at which the correlation of values is 1/e")
+    ] = 8.0
+
+    def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
+        """Amplitude and phase from two independent smooth random fields, values evenly distributed."""
+        longest = self.size / 4
+        if self.correlation_px > longest:
+            raise ValueError(
+                f"data.correlation_px={self.correlation_px:g} leaves objects of data.size={self.size} px"
+                f" hardly any structure; choose at most {longest:g}"
+            )
+        first, second = (ndtr(_gaussian_field(self.size, self.correlation_px, rng)) for _ in range(2))
+        return self.transmission(first, second)
 
 
 def _gaussian_field(size: int, correlation_px: float, rng: np.random.Generator) -> np.ndarray:

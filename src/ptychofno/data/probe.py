@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
+from typing_extensions import Doc
 
-from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe, RefinedProbe
 from ptychofno.data.npz import NpzArchive, require_finite, require_scale
-
-GivenProbe = ApertureProbe | GaussianProbe | NpzProbe
-"""The settings of a probe that does not come with a scan."""
-
-ScanProbe = DatasetProbe | RefinedProbe
-"""The settings of a probe that comes with a scan, as it is or refined."""
 
 CONTRADICTION = 0.05
 """How clearly something must be brighter around the corner, or the centre, to be refused for it."""
@@ -23,22 +21,98 @@ CONTRADICTION = 0.05
 NO_SCAN = "probe=dataset comes with measured data; choose another probe, such as probe=aperture"
 
 
-def make_probe(probe: GivenProbe | ScanProbe, N: int) -> np.ndarray:
-    """The probe P, complex64 (N, N), centred in the array.
+class GivenProbe:
+    """A probe that does not come with a scan."""
 
-    An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
-    Raises ValueError naming file and key where the file has no usable probe of size N.
+    @abstractmethod
+    def make(self, N: int) -> np.ndarray:
+        """The probe P, complex64 (N, N), centred in the array.
+
+        An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
+        Raises ValueError naming file and key where the file has no usable probe of size N.
+        """
+
+
+@dataclass
+class ApertureProbe(GivenProbe):
+    """An aperture imaged onto the object: t(r) exp(i defocus r^2), r = 1 at the rim.
+
+    t falls from 1 to 0 as a raised cosine over the outermost ``edge_width`` of the radius, so
+    that nothing outside the rim is lit.
     """
-    match probe:
-        case ApertureProbe():
-            return _aperture(probe, N)
-        case GaussianProbe():
-            return _gaussian(probe, N)
-        case NpzProbe():
-            with NpzArchive(probe.path, "probe.path") as archive:
-                return read_probe(archive, probe.key, "probe.key", N)
-        case DatasetProbe() | RefinedProbe():
-            raise ValueError(NO_SCAN)
+
+    name: ClassVar[str] = "aperture"
+
+    diameter: Annotated[
+        float, Gt(0), Le(1), Doc("diameter of the aperture as a fraction of the patch size")
+    ] = 0.65
+    edge_width: Annotated[
+        float, Gt(0), Le(1), Doc("width of the aperture's smooth edge, relative to its radius")
+    ] = 0.3
+    defocus_rad: Annotated[float, Doc("quadratic phase at the rim of the aperture, radians")] = 5.0
+
+    def make(self, N: int) -> np.ndarray:
+        radius = _radius(N, self.diameter * N / 2)
+        into_edge = ((radius - (1 - self.edge_width)) / self.edge_width).clamp(0, 1)
+        return _defocused((1 + torch.cos(torch.pi * into_edge)) / 2, radius, self.defocus_rad)
+
+
+@dataclass
+class GaussianProbe(GivenProbe):
+    """A Gaussian beam near its waist: 2^(-r^2 / 2) exp(i defocus r^2), r = 1 at half the intensity.
+
+    Without defocus P is real and even, and a patch O(r) gives the same pattern as O*(-r): no network
+    that sees one pattern can tell them apart.
+    """
+
+    name: ClassVar[str] = "gaussian"
+
+    # Wider, and the border of the patch would cut off a beam of notable amplitude (6 % at 0.35).
+    fwhm: Annotated[
+        float,
+        Gt(0),
+        Le(0.35),
+        Doc("full width at half maximum of the intensity as a fraction of the patch size"),
+    ] = 0.25
+    defocus_rad: Annotated[float, Doc("quadratic phase at half maximum, radians")] = 2.0
+
+    def make(self, N: int) -> np.ndarray:
+        radius = _radius(N, self.fwhm * N / 2)
+        return _defocused(torch.exp2(-radius.square() / 2), radius, self.defocus_rad)
+
+
+@dataclass
+class NpzProbe(GivenProbe):
+    """A probe in a file of its own."""
+
+    name: ClassVar[str] = "npz"
+
+    path: Annotated[str, Doc("NPZ file with a complex probe")]
+    key: Annotated[str, Doc("name of the array in that file")] = "probe"
+
+    def make(self, N: int) -> np.ndarray:
+        with NpzArchive(self.path, "probe.path") as archive:
+            return read_probe(archive, self.key, "probe.key", N)
+
+
+class ScanProbe:
+    """A probe that comes with a scan."""
+
+
+@dataclass
+class DatasetProbe(ScanProbe):
+    """The probe in the file of the scan, as it is."""
+
+    name: ClassVar[str] = "dataset"
+
+
+@dataclass
+class RefinedProbe(ScanProbe):
+    """The probe in the file of the scan, refined together with the object on the training patterns."""
+
+    name: ClassVar[str] = "refined"
+
+    rounds: Annotated[int, Ge(2), Le(10_000), Doc("rounds of overlap on the training patterns, at most")] = 15
 
 
 def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarray:
@@ -77,27 +151,6 @@ def centredness(image: np.ndarray) -> float:
     from_centre = np.abs(np.arange(N) - N // 2)
     distance = np.average(from_centre[:, None] + from_centre, weights=image)
     return 1 - float(distance) / (N / 2)
-
-
-def _aperture(probe: ApertureProbe, N: int) -> np.ndarray:
-    """An aperture imaged onto the object: t(r) exp(i defocus r^2), r = 1 at the rim.
-
-    t falls from 1 to 0 as a raised cosine over the outermost ``edge_width`` of the radius, so
-    that nothing outside the rim is lit.
-    """
-    radius = _radius(N, probe.diameter * N / 2)
-    into_edge = ((radius - (1 - probe.edge_width)) / probe.edge_width).clamp(0, 1)
-    return _defocused((1 + torch.cos(torch.pi * into_edge)) / 2, radius, probe.defocus_rad)
-
-
-def _gaussian(probe: GaussianProbe, N: int) -> np.ndarray:
-    """A Gaussian beam near its waist: 2^(-r^2 / 2) exp(i defocus r^2), r = 1 at half the intensity.
-
-    Without defocus P is real and even, and a patch O(r) gives the same pattern as O*(-r): no network
-    that sees one pattern can tell them apart.
-    """
-    radius = _radius(N, probe.fwhm * N / 2)
-    return _defocused(torch.exp2(-radius.square() / 2), radius, probe.defocus_rad)
 
 
 def _radius(N: int, unit_px: float) -> Tensor:

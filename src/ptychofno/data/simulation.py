@@ -19,9 +19,8 @@ import torch
 from scipy import ndimage
 
 from ptychofno import physics
-from ptychofno.config.schema import SimulatedData
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
-from ptychofno.data.objects import Purpose, Transmission, draw_object
+from ptychofno.data.objects import Purpose, SimulatedData, Transmission
 
 _CHUNK_PX = 2**19
 """Diffraction pixels per chunk. Also the unit of a photon-noise stream: changing it changes the data."""
@@ -115,9 +114,7 @@ def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
 
 
 def _draw(data: SimulatedData, purpose: Purpose, count: int) -> list[Transmission]:
-    return [
-        draw_object(data, purpose, index, _generator(data.seed, purpose, index)) for index in range(count)
-    ]
+    return [data.draw(purpose, index, _generator(data.seed, purpose, index)) for index in range(count)]
 
 
 def _mean_patch_maximum(amplitudes: Sequence[np.ndarray], raster: _Raster, N: int) -> float:

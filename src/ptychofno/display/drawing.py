@@ -12,18 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from ptychofno.runs.artifacts import write_with
 
 DPI = 150
 INK, MUTED, GRID = "#1f2430", "#667085", "#e4e7ec"
 BLUE, RED, ORANGE = "#2f6fb3", "#d1495b", "#e09f3e"
+SERIES = (BLUE, RED, ORANGE, "#3d8b5f", "#7a5ba6", "#4aa3a8", "#8c5a3c", "#667085")
+"""Of several curves in one figure."""
+_LOG_FROM = 3.0
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -35,16 +38,23 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 def save_figure(path: Path | str, figure: Figure) -> None:
     """Write a PNG file in one step."""
-    write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
+    with without_glyph_warnings():
+        write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
 
 
 def write_title(figure: Figure, title: str, subtitle: str = "") -> None:
     """A title in the upper left corner, of any characters, and a line below it."""
     height, width = figure.get_figheight(), figure.get_figwidth()
     x = 0.25 / width
-    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "va": "top"}
-    figure.add_artist(_Title(x, 1 - 0.17 / height, title, **style))
+    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "parse_math": False}
+    figure.text(x, 1 - 0.17 / height, drawable(title), va="top", **style)
     figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes in inches, from the upper left corner of the page."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
 def tidy(axes: Axes, labelsize: float) -> None:
@@ -58,21 +68,26 @@ def tidy(axes: Axes, labelsize: float) -> None:
         axes.spines[side].set_color(MUTED)
 
 
-class _Title(Text):
-    """Text that others chose: drawn as it is, with boxes for what the font lacks."""
+def set_scale(axes: Axes, values: NDArray[Any], along: str = "y") -> None:
+    """Logarithmic where all finite ``values`` are positive and span more than a factor of 3.
 
-    def __init__(self, x: float, y: float, text: str, **style: Any) -> None:
-        # Names of files may hold undecodable bytes, which no font takes.
-        drawable = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        super().__init__(x, y, drawable, parse_math=False, **style)
+    A log-likelihood may be negative, and within a factor of 3 a logarithmic axis has no ticks.
+    """
+    finite = values[np.isfinite(values)]
+    axis = axes.yaxis if along == "y" else axes.xaxis
+    if finite.size and finite.min() > 0 and finite.max() > _LOG_FROM * finite.min():
+        axes.set(**{f"{along}scale": "log"})
+        # Over many powers of ten only these have ticks.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if finite.max() < 1e3 * finite.min() else (1,)))
+        axis.set_minor_locator(NullLocator())
+    elif finite.size and finite.min() == finite.max() > 0:
+        axes.set(**{f"{along}lim": (0, 2 * finite.max())})
+    axis.set_major_formatter("{x:g}")
 
-    def draw(self, renderer: RendererBase) -> None:
-        with without_glyph_warnings():
-            super().draw(renderer)
 
-    def get_window_extent(self, renderer: RendererBase | None = None, dpi: float | None = None) -> Bbox:
-        with without_glyph_warnings():
-            return super().get_window_extent(renderer, dpi)
+def drawable(text: str) -> str:
+    """Names of files may hold undecodable bytes, which no font takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

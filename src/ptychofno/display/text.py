@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,3 +35,27 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 def printable(text: str) -> str:
     """What a terminal would obey rather than show, spelt out."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def fitting(widths: Mapping[str, int], room: int, first: Iterable[str] = ()) -> list[str]:
+    """The columns that fit side by side into ``room``, in order; those of ``first`` before the others."""
+    chosen = set()
+    for key in dict.fromkeys((*first, *widths)):
+        if key in widths and widths[key] <= room:
+            chosen.add(key)
+            room -= widths[key]
+    return [key for key in widths if key in chosen]
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 7 s`` or ``1 h 12 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{minutes} min {rest} s" if hours == 0 else f"{hours} h {minutes_left} min"

@@ -1,4 +1,4 @@
-"""From a trained network to a judged object: prediction, stitching, metrics, pictures."""
+"""From a trained network to an object and how good it is: prediction, stitching, metrics, pictures."""
 
 from ptychofno.evaluation.curves import draw_curves
 from ptychofno.evaluation.evaluable import check_evaluable

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from ptychofno.display.drawing import (
     BLUE,
@@ -18,6 +18,7 @@ from ptychofno.display.drawing import (
     RED,
     new_figure,
     save_figure,
+    set_scale,
     tidy,
     write_title,
 )
@@ -107,15 +108,7 @@ def _plot(axes: Axes, history: History, key: str, label: str, colour: str, lines
 
 def _finish(axes: Axes, quantity: str, over: str = "epoch") -> None:
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.get_lines()])
-    finite = values[np.isfinite(values)]
-    # A log-likelihood may be negative, and within a factor of 3 a logarithmic axis has no ticks.
-    if finite.size and finite.min() > 0 and finite.max() > 3 * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-    elif finite.size and finite.min() == finite.max() > 0:
-        axes.set_ylim(0, 2 * finite.max())
-    axes.yaxis.set_major_formatter("{x:g}")
+    set_scale(axes, values)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylabel(quantity, fontsize=12, color=INK)
     axes.set_xlabel(over, fontsize=12, color=INK)

@@ -1,4 +1,4 @@
-"""Whether a scan can be judged, found out before a network is trained on it.
+"""Whether a scan can be evaluated, found out before a network is trained on it.
 
 Shapes: n samples, C channels, N pattern size, k objects of (H, W).
 """
@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ptychofno.evaluation.evaluate import Dataset
+from ptychofno.evaluation.dataset import Array, Dataset
 from ptychofno.evaluation.illumination import overlap_illumination, scanned_region
 from ptychofno.evaluation.stitch import check_stitch, raster_step
 from ptychofno.metrics import SMALLEST_SIDE_PX
 
 _LARGEST_OBJECT_MI_PX = 64
 
-Array = NDArray[Any]
-
 
 def check_evaluable(dataset: Dataset, *, stitch: str) -> None:
-    """Refuse what ``evaluate`` could not judge, from positions, probe and object shapes alone.
+    """Refuse what ``evaluate`` could not compute metrics for, from positions, probe and object shapes alone.
 
     Args:
         dataset: as for ``evaluate``; its patterns are not read.

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ptychofno import metrics as quality
-from ptychofno.display.drawing import GRID, INK, MUTED, new_figure, save_figure, write_title
+from ptychofno.display.drawing import GRID, INK, MUTED, axes_at, new_figure, save_figure, write_title
 from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.evaluation.illumination import lit_pixels
 
@@ -54,46 +54,31 @@ def _draw_compared(evaluation: Evaluation, title: str) -> Figure:
     }
     height, width = aligned.amplitude.shape
     # Inches. Panels and gaps across; head, then panel and metrics line for each row, downwards.
-    panel_width, left, head, line = 3.3, 0.5, 1.15, 0.65
-    panel_height = panel_width * height / width
-    total_width, total_height = 13.1, head + 2 * (panel_height + line)
-    figure = new_figure(total_width, total_height)
+    across, left, head, line = 3.3, 0.5, 1.15, 0.65
+    down = across * height / width
+    figure = new_figure(13.1, head + 2 * (down + line))
     write_title(figure, title, f"scanned area {height} × {width} px, aligned in scale and phase")
-
-    def place(x: float, y: float, across: float, down: float) -> Axes:
-        box = (x / total_width, 1 - (y + down) / total_height, across / total_width, down / total_height)
-        return figure.add_axes(box)
-
     for row, (kind, images) in enumerate(rows.items()):
-        y = head + row * (panel_height + line)
+        y = head + row * (down + line)
         low, high = _padded(float(images[1][lit].min()), float(images[1][lit].max()))
         spread = max(float(np.percentile(np.abs(images[2][lit]), 99.5)), 1e-6 * (high - low))
-        common = (_COLOURS[kind], low, high)
+        common, difference = (_COLOURS[kind], low, high), (_COLOURS["difference"], -spread, spread)
         columns = (
-            ("Prediction", left, common),
-            ("Target", left + panel_width + 0.12, common),
-            ("Difference", left + 2 * panel_width + 1.2, (_COLOURS["difference"], -spread, spread)),
+            ("Prediction", left, common, ""),
+            ("Target", left + across + 0.12, common, _UNITS[kind]),
+            ("Difference", left + 2 * across + 1.2, difference, f"Δ {_UNITS[kind]}"),
         )
-        for column, (name, x, scale) in enumerate(columns):
-            axes = place(x, y, panel_width, panel_height)
-            known = images[column] if name == "Target" else np.where(lit, images[column], np.nan)
-            shown = _show(axes, known, *scale)
+        for (name, x, scale, label), image in zip(columns, images, strict=True):
+            axes = axes_at(figure, x, y, across, down)
+            drawn = _show(axes, image if name == "Target" else np.where(lit, image, np.nan), *scale)
             if row == 0:
                 axes.set_title(name, fontsize=14, color=INK, pad=7)
-            if column == 0:
+            if label:
+                _colour_bar(figure, drawn, axes_at(figure, x + across + 0.1, y, 0.14, down), label)
+            else:
                 axes.set_ylabel(kind.capitalize(), fontsize=14, color=INK, labelpad=8)
                 _scale_bar(axes, width)
-            else:
-                bar = place(x + panel_width + 0.1, y, 0.14, panel_height)
-                _colour_bar(figure, shown, bar, _UNITS[kind] if column == 1 else f"Δ {_UNITS[kind]}")
-        figure.text(
-            left / total_width,
-            1 - (y + panel_height + 0.14) / total_height,
-            _metrics_line(evaluation.metrics, kind),
-            fontsize=13,
-            color=MUTED,
-            va="top",
-        )
+        _write_line(figure, left, y + down + 0.14, _metrics_line(evaluation.metrics, kind), va="top")
     return figure
 
 
@@ -108,20 +93,17 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         phase = quality.remove_plane(phase, well_lit.astype(np.float64))
     images = {"amplitude": np.abs(field), "phase": phase}
     height, width = field.shape
-    panel_width, left, head, foot, bar_room = 6.4, 0.25, 1.12, 0.62, 1.15
-    panel_height = panel_width * height / width
-    total_width, total_height = left + 2 * (panel_width + bar_room), head + panel_height + foot
-    figure = new_figure(total_width, total_height)
+    across, left, head, foot, bar_room = 6.4, 0.25, 1.12, 0.62, 1.15
+    down = across * height / width
+    figure = new_figure(left + 2 * (across + bar_room), head + down + foot)
     write_title(figure, title, f"scanned area {height} × {width} px")
     for column, (kind, image) in enumerate(images.items()):
-        x = left + column * (panel_width + bar_room)
+        x = left + column * (across + bar_room)
         low, high = _padded(*(float(value) for value in np.percentile(image[well_lit], (0.5, 99.5))))
-        box = (x / total_width, foot / total_height, panel_width / total_width, panel_height / total_height)
-        axes = figure.add_axes(box)
-        shown = _show(axes, np.where(lit, image, np.nan), _COLOURS[kind], low, high)
+        axes = axes_at(figure, x, head, across, down)
+        drawn = _show(axes, np.where(lit, image, np.nan), _COLOURS[kind], low, high)
         axes.set_title(kind.capitalize(), fontsize=14, color=INK, pad=7)
-        bar_box = ((x + panel_width + 0.12) / total_width, box[1], 0.16 / total_width, box[3])
-        _colour_bar(figure, shown, figure.add_axes(bar_box), _UNITS[kind])
+        _colour_bar(figure, drawn, axes_at(figure, x + across + 0.12, head, 0.16, down), _UNITS[kind])
         if column == 0:
             _scale_bar(axes, width)
     names = {
@@ -131,8 +113,14 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
     }
     known = {name: evaluation.metrics.get(name) for name in names}
     text = "    ".join(f"{names[name]} {value:.4g}" for name, value in known.items() if value is not None)
-    figure.text(left / total_width, 0.4 * foot / total_height, text, fontsize=13, color=MUTED, va="center")
+    _write_line(figure, left, head + down + 0.6 * foot, text, va="center")
     return figure
+
+
+def _write_line(figure: Figure, left: float, top: float, text: str, va: str) -> None:
+    """A line of text at inches from the upper left corner."""
+    width, height = figure.get_size_inches()
+    figure.text(left / width, 1 - top / height, text, fontsize=13, color=MUTED, va=va)
 
 
 def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
@@ -154,17 +142,15 @@ def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
 
 
 def _show(axes: Axes, image: Real, colours: str, low: float, high: float) -> AxesImage:
-    shown = axes.imshow(image, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    drawn = axes.imshow(image, cmap=colours, vmin=low, vmax=high, aspect="auto")
     axes.set_facecolor(GRID)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return shown
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return drawn
 
 
-def _colour_bar(figure: Figure, shown: AxesImage, axes: Axes, label: str) -> None:
-    bar = figure.colorbar(shown, cax=axes)
+def _colour_bar(figure: Figure, drawn: AxesImage, axes: Axes, label: str) -> None:
+    bar = figure.colorbar(drawn, cax=axes)
     bar.outline.set_visible(False)
     bar.set_label(label, fontsize=13, color=INK)
     bar.locator = MaxNLocator(5)

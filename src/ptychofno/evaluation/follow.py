@@ -1,26 +1,23 @@
-"""A network judged while it trains: one number, in a fraction of the time of ``evaluate``."""
+"""How good a network is while it trains: one number, in a fraction of the time of ``evaluate``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ptychofno.evaluation.evaluate import Split, stitch_each
+from ptychofno.evaluation.dataset import Array, Split
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
+from ptychofno.evaluation.simulated import stitch_each
 from ptychofno.evaluation.stitch import stitch
 from ptychofno.metrics import amplitude_similarity
 
-Array = NDArray[Any]
-
 
 def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[Tensor], float | None]:
-    """A judge of the amplitude SSIM of what is stitched from predicted patches.
+    """What computes the amplitude SSIM of the objects stitched from predicted patches.
 
     Args:
         split: the samples that will be predicted, in this order; the patterns are not read.
@@ -33,7 +30,7 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
         finite, or no object has contrast.
     """
 
-    def judge(patches: Tensor) -> float | None:
+    def similarity_of(patches: Tensor) -> float | None:
         if not bool(torch.isfinite(torch.view_as_real(patches)).all()):
             return None
         with np.errstate(all="ignore"):
@@ -48,4 +45,4 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
         known = [similarity for similarity in found if similarity is not None]
         return sum(known) / len(known) if known else None
 
-    return judge
+    return similarity_of

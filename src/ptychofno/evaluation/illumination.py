@@ -5,16 +5,17 @@ Shapes: n patches, N patch size in pixels, (H, W) object.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ptychofno.physics import lay, shift, split_positions
+from ptychofno.evaluation.infer import PATCHES_AT_ONCE
+from ptychofno.physics import shift, split_positions
 
-# Index tensors of placing take several times the memory of the patches themselves.
-PATCHES_AT_ONCE = 256
 # Share of the interior's illumination below which a pixel is dark.
 _LIT = 0.01
 
@@ -29,14 +30,26 @@ def overlap_illumination(positions_px: Any, probe: Any, shape: tuple[int, int]) 
         probe: complex (N, N).
     """
     positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
-    corners, fractions = split_positions(positions, np.shape(probe)[-1], shape)
+    return summed_intensity(*split_positions(positions, np.shape(probe)[-1], shape), probe, shape)
+
+
+def summed_intensity(corners: Tensor, fractions: Tensor | None, probe: Any, shape: tuple[int, int]) -> Real:
+    """The same for positions as ``physics.split_positions`` gives them."""
+    probe = torch.tensor(np.asarray(probe))
+    intensity = np.square(np.abs(probe.numpy())).astype(np.float32)
     illumination = np.zeros(shape, dtype=np.float32)
     for chunk in torch.arange(len(corners)).split(PATCHES_AT_ONCE):
-        weight = torch.from_numpy(np.square(np.abs(np.asarray(probe))).astype(np.float32))
+        patches = np.broadcast_to(intensity, (len(chunk), *intensity.shape))
         if fractions is not None:
-            weight = shift(torch.tensor(np.asarray(probe)), fractions[chunk]).abs().square()
-        illumination += lay(weight.expand(len(chunk), -1, -1), corners[chunk], shape).numpy()
+            patches = shift(probe, fractions[chunk]).abs().square().numpy()
+        add_patches(illumination, patches, corners[chunk])
     return illumination
+
+
+def add_patches(canvas: NDArray[Any], patches: Iterable[NDArray[Any]], corners: Tensor) -> None:
+    """Add patches (N, N) to ``canvas`` (H, W) at ``corners``, whole pixels (n, 2)."""
+    for patch, (row, col) in zip(patches, corners.tolist(), strict=True):
+        canvas[row : row + patch.shape[0], col : col + patch.shape[1]] += patch
 
 
 def scanned_region(illumination: Real) -> tuple[slice, slice]:
@@ -57,7 +70,7 @@ def scanned_region(illumination: Real) -> tuple[slice, slice]:
 
 
 def lit_pixels(illumination: Real) -> NDArray[np.bool_]:
-    """Where the probe fell, bool (H, W): what is judged and shown of an object.
+    """Where the probe fell, bool (H, W): what is compared and drawn of an object.
 
     At least 1 % of the interior's median of ``illumination`` (H, W), the interior as in
     ``scanned_region``: far below what any pixel between overlapping patches receives, and far

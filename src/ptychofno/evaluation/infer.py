@@ -1,4 +1,4 @@
-"""Object patches from diffraction patterns.
+"""Object patches from diffraction patterns, and how well each explains its own.
 
 Shapes: n samples, B batch, C channels, N pattern and patch size.
 """
@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptychofno.physics import complex_patches
+from ptychofno.evaluation.dataset import Dataset
+from ptychofno.physics import complex_patches, diffraction_amplitude
+
+PATCHES_AT_ONCE = 256
 
 
 def predict_patches(
@@ -63,6 +66,36 @@ def predict_patches(
     if broken:
         raise ValueError(f"the model's prediction is not finite for {broken} of {n} patterns")
     return patches
+
+
+def patch_errors(patches: Tensor | None, dataset: Dataset) -> dict[str, float | None]:
+    """sum |A_pred - X| / sum X, each pattern as its own patch explains it; null without patches.
+
+    Args:
+        patches: predicted from ``dataset.scan()``, complex64 (n, C, N, N).
+    """
+    names = ("diffraction_error_train", "diffraction_error_validation", "diffraction_error")
+    errors: dict[str, float | None] = dict.fromkeys(names)
+    if patches is None:
+        return errors
+    probe = torch.from_numpy(np.array(dataset.probe, dtype=np.complex64))
+    amplitude = dataset.scan().amplitude
+    # Of each sample, (n,).
+    misfit, total = np.empty(len(patches)), np.empty(len(patches))
+    for start in range(0, len(patches), PATCHES_AT_ONCE):
+        chunk = slice(start, start + PATCHES_AT_ONCE)
+        predicted = diffraction_amplitude(patches[chunk], probe).numpy()
+        if dataset.valid is not None:
+            predicted = predicted * dataset.valid
+        measured = np.asarray(amplitude[chunk])
+        misfit[chunk] = np.abs(predicted - measured).sum(axis=(1, 2, 3), dtype=np.float64)
+        total[chunk] = measured.sum(axis=(1, 2, 3), dtype=np.float64)
+    if dataset.test_objects is not None:
+        return errors | {"diffraction_error": float(misfit.sum() / total.sum())}
+    # scan() is the three splits in this order, so their errors are cut from one pass.
+    ends = np.cumsum([len(split.amplitude) for split in (dataset.train, dataset.validation)])
+    parts = zip(names, np.split(misfit, ends), np.split(total, ends), strict=True)
+    return errors | {name: float(part.sum() / whole.sum()) for name, part, whole in parts}
 
 
 def _as_float32(batch: Any) -> Tensor:

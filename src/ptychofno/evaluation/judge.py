@@ -1,50 +1,28 @@
-"""A network judged as a run's settings say, and what is kept of that."""
+"""The evaluation that a run's settings ask for, and the files that are kept of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
-from ptychofno.evaluation.evaluate import Dataset, Evaluation, evaluate, save_reconstruction
+from ptychofno.evaluation.dataset import Dataset
+from ptychofno.evaluation.evaluate import Evaluation, evaluate, save_reconstruction
 from ptychofno.evaluation.figures import draw_reconstruction
-from ptychofno.evaluation.overlap import Refinement
 from ptychofno.runs import artifacts
-
-
-class EvaluationSettings(Protocol):
-    """See ``evaluate``."""
-
-    @property
-    def stitch(self) -> str: ...
-    @property
-    def sync_rounds(self) -> int: ...
-    @property
-    def phase_alignment(self) -> str: ...
-
-
-class Plan(Protocol):
-    """What of a run's settings says how its network is judged."""
-
-    @property
-    def infer_batch_size(self) -> int: ...
-    @property
-    def evaluation(self) -> EvaluationSettings: ...
-    @property
-    def refine(self) -> Any: ...
 
 
 def judge(
     model: nn.Module | None,
     dataset: Dataset,
-    plan: Plan,
+    plan: Any,
     device: torch.device | str,
     each_round: Callable[[int, float], None] = lambda number, misfit: None,
 ) -> Evaluation:
-    """``evaluate`` with the settings of ``plan``; raises as it does."""
+    """``evaluate`` as a run's settings (infer_batch_size, evaluation, refine) say; raises as it does."""
     return evaluate(
         model,
         dataset,
@@ -53,17 +31,8 @@ def judge(
         sync_rounds=plan.evaluation.sync_rounds,
         phase_alignment=plan.evaluation.phase_alignment,
         device=device,
-        refinement=_refinement(plan.refine, measured=dataset.test_objects is None),
+        refinement=plan.refine(measured=dataset.test_objects is None),
         each_round=each_round,
-    )
-
-
-def _refinement(settings: Any, *, measured: bool) -> Refinement | None:
-    if settings.name == "none":
-        return None
-    of_probe = settings.probe == "refined" or (settings.probe == "auto" and measured)
-    return Refinement(
-        settings.rounds, settings.tolerance, settings.probe_from if of_probe else None, settings.positions
     )
 
 

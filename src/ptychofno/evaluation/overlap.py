@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ptychofno.evaluation.illumination import lit_pixels, overlap_illumination
+from ptychofno.evaluation.dataset import Array
+from ptychofno.evaluation.illumination import lit_pixels, summed_intensity
 from ptychofno.evaluation.stitch import Stitched
 from ptychofno.physics import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt, refine
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Refiner:
     Args:
         probe: complex64 (N, N). valid: of the detector's pixels (N, N); None where all are.
         device: where rounds compute. how: None for no rounds.
-        each_round: is told the number of every round and its error.
+        each_round: called with the number and the error of every round.
     """
 
     probe: Array
@@ -81,20 +79,16 @@ class Refiner:
 
     def scan(self, parts: Sequence[Any], shape: tuple[int, int]) -> Scan:
         """All patterns of ``parts``, such as a dataset's splits, over an object of ``shape``."""
-        return self._arranged(*measurements(parts), shape)
-
-    def _arranged(self, amplitude: Array, positions: Array, shape: tuple[int, int]) -> Scan:
+        amplitude, positions = measurements(parts)
         valid = None if self.valid is None else torch.from_numpy(np.array(self.valid))
         return make_scan(
             torch.from_numpy(amplitude).to(self.device), torch.from_numpy(positions), shape, valid
         )
 
-    def refined(self, parts: Sequence[Any], shape: tuple[int, int], start: Stitched | None) -> Reconstruction:
-        """What the patterns of ``parts`` make of a stitched object, or of a flat one where it is None."""
+    def refined(self, scan: Scan, start: Stitched | None) -> Reconstruction:
+        """What the patterns of ``scan`` make of a stitched object, or of a flat one where it is None."""
         if start is not None and self.how is None:
             return Reconstruction(start, self.probe, [])
-        amplitude, positions = measurements(parts)
-        scan = self._arranged(amplitude, positions, shape)
         estimate = flat_estimate(scan, self._on_device(self.probe))
         if start is not None:
             # What no patch lit is 0, where the rim of a pattern could not begin.
@@ -115,8 +109,9 @@ class Refiner:
             )
             estimate, misfit = done.estimate, done.misfit
         probe = estimate.probe.cpu().numpy()
-        illumination = overlap_illumination(positions, probe, shape)
-        stitched = Stitched(estimate.object.cpu().numpy(), illumination, np.zeros(len(positions)))
+        fractions = None if scan.fractions is None else scan.fractions.cpu()
+        illumination = summed_intensity(scan.corners.cpu(), fractions, probe, scan.shape)
+        stitched = Stitched(estimate.object.cpu().numpy(), illumination, np.zeros(len(scan.corners)))
         return Reconstruction(stitched, probe, misfit)
 
     def error(self, scan: Scan, found: Reconstruction) -> float:

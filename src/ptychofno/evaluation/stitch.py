@@ -6,7 +6,9 @@ global phase of its patch, so patches are brought to a common phase before they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptychofno.evaluation.illumination import PATCHES_AT_ONCE, overlap_illumination
+from ptychofno.evaluation.growth import growth_order
+from ptychofno.evaluation.illumination import add_patches, summed_intensity
+from ptychofno.evaluation.infer import PATCHES_AT_ONCE
 from ptychofno.physics import place_patches, shift, split_positions
 
 STITCHES = ("overlap", "centre_crop")
@@ -74,14 +78,16 @@ def stitch(
         raise ValueError(f"probe {tuple(weight.shape)} and patches {tuple(patches.shape[1:])} differ in size")
     shape = shape or _enclosing_shape(positions, patches.shape[-1])
 
-    illumination = overlap_illumination(positions, probe, shape)
+    corners, fractions = split_positions(positions, patches.shape[-1], shape)
+    illumination = summed_intensity(corners, fractions, probe, shape)
     lit = illumination > np.finfo(np.float32).eps * illumination.max()
 
-    corners, tiles = _tiles(patches, weight, probe, positions, shape)
+    tiles = _weighted(patches, weight, probe, fractions)
     turns = np.ones(len(tiles), dtype=np.complex64)
     if sync_rounds > 0:
         turns = _synchronise(tiles, corners, np.where(lit, illumination, np.inf), sync_rounds)
-    total = _lay(tiles, corners, turns, shape)
+    total = np.zeros(shape, dtype=np.complex64)
+    add_patches(total, (turn * tile for turn, tile in zip(turns, tiles, strict=True)), corners)
     stitched = np.divide(total, illumination, out=np.zeros_like(total), where=lit)
     return Stitched(stitched, illumination, np.angle(turns.conj().astype(np.complex128)))
 
@@ -113,10 +119,16 @@ def centre_crop(patches: Tensor, positions_px: Any, *, shape: tuple[int, int] | 
     return Stitched(total.numpy(), coverage.numpy(), np.zeros(len(tiles)))
 
 
-def check_stitch(stitch: str) -> None:
+def check_stitch(how: str) -> None:
     """Raise ValueError, naming the setting, for an unknown way to put patches together."""
-    if stitch not in STITCHES:
-        raise ValueError(f"evaluation.stitch={stitch!r}: choose one of {', '.join(STITCHES)}")
+    if how not in STITCHES:
+        raise ValueError(f"evaluation.stitch={how!r}: choose one of {', '.join(STITCHES)}")
+
+
+def stitcher(how: str, probe: Any, sync_rounds: int) -> Callable[..., Stitched]:
+    """What puts patches together as ``evaluation.stitch`` says, from patches, positions and ``shape``."""
+    check_stitch(how)
+    return centre_crop if how == "centre_crop" else partial(stitch, probe=probe, sync_rounds=sync_rounds)
 
 
 def raster_step(positions: Tensor, size: int) -> int:
@@ -153,31 +165,19 @@ def _enclosing_shape(positions: Tensor, size: int) -> tuple[int, int]:
     return height, width
 
 
-def _tiles(
-    patches: Tensor, weight: Tensor, probe: Any, positions: Tensor, shape: tuple[int, int]
-) -> tuple[list[tuple[int, int]], Complex]:
-    """Integer corners (n) and what each patch lays down there, complex64 (n, N, N)."""
-    corner, fractions = split_positions(positions, patches.shape[-1], shape)
-    corners = [(int(row), int(col)) for row, col in corner.tolist()]
+def _weighted(patches: Tensor, weight: Tensor, probe: Any, fractions: Tensor | None) -> Complex:
+    """What each patch adds at its corner, complex64 (n, N, N): |P|^2 patch, shifted by its fraction."""
     if fractions is None:
-        return corners, (patches * weight).to(torch.complex64).numpy()
+        return (patches * weight).to(torch.complex64).numpy()
     illumination = torch.tensor(np.asarray(probe), dtype=torch.complex64)
     tiles = np.empty(tuple(patches.shape), dtype=np.complex64)
     for chunk in torch.arange(len(patches)).split(PATCHES_AT_ONCE):
         waves = shift(illumination * patches[chunk], fractions[chunk])
         tiles[chunk] = (shift(illumination, fractions[chunk]).conj() * waves).numpy()
-    return corners, tiles
+    return tiles
 
 
-def _lay(tiles: Complex, corners: list[tuple[int, int]], turns: Complex, shape: tuple[int, int]) -> Complex:
-    size = tiles.shape[-1]
-    canvas = np.zeros(shape, dtype=np.complex64)
-    for tile, (row, col), turn in zip(tiles, corners, turns, strict=True):
-        canvas[row : row + size, col : col + size] += turn * tile
-    return canvas
-
-
-def _synchronise(tiles: Complex, corners: list[tuple[int, int]], illumination: Real, rounds: int) -> Complex:
+def _synchronise(tiles: Complex, corners: Tensor, illumination: Real, rounds: int) -> Complex:
     """Turns u_i of modulus 1, complex64 (n,), that maximise sum |sum_i u_i tile_i|^2 / illumination.
 
     That is the least-squares problem of ``stitch`` with the object eliminated. One patch at a
@@ -189,13 +189,14 @@ def _synchronise(tiles: Complex, corners: list[tuple[int, int]], illumination: R
     size = tiles.shape[-1]
     scale = (1 / np.sqrt(illumination)).astype(np.float32)
     canvas = np.zeros(scale.shape, dtype=np.complex64)
-    windows = [canvas[row : row + size, col : col + size] for row, col in corners]
+    places = [np.s_[row : row + size, col : col + size] for row, col in corners.tolist()]
+    windows = [canvas[place] for place in places]
     scaled = np.empty_like(tiles)
-    for i, (row, col) in enumerate(corners):
-        np.multiply(tiles[i], scale[row : row + size, col : col + size], out=scaled[i])
+    for i, place in enumerate(places):
+        np.multiply(tiles[i], scale[place], out=scaled[i])
     power = np.square(np.linalg.norm(scaled.reshape(len(tiles), -1), axis=1))
     turns = np.zeros(len(tiles), dtype=np.complex128)
-    order = _growth_order(corners, size)
+    order = growth_order(corners.numpy(), size)
     for i in order:
         turns[i] = _phasor(np.vdot(scaled[i], windows[i]))
         windows[i] += np.complex64(turns[i]) * scaled[i]
@@ -219,18 +220,3 @@ def _phasor(value: complex) -> complex:
     """value / |value|; 1 where there is nothing to agree with."""
     modulus = abs(value)
     return value / modulus if modulus > 0 else 1.0
-
-
-def _growth_order(corners: list[tuple[int, int]], size: int) -> list[int]:
-    """Indices of all patches, each the one that overlaps most, in area, with those before it."""
-    places = np.asarray(corners, dtype=np.float32)
-    overlap = np.zeros(len(places), dtype=np.float32)
-    order = []
-    newest = int(np.square(places - places.mean(axis=0)).sum(axis=1).argmin())
-    for _ in range(len(places)):
-        order.append(newest)
-        shared = np.maximum(size - np.abs(places - places[newest]), 0)
-        overlap += shared[:, 0] * shared[:, 1]
-        overlap[newest] = -np.inf
-        newest = int(overlap.argmax())
-    return order

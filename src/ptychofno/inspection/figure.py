@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
-from ptychofno.display.drawing import INK, MUTED, new_figure, save_figure, tidy, without_glyph_warnings
+from ptychofno.display.drawing import (
+    INK,
+    MUTED,
+    SERIES,
+    drawable,
+    new_figure,
+    save_figure,
+    set_scale,
+    tidy,
+)
 from ptychofno.inspection.terminal import common_order, letters_of
 
-_COLOURS = ("#2f6fb3", "#d1495b", "#e09f3e", "#3d8b5f", "#7a5ba6", "#4aa3a8", "#8c5a3c", "#667085")
 _STYLES: tuple[Any, ...] = ("-", (0, (4, 2)))
 _COLUMNS = 3
 
@@ -59,7 +67,7 @@ _PANELS = (
 def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) -> None:
     """One panel per quantity, stages in the order in which they run, as a PNG file written in one step.
 
-    Axes of positive quantities are logarithmic where these span more than a factor of 4; a value of 0 is
+    Axes of positive quantities are logarithmic where these span more than a factor of 3; a value of 0 is
     a triangle at the foot.
 
     Args:
@@ -94,12 +102,11 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
         axes.set_xticks(
             range(len(names)), names if last else [""] * len(names), rotation=90, parse_math=False
         )
-    with without_glyph_warnings():
-        save_figure(path, figure)
+    save_figure(path, figure)
 
 
 def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], names: Sequence[str]) -> None:
-    shown: list[float] = []
+    drawn: list[float] = []
     for own, colour in zip(stages, _cycled(len(stages)), strict=True):
         for (key, _), style in zip(panel.quantities, _STYLES, strict=False):
             points = [(names.index(name), value) for name, value in _values(own, key)]
@@ -107,19 +114,16 @@ def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], na
             axes.plot(
                 *_columns(above), color=colour, linestyle=style, linewidth=1.8, marker="o", markersize=4
             )
-            shown += [y for _, y in above]
+            drawn += [y for _, y in above]
             zero = [(x, 0.03) for x, y in points if (x, y) not in above]
             axes.plot(*_columns(zero), "v", color=colour, markersize=7, transform=axes.get_xaxis_transform())
     if panel.scale == "linear":
         axes.set_ylim(0, panel.top)
         axes.margins(y=0.1)
-    elif shown and max(shown) > 4 * min(shown):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(shown) < 1e3 * min(shown) else (1,)))
-        axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter("{x:g}")
+        set_scale(axes, np.array(drawn))
+        if axes.get_yscale() == "linear":
+            axes.set_ylim(bottom=0)
     _write_legend(axes, panel)
     axes.set_xlim(-0.5, len(names) - 0.5)
     tidy(axes, 10.5)
@@ -150,8 +154,7 @@ def _write_head(figure: Figure, networks: Sequence[Mapping[str, Any]], height_in
     ):
         y = 1 - (0.3 + 0.26 * i) / height_in
         figure.add_artist(Line2D([0.014, 0.036], [y, y], color=colour, linewidth=3, marker="o", markersize=5))
-        # Names of files may hold undecodable bytes, which no font takes.
-        title = network["title"].encode("utf-8", "backslashreplace").decode("utf-8")
+        title = drawable(network["title"])
         figure.text(
             0.044,
             y,
@@ -177,4 +180,4 @@ def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float
 
 
 def _cycled(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+    return [SERIES[i % len(SERIES)] for i in range(count)]

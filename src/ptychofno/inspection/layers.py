@@ -1,4 +1,4 @@
-"""What every layer of a network does to a batch, seen by hooks: no layer needs to know.
+"""What every layer of a network does to a batch, recorded by hooks, so that no layer has to be changed.
 
 A *layer* is a module that turns features into features (B, C, H, W); a *stage* is one of those that
 the network itself runs one after the other: its children, and the entries of its lists of modules.
@@ -25,7 +25,7 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 class Layer:
-    """What was seen of one module.
+    """What was recorded of one module.
 
     Attributes:
         output: statistics of what it returned.
@@ -64,8 +64,8 @@ class Layer:
         }
 
 
-class Watch:
-    """Sees the layers of ``network`` at work while its context is open.
+class LayerRecorder:
+    """Records what the layers of ``network`` do while the context of ``recording`` is open.
 
     Args:
         spectral: classes of spectral convolutions. Where a module has one as a child, and convolutions
@@ -86,7 +86,7 @@ class Watch:
         return [layer for layer in self._layers.values() if layer.output.shape != (0, 0, 0)]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         with ExitStack() as stack:
             for name, module in self.network.named_modules():
                 if name and not isinstance(module, _CONTAINERS):

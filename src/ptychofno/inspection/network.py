@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ptychofno.inspection.layers import Watch, stages
-from ptychofno.inspection.parameters import ParameterValues, gains, parameter_values, together
+from ptychofno.inspection.layers import LayerRecorder, stages
+from ptychofno.inspection.parameters import Norms, gains, parameter_values
 from ptychofno.runs.stats import gain_values
 
 
@@ -30,7 +30,7 @@ def inspect_network(
         amplitude: measured, (n, C, N, N), where the network is. The gradient is that of the mean loss
             over all n patterns.
         loss: of a batch of them, and of its positions where there are some, a mean; runs the network.
-        make_optimizer, clip: see ``parameter_values``. spectral: see ``Watch``.
+        make_optimizer, clip: see ``parameter_values``. spectral: see ``LayerRecorder``.
         batch_size: patterns per forward pass, for memory; it does not change the result.
         positions_px: (n, C, 2), of patterns that share an object.
 
@@ -43,9 +43,9 @@ def inspect_network(
     batches = list(zip(*(one.split(batch_size) for one in samples), strict=True))
     network.eval()
     network.zero_grad(set_to_none=True)
-    watch = Watch(network, spectral, len(batches))
+    recorder = LayerRecorder(network, spectral, len(batches))
     total = 0.0
-    with watch.watching():
+    with recorder.recording():
         for batch, *where in batches:
             # With a history of its own, its sum with an update is known as one from the first layer on.
             part = loss(batch.detach().requires_grad_().clone(), *where) * (len(batch) / len(amplitude))
@@ -64,7 +64,7 @@ def inspect_network(
                 **_of_parameters(layer.name, parameters),
                 **_of_gains(layer.name, gained),
             }
-            for layer in watch.layers
+            for layer in recorder.layers
         ],
         "parameters": [
             {"name": name, "shape": list(network.get_parameter(name).shape), **found.values()}
@@ -74,15 +74,13 @@ def inspect_network(
     }
 
 
-def _of_parameters(layer: str, parameters: Mapping[str, ParameterValues]) -> dict[str, Any]:
+def _of_parameters(layer: str, parameters: Mapping[str, Norms]) -> dict[str, Any]:
     """The values of all parameters of a layer together; None for a layer without any."""
-    own = [found for name, found in parameters.items() if name.startswith(f"{layer}.")]
-    values = together(own).values() if own else {"count": 0}
+    own = [norms for name, norms in parameters.items() if name.startswith(f"{layer}.")]
+    values = Norms.together(own).values() if own else {"count": 0}
     names = {"parameters": "count", "weight_norm": "norm"}
-    return {key: values.get(names.get(key, key)) for key in _OF_PARAMETERS}
-
-
-_OF_PARAMETERS = ("parameters", "weight_norm", "grad_norm", "update_to_weight")
+    names |= {key: key for key in ("grad_norm", "update_to_weight")}
+    return {key: values.get(name) for key, name in names.items()}
 
 
 def _of_gains(layer: str, gained: list[dict[str, Any]]) -> dict[str, float | None]:

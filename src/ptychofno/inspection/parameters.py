@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,47 +14,35 @@ from torch.optim import Optimizer
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-@dataclass(frozen=True)
-class ParameterValues:
-    """Euclidean norms of a parameter, or of several together.
+class Norms(NamedTuple):
+    """Of a parameter, or of several as one long vector: how many numbers, and Euclidean norms."""
 
-    Attributes:
-        count: numbers in it.
-        norm, grad_norm: of itself and of its gradient.
-        update_norm: of what one optimizer step changes.
-    """
-
-    count: int
+    size: int
     norm: float
     grad_norm: float
     update_norm: float
+    """Of what one optimizer step changes."""
 
-    @property
-    def update_to_weight(self) -> float:
-        """Root mean square of the change over that of the values; NaN for values that are all 0."""
-        return self.update_norm / self.norm if self.norm > 0 else math.nan
+    @classmethod
+    def together(cls, parts: Iterable[Norms]) -> Norms:
+        sizes, *norms = zip(*parts, strict=True)
+        return cls(sum(sizes), *(math.hypot(*each) for each in norms))
 
     def values(self) -> dict[str, Any]:
+        """``update_to_weight``: root mean square of the change over that of the values; NaN if all are 0."""
         return {
-            "count": self.count,
+            "count": self.size,
             "norm": self.norm,
             "grad_norm": self.grad_norm,
-            "update_to_weight": self.update_to_weight,
+            "update_to_weight": self.update_norm / self.norm if self.norm > 0 else math.nan,
         }
-
-
-def together(parts: Iterable[ParameterValues]) -> ParameterValues:
-    """The same of all ``parts`` as one long vector."""
-    parts = list(parts)
-    norms = (math.hypot(*(getattr(p, key) for p in parts)) for key in ("norm", "grad_norm", "update_norm"))
-    return ParameterValues(sum(p.count for p in parts), *norms)
 
 
 def parameter_values(
     network: nn.Module,
     make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     clip: Callable[[list[nn.Parameter]], object],
-) -> dict[str, ParameterValues]:
+) -> dict[str, Norms]:
     """Norms of every parameter that has a gradient, and of the step that would be taken with it.
 
     The step is the first one of a new optimizer, after clipping: what training does from here when its
@@ -75,7 +62,7 @@ def parameter_values(
     with torch.no_grad():
         for name, p in parameters.items():
             change = _norm(p - before[name])
-            found[name] = ParameterValues(p.numel(), _norm(before[name]), _norm(gradients[name]), change)
+            found[name] = Norms(p.numel(), _norm(before[name]), _norm(gradients[name]), change)
             p.copy_(before[name])
             p.grad = gradients[name]
     return found

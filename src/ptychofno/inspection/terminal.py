@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ptychofno.display.text import fitting
+
 _GAP = 2
 _QUANTITIES = {
     "mean": "mean",
@@ -75,12 +77,13 @@ def show(console: Console, networks: Sequence[Mapping[str, Any]], *, parts: bool
         for key, label in _QUANTITIES.items()
     }
     known = [key for key, group in columns.items() if any(cell for column in group for cell in column[1:])]
-    chosen = _fitting({key: columns[key] for key in known}, console.width - sum(map(_width, head)))
+    room = console.width - sum(map(_width, head))
+    chosen = fitting({key: sum(map(_width, columns[key])) for key in known}, room, _FIRST)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    shown = [*head, *(column for key in chosen for column in columns[key])]
-    for index, column in enumerate(shown):
+    printed = [*head, *(column for key in chosen for column in columns[key])]
+    for index, column in enumerate(printed):
         table.add_column(Text(column[0]), justify="left" if index < len(head) else "right", no_wrap=True)
-    for row in zip(*(column[1:] for column in shown), strict=True):
+    for row in zip(*(column[1:] for column in printed), strict=True):
         table.add_row(*map(Text, row))
     console.print(table)
     if len(chosen) < len(known):
@@ -110,17 +113,6 @@ def _about(network: Mapping[str, Any]) -> str:
         f": {network['model']} on {network['patterns']} training patterns of {network['dataset']},"
         f" loss {_number(network['loss'])}"
     )
-
-
-def _fitting(columns: Mapping[str, Sequence[Sequence[str]]], room: int) -> list[str]:
-    """The quantities that fit, in the order of ``columns``."""
-    chosen = set()
-    for key in (*(key for key in _FIRST if key in columns), *columns):
-        needed = sum(map(_width, columns[key]))
-        if key not in chosen and needed <= room:
-            chosen.add(key)
-            room -= needed
-    return [key for key in columns if key in chosen]
 
 
 def _width(column: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 Shapes: (H, W) object in pixels, complex. What a measurement cannot tell is removed first: the
 amplitude's scale, the global phase and, by choice, a linear phase ramp. Pixels that were not lit
-are not judged. Each quality is a pair [amplitude, phase]; null (None) where it has no meaning.
+are not compared. Each quality is a pair [amplitude, phase]; null (None) where it has no meaning.
 """
 
 from ptychofno.metrics.alignment import (

@@ -135,8 +135,8 @@ def _similarity(image: Real, reference: Real, data_range: float, lit: Mask) -> f
     """The mean over lit pixels whose window lies inside the image; null where there is none."""
     _, similarity = structural_similarity(reference, image, data_range=data_range, full=True)
     inside = (slice(SMALLEST_SIDE_PX // 2, -(SMALLEST_SIDE_PX // 2)),) * 2
-    judged = similarity[inside][lit[inside]]
-    return float(judged.mean()) if judged.size else None
+    windows = similarity[inside][lit[inside]]
+    return float(windows.mean()) if windows.size else None
 
 
 def _multi_scale_similarity(image: Real, reference: Real, data_range: float) -> float | None:

@@ -6,10 +6,11 @@ from ptychofno.models.generators import (
     CNNGenerator,
     Generator,
     HybridUNOGenerator,
+    StableHybridUNOGenerator,
 )
 from ptychofno.models.inputs import AmplitudeInput, BackprojectionInput
 from ptychofno.models.outputs import PatchOutput, ProjectedOutput
-from ptychofno.models.registry import build_generator, known_class
+from ptychofno.models.registry import build_generator, made, of_ours, part
 from ptychofno.models.spectral import Band, SpectralConv2d, kept_modes, pack, unpack
 
 __all__ = [
@@ -26,10 +27,13 @@ __all__ = [
     "PtychoBlock",
     "SpatialLifter",
     "SpectralConv2d",
+    "StableHybridUNOGenerator",
     "StablePtychoBlock",
     "build_generator",
     "kept_modes",
-    "known_class",
+    "made",
+    "of_ours",
     "pack",
+    "part",
     "unpack",
 ]

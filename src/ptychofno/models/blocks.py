@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Doc
 
 from ptychofno.models.layout import is_channels_last
 from ptychofno.models.spectral import Band, SpectralConv2d
@@ -82,7 +86,14 @@ class StablePtychoBlock(PtychoBlock):
     """
 
     def __init__(
-        self, channels: int, modes: int | tuple[int, int] | Band, layerscale_init: float | None = 1e-3
+        self,
+        channels: int,
+        modes: int | tuple[int, int] | Band,
+        layerscale_init: Annotated[
+            float | None,
+            Gt(0),
+            Doc("initial gain of the update per channel; null for none, the norm then starts at 0"),
+        ] = 1e-3,
     ) -> None:
         super().__init__(channels, modes)
         self.norm = InstanceNorm2d(channels, eps=1e-5, affine=True)

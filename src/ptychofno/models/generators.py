@@ -10,17 +10,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import Doc
 
-from ptychofno.models.blocks import ConvBlock, PointwiseConv2d, PtychoBlock, SpatialLifter
+from ptychofno.models.blocks import (
+    ConvBlock,
+    PointwiseConv2d,
+    PtychoBlock,
+    SpatialLifter,
+    StablePtychoBlock,
+)
 from ptychofno.models.layout import to_channels_last
 from ptychofno.models.outputs import PatchOutput
 from ptychofno.models.spectral import Band, kept_modes
 
 BlockClass = Callable[[int, "int | tuple[int, int] | Band"], nn.Module]
+
+Inputs = Annotated[nn.Module, Doc("what the network sees (group model/inputs)")]
+Output = Annotated[nn.Module | None, Doc("what becomes of the network's patch (group model/output)")]
+Block = Annotated[BlockClass | None, Doc("the block, made as block(channels, modes) (group model/block)")]
+Neighbours = Annotated[
+    Literal["channels", "single"],
+    Doc("how the g*g patterns of a sample are seen: as channels together, or each as a single one"),
+]
+Recompute = Annotated[bool, Doc("recompute activations in backward to save memory")]
+Cap = Annotated[int | None, Ge(1), Doc("cap on the doubling of channels; null for none")]
+Width = Annotated[int, Ge(1), Le(4096), Doc("channels of the first level")]
 
 
 class Generator(nn.Module):
@@ -28,20 +48,25 @@ class Generator(nn.Module):
 
     Args:
         inputs: an input module with ``channels_per_pattern`` (``models.inputs``).
-        patches: how many patterns the layers see at once: C, or 1 for each pattern by itself.
+        patches: C. neighbours: ``channels`` shows the layers all at once, ``single`` one by one.
         checkpoint_activations: recompute a stage's activations in the backward pass instead of
             keeping them: less memory, about a third more time.
         output: an output module (``models.outputs``); ``None`` for the patch as it is.
     """
 
     def __init__(
-        self, inputs: nn.Module, patches: int, checkpoint_activations: bool, output: nn.Module | None = None
+        self,
+        inputs: nn.Module,
+        patches: int,
+        checkpoint_activations: bool,
+        output: nn.Module | None = None,
+        neighbours: str = "channels",
     ) -> None:
         super().__init__()
         self.inputs = inputs
         self.output = PatchOutput() if output is None else output
-        self.patches = patches
-        self.in_channels = patches * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
+        self.patches = 1 if neighbours == "single" else patches
+        self.in_channels = self.patches * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
         self.checkpoint_activations = checkpoint_activations
 
     def forward(self, amplitude: Tensor, positions_px: Tensor | None = None) -> Tensor:
@@ -134,8 +159,9 @@ class UGenerator(Generator):
         make_block: Callable[[Level, bool], nn.Module],
         checkpoint_activations: bool,
         output: nn.Module | None = None,
+        neighbours: str = "channels",
     ) -> None:
-        super().__init__(inputs, patches, checkpoint_activations, output)
+        super().__init__(inputs, patches, checkpoint_activations, output, neighbours)
         pairs = list(pairwise(levels))
         self.lifter = SpatialLifter(self.in_channels, levels[0].channels)
         self.encoder = nn.ModuleList(make_block(level, False) for level in levels)
@@ -147,7 +173,7 @@ class UGenerator(Generator):
         )
         self.bottleneck = make_block(levels[-1], True)
         self.decoder = nn.ModuleList(UpStage(below, above) for above, below in reversed(pairs))
-        self.head = self.start_empty(PointwiseConv2d(levels[0].channels, 2 * patches))
+        self.head = self.start_empty(PointwiseConv2d(levels[0].channels, 2 * self.patches))
 
     def body(self, x: Tensor) -> Tensor:
         x = self.stage(self.lifter, x)
@@ -168,33 +194,42 @@ class HybridUNOGenerator(UGenerator):
     Args:
         inputs, patches: see ``Generator``.
         size: N; together with ``modes`` it fixes the modes that each level can hold.
-        block_cls: the block, called as ``block_cls(channels, modes)``.
-        fno_blocks: encoder blocks, one per level. Levels of 2 pixels are not halved further.
-        hidden_channels: of the first level; doubled from level to level.
-        modes: Fourier modes per axis; the bottleneck keeps half as many.
-        max_hidden_channels: cap on the doubling; ``None`` for none. Weights grow as its square.
-        checkpoint_activations, output: see ``Generator``.
+        fno_blocks: levels of 2 pixels are not halved further.
+        hidden_channels: doubled from level to level.
+        modes: the bottleneck keeps half as many.
+        max_hidden_channels: weights grow as its square.
+        checkpoint_activations, output, neighbours: see ``Generator``.
     """
+
+    default_block: ClassVar[type[nn.Module]] = PtychoBlock
 
     def __init__(
         self,
-        inputs: nn.Module,
+        inputs: Inputs,
         patches: int,
         size: int,
-        block_cls: BlockClass = PtychoBlock,
-        fno_blocks: int = 4,
-        hidden_channels: int = 32,
-        modes: int = 12,
-        max_hidden_channels: int | None = None,
-        checkpoint_activations: bool = False,
-        output: nn.Module | None = None,
+        block: Block = None,
+        fno_blocks: Annotated[int, Ge(1), Le(16), Doc("encoder blocks, one per level of the U")] = 4,
+        hidden_channels: Width = 32,
+        modes: Annotated[int, Ge(1), Le(1024), Doc("Fourier modes kept per axis at full resolution")] = 12,
+        max_hidden_channels: Cap = None,
+        checkpoint_activations: Recompute = False,
+        output: Output = None,
+        neighbours: Neighbours = "channels",
     ) -> None:
         def make_block(level: Level, bottleneck: bool) -> nn.Module:
             wanted = max(1, modes // 2) if bottleneck else modes
-            return block_cls(level.channels, kept_modes(wanted, level.size))
+            made: nn.Module = (block or self.default_block)(level.channels, kept_modes(wanted, level.size))
+            return made
 
         levels = plan_levels(fno_blocks, hidden_channels, max_hidden_channels, size)
-        super().__init__(inputs, patches, levels, make_block, checkpoint_activations, output)
+        super().__init__(inputs, patches, levels, make_block, checkpoint_activations, output, neighbours)
+
+
+class StableHybridUNOGenerator(HybridUNOGenerator):
+    """``HybridUNOGenerator`` whose block, unless another is given, is the norm-last residual one."""
+
+    default_block: ClassVar[type[nn.Module]] = StablePtychoBlock
 
 
 class CNNGenerator(UGenerator):
@@ -202,16 +237,19 @@ class CNNGenerator(UGenerator):
 
     def __init__(
         self,
-        inputs: nn.Module,
+        inputs: Inputs,
         patches: int,
         size: int,
-        levels: int = 4,
-        hidden_channels: int = 32,
-        max_hidden_channels: int | None = None,
-        output: nn.Module | None = None,
+        levels: Annotated[int, Ge(1), Le(8), Doc("resolution levels of the U")] = 4,
+        hidden_channels: Width = 32,
+        max_hidden_channels: Cap = None,
+        output: Output = None,
+        neighbours: Neighbours = "channels",
     ) -> None:
         plan = plan_levels(levels, hidden_channels, max_hidden_channels, size)
-        super().__init__(inputs, patches, plan, lambda level, _: ConvBlock(level.channels), False, output)
+        super().__init__(
+            inputs, patches, plan, lambda level, _: ConvBlock(level.channels), False, output, neighbours
+        )
 
 
 class CascadedFNOGenerator(Generator):
@@ -222,22 +260,23 @@ class CascadedFNOGenerator(Generator):
 
     def __init__(
         self,
-        inputs: nn.Module,
+        inputs: Inputs,
         patches: int,
         size: int,
-        block_cls: BlockClass = PtychoBlock,
-        fno_blocks: int = 4,
-        hidden_channels: int = 32,
-        modes: int = 12,
-        checkpoint_activations: bool = False,
-        output: nn.Module | None = None,
+        block: Block = None,
+        fno_blocks: Annotated[int, Ge(1), Le(32), Doc("blocks in sequence, all at full resolution")] = 4,
+        hidden_channels: Annotated[int, Ge(1), Le(4096), Doc("channels of every block")] = 32,
+        modes: Annotated[int, Ge(1), Le(1024), Doc("Fourier modes kept per axis")] = 12,
+        checkpoint_activations: Recompute = False,
+        output: Output = None,
+        neighbours: Neighbours = "channels",
     ) -> None:
-        super().__init__(inputs, patches, checkpoint_activations, output)
+        super().__init__(inputs, patches, checkpoint_activations, output, neighbours)
         held = kept_modes(modes, size)
         self.lifter = SpatialLifter(self.in_channels, hidden_channels)
-        self.blocks = nn.ModuleList(block_cls(hidden_channels, held) for _ in range(fno_blocks))
+        self.blocks = nn.ModuleList((block or PtychoBlock)(hidden_channels, held) for _ in range(fno_blocks))
         self.projection = nn.Conv2d(hidden_channels, hidden_channels, 1)
-        self.refiner = SpatialLifter(hidden_channels, 2 * patches)
+        self.refiner = SpatialLifter(hidden_channels, 2 * self.patches)
         self.start_empty(self.refiner.second)
 
     def body(self, x: Tensor) -> Tensor:

@@ -9,9 +9,12 @@ not among them, as most data have none.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 # (amplitude, probe, epsilon, valid) to a complex first guess of the patch.
 BackProjector = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
@@ -23,9 +26,7 @@ class AmplitudeInput(nn.Module):
     channels_per_pattern = 1
     rms_amplitude: Tensor
 
-    def __init__(
-        self, probe: Tensor, rms_amplitude: float, back_project: BackProjector, valid: Tensor | None = None
-    ) -> None:
+    def __init__(self, rms_amplitude: float) -> None:
         super().__init__()
         self.register_buffer("rms_amplitude", torch.tensor(rms_amplitude))
 
@@ -55,7 +56,9 @@ class BackprojectionInput(nn.Module):
         probe: Tensor,
         rms_amplitude: float,
         back_project: BackProjector,
-        epsilon: float,
+        epsilon: Annotated[
+            float, Gt(0), Doc("regularisation of the division by |P|^2, relative to its maximum")
+        ] = 1e-3,
         valid: Tensor | None = None,
     ) -> None:
         super().__init__()

@@ -9,10 +9,12 @@ held in buffers, as in ``models.inputs``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 # (patch, amplitude, probe, epsilon, rounds, valid, positions) to patches that explain the amplitude better
 # and, with positions, are those of one object; complex.
@@ -24,14 +26,11 @@ class PatchOutput(nn.Module):
 
     Args:
         probe: complex (N, N). project: see ``ProjectedOutput``; None leaves all patches as they are.
-        valid: of the detector's pixels; not used.
     """
 
     probe: Tensor
 
-    def __init__(
-        self, probe: Tensor | None = None, project: Projector | None = None, valid: Tensor | None = None
-    ) -> None:
+    def __init__(self, probe: Tensor | None = None, project: Projector | None = None) -> None:
         super().__init__()
         self.register_buffer("probe", probe, persistent=False)
         self.project = project
@@ -62,7 +61,16 @@ class ProjectedOutput(nn.Module):
     valid: Tensor | None
 
     def __init__(
-        self, probe: Tensor, project: Projector, rounds: int, epsilon: float, valid: Tensor | None = None
+        self,
+        probe: Tensor,
+        project: Projector,
+        rounds: Annotated[
+            int, Ge(1), Le(1000), Doc("rounds of error reduction of the patch, trained through")
+        ] = 4,
+        epsilon: Annotated[
+            float, Gt(0), Doc("regularisation of the division by |P|^2, relative to its maximum")
+        ] = 1e-3,
+        valid: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("probe", probe)

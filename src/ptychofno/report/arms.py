@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno.config.comparison import differing
 from ptychofno.report.evidence import wilson
-from ptychofno.report.runs import UNKNOWN, Run
-from ptychofno.report.wording import plain
+from ptychofno.report.runs import REFERENCE, UNKNOWN, FoundRun
+from ptychofno.report.wording import one_line
 from ptychofno.runs import artifacts
+from ptychofno.runs.comparison import differing
 
 FLAT_SSIM = 0.5
 """The published criterion of a collapse: an amplitude SSIM below this."""
@@ -39,7 +39,7 @@ class Summary:
         return cls(median, low, high, values.size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """One configuration and its runs, one per seed, in order of the seeds.
 
@@ -48,21 +48,26 @@ class Arm:
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[FoundRun, ...]
     settings: Mapping[str, Any] | None
-    repeated: tuple[Run, ...] = ()
+    repeated: tuple[FoundRun, ...] = ()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is no arm, but what the rounds of overlap find without a network."""
+        return any(run.state == REFERENCE for run in self.runs)
 
     @cached_property
-    def results(self) -> list[Run]:
+    def results(self) -> list[FoundRun]:
         return [run for run in self.runs if run.has_result]
 
     @cached_property
-    def successes(self) -> list[Run]:
+    def successes(self) -> list[FoundRun]:
         return [run for run in self.runs if run.succeeded]
 
     @property
     def crashed(self) -> int:
-        return len(self.results) - len(self.successes)
+        return sum(not run.succeeded for run in self.results)
 
     @property
     def crash_rate(self) -> float:
@@ -81,7 +86,7 @@ class Arm:
     @property
     def states(self) -> dict[str, int]:
         found = Counter(run.state for run in self.runs)
-        return {state: found[state] for state in (*artifacts.STATES, UNKNOWN) if found[state]}
+        return {state: found[state] for state in (*artifacts.STATES, REFERENCE, UNKNOWN) if found[state]}
 
     def values(self, measure: str) -> NDArray[np.float64]:
         """A measure of the successful runs that have it."""
@@ -110,7 +115,7 @@ class Arm:
     def failure_epochs(self) -> list[int]:
         return [run.failure_epoch for run in self.results if run.failure_epoch is not None]
 
-    def typical(self) -> list[Run]:
+    def typical(self) -> list[FoundRun]:
         """Runs from the one of median loss outwards: successful ones first, then other results."""
         ordered = sorted(self.successes, key=lambda run: run.measures["best_val_loss"])
         middle = (len(ordered) - 1) // 2
@@ -118,18 +123,18 @@ class Arm:
         return [ordered[i] for i in outwards] + [run for run in self.results if not run.succeeded]
 
 
-def group(runs: Sequence[Run]) -> list[Arm]:
+def group(runs: Sequence[FoundRun]) -> list[Arm]:
     """Arms, by name and configuration, in order of first sight.
 
     Where one name stands for several configurations, each becomes an arm of its own, named by what was
     typed for it or, where that tells nothing, by the settings that differ.
     """
-    by_name: dict[str, list[Run]] = defaultdict(list)
+    by_name: dict[str, list[FoundRun]] = defaultdict(list)
     for run in runs:
         by_name[run.arm].append(run)
     arms = []
     for name, same_name in by_name.items():
-        variants: dict[frozenset[tuple[str, Any]], list[Run]] = defaultdict(list)
+        variants: dict[frozenset[tuple[str, Any]], list[FoundRun]] = defaultdict(list)
         for run in same_name:
             variants[frozenset(run.settings.items())].append(run)
         if unread := variants.pop(frozenset(), []):
@@ -141,11 +146,11 @@ def group(runs: Sequence[Run]) -> list[Arm]:
     return arms
 
 
-def _arm(name: str, members: list[Run]) -> Arm:
+def _arm(name: str, members: list[FoundRun]) -> Arm:
     """Of several runs of a seed the first with a result counts, else the first."""
     settings = next((run.settings for run in members if run.settings), None)
     members = sorted(members, key=lambda run: (not run.has_result, run.name))
-    kept: dict[int | str, Run] = {}
+    kept: dict[int | str, FoundRun] = {}
     for run in members:
         kept.setdefault(run.name if run.seed is None else run.seed, run)
     ordered = sorted(kept.values(), key=lambda run: (run.seed is None, run.seed or 0, run.name))
@@ -153,7 +158,7 @@ def _arm(name: str, members: list[Run]) -> Arm:
     return Arm(name, tuple(ordered), settings, tuple(repeated))
 
 
-def _told_apart(name: str, variants: Sequence[list[Run]]) -> list[str]:
+def _told_apart(name: str, variants: Sequence[list[FoundRun]]) -> list[str]:
     if len(variants) == 1:
         return [name]
     typed = [frozenset.intersection(*(run.overrides for run in members)) for members in variants]
@@ -167,7 +172,7 @@ def _told_apart(name: str, variants: Sequence[list[Run]]) -> list[str]:
             " ".join(f"{key}={members[0].settings[key]}" for key in keys if key in members[0].settings)
             for members in variants
         ]
-    labels = [plain(f"{name} {label}".strip(), 80) for label in labels]
+    labels = [one_line(f"{name} {label}".strip(), 80) for label in labels]
     times = Counter(labels)
     return [
         f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels, start=1)

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ptychofno.config.comparison import differing
+from ptychofno.display.text import counted
 from ptychofno.report.arms import Arm
-from ptychofno.report.runs import UNKNOWN, Run
-from ptychofno.report.wording import counted, listed, plain
+from ptychofno.report.runs import UNKNOWN, FoundRun
+from ptychofno.report.wording import listed, one_line
+from ptychofno.runs.comparison import differing
 
-# Arms that differ in these are not judged by the same measure.
+# Arms of different losses cannot be ranked by it.
 _SAME_LOSS = ("loss._target_",)
 _SAME_BUDGET = ("trainer.max_epochs", "data.batch_size")
 
@@ -35,10 +36,10 @@ class Comparison:
 
 
 def compare(arms: Sequence[Arm], control: Arm | None, anyway: bool) -> Comparison:
-    """Hold every arm against the control, or else against what most runs share.
+    """Find out which arms may be ranked: those that are like the control, or else like most runs.
 
     Args:
-        anyway: rank arms in spite of missing seeds and different code versions; warned of all the same.
+        anyway: rank arms in spite of missing seeds and different code versions, with a warning.
             Different datasets and losses are never ranked together.
     """
     refused: dict[str, str] = {}
@@ -67,7 +68,7 @@ def compare(arms: Sequence[Arm], control: Arm | None, anyway: bool) -> Compariso
 
 
 def _odd_ones(
-    arms: Sequence[Arm], control: Arm | None, name_of: Callable[[Run], str | None], noun: str
+    arms: Sequence[Arm], control: Arm | None, name_of: Callable[[FoundRun], str | None], noun: str
 ) -> dict[str, str]:
     """Arms whose results do not all share the reference's dataset or code."""
     found = {arm.name: Counter(name_of(run) for run in arm.results) for arm in arms if arm.results}
@@ -77,7 +78,7 @@ def _odd_ones(
         return {}
     reference = max(shared, key=lambda key: (shared[key], key or ""))
     return {
-        name: f"{noun} {_listed_names(names)}, not {_short(reference)} alone"
+        name: f"{noun} {_listed_names(names)} instead of {_short(reference)}"
         for name, names in found.items()
         if set(names) != {reference} or reference is None
     }
@@ -89,7 +90,7 @@ def _other_loss(arms: Sequence[Arm], control: Arm | None) -> dict[str, str]:
     if not votes:
         return {}
     reference = votes.most_common(1)[0][0]
-    return {arm.name: f"{_loss(arm)}, not {reference}" for arm in known if _loss(arm) != reference}
+    return {arm.name: f"{_loss(arm)} instead of {reference}" for arm in known if _loss(arm) != reference}
 
 
 def _loss(arm: Arm) -> str:
@@ -99,16 +100,12 @@ def _loss(arm: Arm) -> str:
 def _missing(arms: Sequence[Arm], expected: Sequence[int]) -> dict[str, str]:
     reasons = {}
     for arm in arms:
+        with_result = {run.seed for run in arm.results}
         state_of = {run.seed: run.state for run in arm.runs}
-        lacking = [seed for seed in expected if state_of.get(seed) not in _states_of_results(arm)]
+        lacking = [f"{seed} ({state_of.get(seed, 'no run')})" for seed in expected if seed not in with_result]
         if lacking or not arm.results:
-            words = [f"{seed} ({state_of.get(seed, 'no run')})" for seed in lacking]
-            reasons[arm.name] = f"no result for seed {listed(words)}" if words else "no result"
+            reasons[arm.name] = f"no result for seed {listed(lacking)}" if lacking else "no result"
     return reasons
-
-
-def _states_of_results(arm: Arm) -> set[str]:
-    return {run.state for run in arm.results}
 
 
 def _remarks(arms: Sequence[Arm]) -> list[str]:
@@ -117,34 +114,34 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
     if changed := [run for run in results if (run.code or "").endswith("+")]:
         remarks.append(
             f"{counted(len(changed), 'run')} of {len(results)} ran with uncommitted changes "
-            "(a commit marked +): which code that was, nobody can tell."
+            "(their commit is marked +), so it is not known which code that was."
         )
     devices = Counter(run.device for run in results if run.device)
     if len(devices) > 1:
         found = listed(f"{device} ({counted(number, 'run')})" for device, number in sorted(devices.items()))
-        remarks.append(f"Not the same device: {found}; the last bits of results depend on it.")
+        remarks.append(f"Runs differ in their device: {found}; results may differ in their last digits.")
     if repeated := [run.name for arm in arms for run in arm.repeated]:
-        remarks.append(
-            f"Further runs of a seed that is there already, counted nowhere: {_first_few(repeated)}."
-        )
+        remarks.append(f"More than one run of an arm and a seed; these do not count: {_first_few(repeated)}.")
     if unseeded := [run.name for arm in arms for run in arm.runs if run.seed is None]:
-        remarks.append(f"Runs without a readable seed: {_first_few(unseeded)}.")
+        remarks.append(f"Runs whose seed is not known: {_first_few(unseeded)}.")
     if damaged := [f"{run.name} ({run.problems[0]})" for arm in arms for run in arm.runs if run.problems]:
-        remarks.append(f"Not readable, at least in part: {_first_few(damaged)}.")
+        remarks.append(f"Runs with files that cannot be read: {_first_few(damaged)}.")
     if unknown := [run.name for arm in arms for run in arm.runs if run.state == UNKNOWN and not run.problems]:
-        remarks.append(f"Runs in no known state: {_first_few(unknown)}.")
+        remarks.append(f"Runs whose state is not known: {_first_few(unknown)}.")
     known = {arm.name: arm.settings for arm in arms if arm.settings}
     differing_keys = differing(known) if known else []
-    # An output module lowers the loss of whatever comes to it.
+    # An output module lowers the loss of any network before it.
     grouped = ("evaluation.", "model.output.")
     for key in (key for key in differing_keys if key in _SAME_BUDGET or key.startswith(grouped)):
         values = Counter(settings.get(key, "none") for settings in known.values())
         found = listed(f"{value} ({counted(number, 'arm')})" for value, number in sorted(values.items()))
-        remarks.append(f"Not the same {key}: {found}.")
+        remarks.append(f"Arms differ in {key}: {found}.")
     return remarks
 
 
 def _listed_names(names: Counter[str | None]) -> str:
+    if len(names) == 1:
+        return _short(*names)
     return listed(f"{_short(name)} ({counted(count, 'run')})" for name, count in names.items())
 
 
@@ -156,5 +153,5 @@ def _short(name: str | None) -> str:
 
 
 def _first_few(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(plain(name, 90) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    first = ", ".join(one_line(name, 90) for name in names[:most])
+    return first if len(names) <= most else f"{first} and {len(names) - most} more"

@@ -98,9 +98,9 @@ def _power(trials: int, rate: float, other: float) -> float:
         - _log_choose(2 * trials, total)
     )
     p = np.cumsum(np.where(possible, chances, 0.0), axis=1)
-    shown = p[first[:, None] + first, first[:, None]] <= LEVEL * (1 + 1e-9)
+    rejected = p[first[:, None] + first, first[:, None]] <= LEVEL * (1 + 1e-9)
     likely = np.outer(binom.pmf(first, trials, rate), binom.pmf(first, trials, other))
-    return float(likely[shown].sum())
+    return float(likely[rejected].sum())
 
 
 def _log_choose(whole: int, part: np.ndarray) -> np.ndarray:

@@ -25,10 +25,11 @@ from ptychofno.runs import artifacts
 _MIB = 2**20
 LARGEST_TABLE = 32 * _MIB
 LARGEST_ARCHIVE = 256 * _MIB
-LARGEST_ARRAY = 4096**2
+LARGEST_ARRAY = 256 * _MIB
 LARGEST_NUMBER = 1e30
 DEEPEST = 32
 _ONLY_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_OF_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -124,10 +125,15 @@ class RunFiles:
             return None
         try:
             with zipfile.ZipFile(BytesIO(content)) as members:
-                held = [key for key in arrays if f"{key}.npy" in members.namelist()]
-                return {key: _array(members, f"{key}.npy") for key in held}
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError):
+                if any(member.file_size > LARGEST_ARRAY for member in members.infolist()):
+                    raise ValueError("too large")
+            with np.load(BytesIO(content), allow_pickle=False) as held:
+                found = {key: held[key] for key in arrays if key in held.files}
+            if any(array.dtype.kind not in "fciu" for array in found.values()):
+                raise ValueError("not numbers")
+        except (*_OF_ZIP, ValueError, EOFError, OSError, MemoryError):
             raise Unreadable("not a readable NPZ file of numbers") from None
+        return found
 
 
 def number(value: Any) -> float:
@@ -145,24 +151,6 @@ def number(value: Any) -> float:
 def numbers(values: Any) -> NDArray[np.float64]:
     """A list as numbers, NaN for what is none; empty for anything but a list."""
     return np.array([number(value) for value in values] if isinstance(values, list) else [], dtype=np.float64)
-
-
-def _array(members: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """One array, its size and type checked before any memory is taken for it."""
-    with members.open(name) as member:
-        version = np.lib.format.read_magic(member)
-        header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if header is None:
-            raise ValueError("unknown version")
-        shape, column_major, dtype = header(member)
-        size = math.prod(shape)
-        if dtype.kind not in "fciu" or not 0 <= size <= LARGEST_ARRAY:
-            raise ValueError("not numbers, or too many")
-        content = member.read(size * dtype.itemsize)
-    return np.frombuffer(content, dtype, count=size).reshape(shape, order="F" if column_major else "C")
 
 
 def _check_shape(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from ptychofno.metrics import align
 from ptychofno.report.arms import Arm
 from ptychofno.report.files import RunFiles, Unreadable
-from ptychofno.report.runs import Run
+from ptychofno.report.runs import FoundRun
+from ptychofno.report.wording import formatted
 from ptychofno.runs import artifacts
 
 Array = NDArray[Any]
@@ -29,8 +31,28 @@ class Picture:
     """One arm's object: ``images`` by kind as data URIs. ``run`` is None for the truth."""
 
     arm: Arm | None
-    run: Run | None
+    run: FoundRun | None
     images: dict[str, str]
+
+    @property
+    def caption(self) -> str:
+        return "Truth" if self.arm is None else self.arm.name
+
+    @property
+    def mark(self) -> str:
+        if self.run is None:
+            return "truth"
+        return "" if self.run.succeeded else "bad"
+
+    @property
+    def about(self) -> str:
+        """Seed, state and SSIM of amplitude and phase."""
+        if self.run is None:
+            return ""
+        seed = "" if self.run.seed is None else f"seed {self.run.seed}, "
+        state = "" if self.run.succeeded else f"{self.run.state}, "
+        ssim = (formatted(self.run.measures.get(f"ssim_{kind}"), "{:.3f}") for kind in COLOURS)
+        return f"{seed}{state}SSIM {' / '.join(ssim)}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,16 @@ class Gallery:
     scales: dict[str, tuple[float, float]]
     bars: dict[str, str]
 
+    @property
+    def has_truth(self) -> bool:
+        return any(picture.run is None for picture in self.pictures)
+
+    def ends(self, kind: str) -> tuple[str, str]:
+        """The ends of a scale, to a hundredth of its length."""
+        low, high = self.scales[kind]
+        digits = 2 - math.floor(math.log10(high - low))
+        return f"{round(low, digits) + 0.0:g}", f"{round(high, digits) + 0.0:g}"
+
 
 def galleries(arms: Sequence[Arm]) -> list[Gallery]:
     """For every dataset the arms in their order, each by the run nearest its median loss.
@@ -49,7 +81,7 @@ def galleries(arms: Sequence[Arm]) -> list[Gallery]:
     Amplitudes are scaled and phases turned and flattened onto the truth, as for the metrics; the truth
     sets the colour scales. Without a truth the scales hold 99 % of all pixels.
     """
-    by_dataset: dict[str | None, list[tuple[Arm, Run, dict[str, Array]]]] = {}
+    by_dataset: dict[str | None, list[tuple[Arm, FoundRun, dict[str, Array]]]] = {}
     for arm in arms:
         for run in arm.typical():
             if images := _images(run):
@@ -58,7 +90,7 @@ def galleries(arms: Sequence[Arm]) -> list[Gallery]:
     return [_gallery(key, found) for key, found in by_dataset.items()]
 
 
-def _gallery(key: str | None, found: Sequence[tuple[Arm, Run, dict[str, Array]]]) -> Gallery:
+def _gallery(key: str | None, found: Sequence[tuple[Arm, FoundRun, dict[str, Array]]]) -> Gallery:
     truth = next((images for _, _, images in found if "target_amplitude" in images), None)
     scales = {}
     for kind in COLOURS:
@@ -76,7 +108,7 @@ def _gallery(key: str | None, found: Sequence[tuple[Arm, Run, dict[str, Array]]]
     return Gallery(key, tuple(pictures), scales, bars)
 
 
-def _images(run: Run) -> dict[str, Array] | None:
+def _images(run: FoundRun) -> dict[str, Array] | None:
     """Amplitude and phase (rad) of the scanned region, and the truth's where there is one."""
     try:
         with RunFiles(run.path) as files:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,16 +12,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychofno.config.comparison import LATER, flat, of_the_result
+from ptychofno.config.errors import shown
 from ptychofno.report.files import RunFiles, Unreadable, number, numbers
-from ptychofno.report.wording import plain, value
+from ptychofno.report.wording import one_line
 from ptychofno.runs import artifacts
+from ptychofno.runs.comparison import flat, of_the_result
 from ptychofno.runs.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
 
 Numbers = NDArray[np.float64]
 Read = TypeVar("Read")
 
 UNKNOWN = "unknown"
+REFERENCE = "reference"
+FLAT = "flat object"
+"""A reconstruction without a network, from an object of constant amplitude, is a reference of this name."""
 GIVEN_BACK = 0.25
 """A run fell later when, in the end, it had lost this share of what it had once gained on the flat object."""
 CURVES = (
@@ -37,7 +40,6 @@ CURVES = (
 )
 MOST_INTERVENTIONS = 10**6
 """What a history may claim."""
-_SET_ASIDE = re.compile(r"-previous-\d+$")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ MEASURES = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, eq=False)
+class FoundRun:
     """What one directory holds. Text is printable and short; a number that is not there is NaN."""
 
     path: Path
@@ -109,7 +111,7 @@ class Run:
 
     @property
     def succeeded(self) -> bool:
-        return self.state == "completed"
+        return self.state in ("completed", REFERENCE)
 
     @property
     def final_val_loss(self) -> float:
@@ -136,31 +138,7 @@ class Run:
         return None
 
 
-def find(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Run directories: each of ``paths`` that is one, else its subdirectories that are; and remarks.
-
-    Runs that were set aside and links inside a study are left out, with a remark. Raises OSError for a
-    path that cannot be listed.
-    """
-    found, aside, links = [], 0, []
-    for path in paths:
-        if _is_run(path):
-            found.append(path)
-            continue
-        with os.scandir(path) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_symlink():
-                    links += [plain(entry.name)] * os.path.isdir(entry.path)
-                elif entry.is_dir() and not entry.name.startswith(".") and _is_run(Path(entry.path)):
-                    aside += bool(_SET_ASIDE.search(entry.name))
-                    found += [] if _SET_ASIDE.search(entry.name) else [Path(entry.path)]
-    remarks = [f"links are not followed, left out: {', '.join(links[:5])}"] if links else []
-    if aside:
-        remarks.append(f"left out what was set aside: {aside} of the directories named …-previous-N")
-    return found, remarks
-
-
-def read(path: Path) -> Run:
+def read(path: Path) -> FoundRun:
     """The run in ``path``. What cannot be read is missing from it and named in ``problems``."""
     problems: list[str] = []
 
@@ -171,11 +149,11 @@ def read(path: Path) -> Run:
             problems.append(f"{name}: {reason}")
             return None
 
-    name = plain(path.name)
+    name = one_line(path.name)
     try:
         files = RunFiles(path)
     except Unreadable as reason:
-        return Run(path, name, _arm_of(name), None, UNKNOWN, problems=(str(reason),))
+        return FoundRun(path, name, _arm_of(name), None, UNKNOWN, problems=(str(reason),))
     with files:
         record = attempt(files.record, artifacts.RUN) or {}
         history = attempt(files.record, artifacts.HISTORY) or {}
@@ -183,14 +161,14 @@ def read(path: Path) -> Run:
         config = attempt(files.settings, artifacts.CONFIG)
         typed = attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml")
         grad_norms = attempt(files.table, artifacts.GRAD_NORMS, "grad_norm")
-    settings = LATER | flat(config) if isinstance(config, dict) else {}
-    overrides = [plain(entry, 300) for entry in typed] if isinstance(typed, list) else []
+    settings = flat(config) if isinstance(config, dict) else {}
+    overrides = [one_line(entry, 300) for entry in typed] if isinstance(typed, list) else []
     seed = record.get("seed", settings.get("seed"))
     state = record.get("state")
     epochs = numbers(history.get("epoch"))
     curves = {key: _fitted(numbers(history.get(key)), epochs.size) for key in CURVES}
     baseline = number(record.get("flat_baseline"))
-    return Run(
+    return FoundRun(
         path=path,
         name=name,
         arm=_text(record, "arm") or _arm_typed(overrides) or _arm_of(name),
@@ -199,7 +177,7 @@ def read(path: Path) -> Run:
         error=_text(record, "error") or "",
         study=_text(record, "study"),
         settings={
-            plain(key): value(entry)
+            one_line(key): one_line(shown(entry))
             for key, entry in settings.items()
             if of_the_result(key) and key not in ("seed", "arm", "study")
         },
@@ -252,13 +230,9 @@ def _interventions(history: Mapping[str, Any]) -> int:
     return int(counted[-1].clip(0, MOST_INTERVENTIONS)) if counted.size else 0
 
 
-def _is_run(path: Path) -> bool:
-    return any(os.path.lexists(path / name) for name in (artifacts.RUN, artifacts.CONFIG))
-
-
 def _text(record: Mapping[str, Any], key: str) -> str | None:
     entry = record.get(key)
-    return plain(entry) or None if isinstance(entry, str) else None
+    return one_line(entry) or None if isinstance(entry, str) else None
 
 
 def _code(record: Mapping[str, Any]) -> str | None:
@@ -271,12 +245,12 @@ def _code(record: Mapping[str, Any]) -> str | None:
 def _arm_typed(overrides: Sequence[str]) -> str | None:
     """The arm that was chosen on the command line: ``+arm=stable``."""
     chosen = [entry.split("=", 1)[1] for entry in overrides if re.match(r"\+{0,2}arm=\w", entry)]
-    return plain(chosen[-1], 60) if chosen else None
+    return one_line(chosen[-1], 60) if chosen else None
 
 
 def _arm_of(name: str) -> str:
     """The arm that a directory is named by: ``<arm>-seed<seed>[-overrides]``."""
-    return plain(re.split(r"-seed-?\d", name)[0] or name, 60)
+    return one_line(re.split(r"-seed-?\d", name)[0] or name, 60)
 
 
 def _says_arm_or_seed(override: str) -> bool:
@@ -293,6 +267,27 @@ def _fitted(values: Numbers, length: int) -> Numbers:
     return fitted
 
 
-def each(paths: Sequence[Path]) -> Iterator[Run]:
-    """The runs in ``paths``, one after the other."""
-    return map(read, paths)
+def read_reference(path: Path) -> FoundRun | None:
+    """The reconstruction in ``path`` if it was made without a network, from a flat object; else None."""
+    try:
+        with RunFiles(path) as files:
+            source = files.record(artifacts.SOURCE) or {}
+            metrics = files.record(artifacts.METRICS) or {}
+    except Unreadable:
+        return None
+    if source.get("run_dir", path) is not None:
+        return None
+    typed = source.get("settings")
+    overrides = [one_line(entry, 300) for entry in typed] if isinstance(typed, list) else []
+    nothing = np.empty(0)
+    return FoundRun(
+        path=path,
+        name=one_line(path.name),
+        arm=FLAT,
+        seed=None,
+        state=REFERENCE,
+        settings=dict(entry.partition("=")[::2] for entry in overrides),
+        overrides=frozenset(overrides),
+        dataset_key=_text(source, "dataset_key_in_training") or _text(source, "dataset_key"),
+        measures=_measures({}, metrics, nothing, dict.fromkeys(CURVES, nothing), math.nan),
+    )

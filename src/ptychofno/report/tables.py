@@ -9,36 +9,33 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ptychofno.config.comparison import differing
 from ptychofno.report.arms import FLAT_SSIM, Arm
-from ptychofno.report.runs import GIVEN_BACK, MEASURES, Run
+from ptychofno.report.runs import GIVEN_BACK, MEASURES, FoundRun
 from ptychofno.report.study import Study
-from ptychofno.report.verdict import (
-    FEWEST_SEEDS,
-    LOSS_MARGIN,
-    Standing,
-)
-from ptychofno.report.wording import NONE, in_markdown, in_spreadsheet, listed, shown
+from ptychofno.report.verdict import FEWEST_SEEDS, LOSS_MARGIN, Standing
+from ptychofno.report.wording import NONE, formatted, in_markdown, in_spreadsheet, listed
+from ptychofno.runs.comparison import differing
 from ptychofno.runs.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
 
 DEFINITIONS = (
     "Crash rate: collapsed and diverged runs among those with a result (completed, collapsed, diverged), "
     f"with Wilson's 95 % interval. Collapsed: ended flat, with a validation loss above {FLAT_ABOVE} of "
-    "the best flat object's (behind rounds of error reduction: and with patches that are all alike).",
+    "the best flat object's; where an output module changes the patches, only if these are also all alike.",
     "Medians and quartiles: over the completed runs. Gradient norms: before clipping, over every step of "
     "every run with a result.",
-    f"Off the plateau: the first epoch with a validation loss below {LEFT_PLATEAU_BELOW} of the flat "
-    "object's. Epoch of failure: where a diverged run broke off, or from where on a collapsed run was on "
-    "the plateau.",
-    "Interventions: how often a guard returned runs with a result to their last good state.",
+    f"Epoch off the plateau: the first epoch with a validation loss below {LEFT_PLATEAU_BELOW} of the flat "
+    "object's. Epoch of failure: the epoch in which a diverged run ended, or from which on a collapsed run "
+    "stayed on the plateau.",
+    "Interventions: how often the guard set runs with a result back to their last good state.",
     f"Stable: median amplitude SSIM above {GOOD_SSIM} and no run that fell later, that is, lost "
-    f"{100 * GIVEN_BACK:.0f} % of its gain on the flat object.",
+    f"{100 * GIVEN_BACK:.0f} % of what it had once gained on the flat object's loss.",
     f"Fix: fewer crashes than the control over {FEWEST_SEEDS} seeds or more, at a median validation loss "
     f"not more than {100 * LOSS_MARGIN:.0f} % above the control's.",
     "Ranking: stable arms within that loss first, then by crash rate, then by median validation loss. "
     "Held-out error: the relative error of the diffraction amplitude of a measured scan's test patterns, as "
-    "the object stitched from all others predicts them; where all arms have it, it takes the place of the "
-    "loss, which a wrong object can have low.",
+    "the object stitched from all others predicts them. Where all arms have it, they are ranked by it "
+    "instead of the loss, which can be low although the object is wrong. Reference: the same data "
+    "reconstructed without a network, by rounds of overlap from a flat object.",
 )
 
 
@@ -54,7 +51,7 @@ def columns(standing: Standing) -> dict[str, str]:
         "crashed (95 %)": crashes if arm.results else NONE,
     }
     cells |= {measure.label: spread(arm, measure.key, measure.form) for measure in MEASURES}
-    median, high_norm, largest = (shown(norm, "{:.3g}") for norm in arm.grad_norm)
+    median, high_norm, largest = (formatted(norm, "{:.3g}") for norm in arm.grad_norm)
     cells["gradient norm, 99 %, max"] = f"{median}, {high_norm}, {largest}"
     cells["interventions"] = interventions(arm)
     cells["epoch of failure"] = listed(arm.failure_epochs) if arm.failure_epochs else NONE
@@ -67,8 +64,10 @@ def spread(arm: Arm, measure: str, form: str) -> str:
     """``0.0138 (0.0131–0.0150)``: median and quartiles, or the one value there is."""
     summary = arm.summary(measure)
     if summary.count < 2:
-        return shown(summary.median, form)
-    return f"{shown(summary.median, form)} ({shown(summary.low, form)}–{shown(summary.high, form)})"
+        return formatted(summary.median, form)
+    return (
+        f"{formatted(summary.median, form)} ({formatted(summary.low, form)}–{formatted(summary.high, form)})"
+    )
 
 
 def interventions(arm: Arm) -> str:
@@ -108,7 +107,7 @@ def markdown(study: Study) -> str:
         lines += ["", f"## Settings that differ from {in_markdown(study.control.name)}", ""]
         rows = [
             {"arm": arm.name, "setting": key, "control": theirs, "arm's": ours}
-            for arm in study.arms
+            for arm in study.trained
             for key, theirs, ours in readable_differences(arm, study.control)
         ]
         lines += _table(rows) if rows else ["None."]
@@ -127,7 +126,7 @@ def comma_separated(study: Study) -> str:
     return text.getvalue()
 
 
-def plain_values(study: Study) -> dict[str, Any]:
+def as_values(study: Study) -> dict[str, Any]:
     """Everything in plain values; NaN for what is not there."""
     return {
         "study": study.name,
@@ -164,7 +163,7 @@ def _arm_values(standing: Standing, control: Arm | None) -> dict[str, Any]:
         "measures": {measure.key: asdict(arm.summary(measure.key)) for measure in MEASURES},
         "differs_from_control": {
             key: {"control": theirs, "arm": ours}
-            for key, theirs, ours in (differences(arm, control) if control else [])
+            for key, theirs, ours in (differences(arm, control) if control and not arm.is_reference else [])
         },
     }
 
@@ -178,7 +177,7 @@ def _runs(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _run_values(arm: Arm, run: Run, counted: bool) -> dict[str, Any]:
+def _run_values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
     norms = Arm("", (run,), None).grad_norm
     return {
         "arm": arm.name,
@@ -205,13 +204,13 @@ def _run_values(arm: Arm, run: Run, counted: bool) -> dict[str, Any]:
     }
 
 
-def run_cells(arm: Arm, run: Run) -> dict[str, str]:
+def run_cells(arm: Arm, run: FoundRun) -> dict[str, str]:
     """What a table for people says of one run."""
     return {
         "arm": arm.name,
         "seed": NONE if run.seed is None else str(run.seed),
         "state": run.state,
-        **{m.label: shown(run.measures.get(m.key), m.form) for m in MEASURES[:4]},
+        **{m.label: formatted(run.measures.get(m.key), m.form) for m in MEASURES[:4]},
         "epochs": str(run.epochs.size),
         "interventions": str(run.interventions),
         "error": run.error,

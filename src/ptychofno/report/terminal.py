@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ptychofno.display.text import fitting
 from ptychofno.report.study import Study
 from ptychofno.report.tables import columns
 from ptychofno.report.wording import NONE
@@ -22,17 +23,15 @@ def show(console: Console, study: Study) -> None:
         console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
     rows = [columns(standing) for standing in study.verdict.standings]
     widths = {key: max(len(_SHORTER.get(key, key)), *(len(row[key]) for row in rows)) for key in rows[0]}
+    optional = {
+        key: width + _GAP
+        for key, width in widths.items()
+        if key not in _FIRST and any(row[key] != NONE for row in rows)
+    }
     room = console.width - sum(widths[key] + _GAP for key in _FIRST)
-    chosen = set(_FIRST)
-    for key in (*_NEXT, *widths):
-        if key in chosen or (key in _NEXT and all(row[key] == NONE for row in rows)):
-            continue
-        room -= widths[key] + _GAP
-        if room < 0:
-            break
-        chosen.add(key)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    chosen = {*_FIRST, *fitting(optional, room, _NEXT)}
     kept = [key for key in widths if key in chosen]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     for key in kept:
         table.add_column(Text(_SHORTER.get(key, key)), no_wrap=key != "judgement", overflow="fold")
     for row, standing in zip(rows, study.verdict.standings, strict=True):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 NONE = "–"
 
 
-def plain(value: Any, longest: int = 120) -> str:
+def one_line(value: Any, longest: int = 120) -> str:
     """One line of printable text: no control, format or private characters, no more than ``longest``."""
     text = str(value) if isinstance(value, (str, int, float)) else type(value).__name__
     text = " ".join(text[: 4 * longest].split())
@@ -18,31 +18,19 @@ def plain(value: Any, longest: int = 120) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def shown(value: float | None, form: str = "{:.4g}") -> str:
+def formatted(value: float | None, form: str = "{:.4g}") -> str:
     """A number, or a dash where there is none."""
     return NONE if value is None or not math.isfinite(value) else form.format(value)
 
 
 def percent(share: float) -> str:
-    return shown(100 * share, "{:.0f} %")
-
-
-def seconds(value: float) -> str:
-    """``42 s``, ``3.1 min`` or ``1.2 h``."""
-    for limit, unit in ((3600.0, "h"), (60.0, "min")):
-        if value >= limit:
-            return f"{value / limit:.1f} {unit}"
-    return shown(value, "{:.2g} s" if value < 10 else "{:.0f} s")
+    return formatted(100 * share, "{:.0f} %")
 
 
 def listed(words: Iterable[Any]) -> str:
     """``a``, ``a and b``, or ``a, b and c``."""
     *first, last = [str(word) for word in words] or [NONE]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_markdown(text: str) -> str:
@@ -58,14 +46,3 @@ def in_spreadsheet(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value
-
-
-def value(entry: Any) -> str:
-    """A setting as one would type it."""
-    if entry is None or isinstance(entry, bool):
-        return {None: "null", True: "true", False: "false"}[entry]
-    if isinstance(entry, float):
-        return f"{entry:g}"
-    if isinstance(entry, Sequence) and not isinstance(entry, str):
-        return plain(f"[{', '.join(value(one) for one in entry[:16])}]")
-    return plain(entry)

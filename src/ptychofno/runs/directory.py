@@ -10,7 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -20,9 +20,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ptychofno.config.comparison import conflict, damaged, foreign
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import conflict, damaged, foreign
 from ptychofno.training.interruption import Interrupted
 
 _PACKAGES = ("ptychofno", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-image")
@@ -32,16 +32,26 @@ class Run:
     """The directory of one run and the record in its ``run.json``.
 
     ``record`` holds plain values; ``update`` changes some and writes the file at once, so that it tells
-    the truth whenever the process dies.
+    the truth whenever the process dies. ``epochs`` are those that it is to have now.
     """
 
-    def __init__(self, path: Path, record: dict[str, Any]) -> None:
-        self.path, self.record = path, record
+    def __init__(self, path: Path, record: dict[str, Any], epochs: int = 0) -> None:
+        self.path, self.record, self.epochs = path, record, epochs
 
     @property
     def finished(self) -> bool:
-        """Whether a result is there already."""
+        """Whether a result is there already, and not to be trained further."""
+        return self.has_result and not self.longer
+
+    @property
+    def has_result(self) -> bool:
         return self.record.get("state") in artifacts.RESULT_STATES
+
+    @property
+    def longer(self) -> bool:
+        """Whether more epochs are asked for than it was to have, and it can have them."""
+        earlier = self.record.get("epochs")
+        return isinstance(earlier, int) and earlier < self.epochs and self.record.get("state") != "diverged"
 
     @property
     def resumable(self) -> bool:
@@ -53,23 +63,23 @@ class Run:
 
 
 @contextmanager
-def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = str) -> Iterator[Run]:
+def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[Run]:
     """Hold ``path`` for one process; on the way out, say how the run ended.
 
-    A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued.
+    A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued, and so is
+    one of fewer ``epochs``.
 
     Args:
         config: the resolved configuration as YAML. A directory that holds a run of another one is
             refused.
         resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
-        hide: takes what must not be written down out of the reason of a failure.
 
     Raises Held when another process writes the run; ConfigError when its configuration is another one,
     its files are damaged, or the directory cannot be written.
     """
     if reason := foreign(path):
         raise ConfigError(reason)
-    if resume != "never" and (run := Run(path, _earlier_record(path))).finished:
+    if resume != "never" and (run := earlier_run(path, epochs)).finished:
         _refuse_conflict(run, config)
         try:
             yield run  # nothing is written: it may be on a disk that is only read
@@ -85,8 +95,8 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
             lock.release()
             lock = _hold(path)
         artifacts.sweep(path)
-        run = Run(path, _earlier_record(path))
-        if run.finished or run.resumable:
+        run = earlier_run(path, epochs)
+        if run.has_result or run.resumable:
             _refuse_conflict(run, config)
         with _log_file(path / artifacts.TRAIN_LOG):
             try:
@@ -95,13 +105,13 @@ def open_run(path: Path, config: str, resume: str, hide: Callable[[str], str] = 
                 _record_end(run, "interrupted", str(stop) or "nobody reads the output any more")
                 raise
             except OSError as error:
-                _record_end(run, "failed", hide(str(error)))
+                _record_end(run, "failed", str(error))
                 if error.errno not in _DISK:
                     raise
                 where = error.filename or path
                 raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
             except BaseException as error:
-                _record_end(run, "failed", hide(f"{type(error).__name__}: {error}".splitlines()[0]))
+                _record_end(run, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
                 if isinstance(error, SystemExit):  # of a user's class; it would look like success
                     raise RuntimeError(f"sys.exit({error.code!r}) was called within the run") from error
                 raise
@@ -126,12 +136,18 @@ def _hold(path: Path) -> FileLock:
 
 
 def _refuse_conflict(run: Run, config: str) -> None:
-    if reason := conflict(run.path, config):
+    if reason := conflict(run.path, config, {"trainer.max_epochs"} if run.longer else frozenset()):
         raise ConfigError(reason)
+    if run.has_result and not (run.finished or run.resumable):
+        raise ConfigError(
+            f"run_dir={run.path}: is finished after {run.record['epochs']} epochs and kept no "
+            f"{artifacts.RESUME_CHECKPOINT} to go on from; choose another run_dir, or resume=never to set it "
+            "aside"
+        )
 
 
 def _record_end(run: Run, state: str, reason: str) -> None:
-    if not run.finished:
+    if not run.has_result:
         # On a full disk the record stays "running"; the next start sees that nobody holds the run.
         with suppress(OSError):
             run.update(state=state, error=reason, finished=_now())
@@ -143,14 +159,18 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
     Args:
         resume: whether training goes on from a checkpoint; then the data must be the same.
     """
-    earlier = dict(run.record)
-    resumed = earlier.get("resumed", 0) + 1 if resume else 0
+    earlier = dict(run.record) if resume else {}
+    if not resume:
+        (run.path / artifacts.RESUME_CHECKPOINT).unlink(missing_ok=True)  # nobody may go on from it later
+    elif run.longer:
+        earlier["epochs_before"] = [*earlier.get("epochs_before", []), earlier["epochs"]]
     run.record.clear()
     run.update(
         state="running",
         command=shlex.join(["python", "-m", "ptychofno.train", *sys.argv[1:]]),
-        started=earlier.get("started") if resumed else _now(),
-        resumed=resumed,
+        started=earlier.get("started") if resume else _now(),
+        resumed=earlier.get("resumed", 0) + 1 if resume else 0,
+        **{key: earlier[key] for key in ("epochs_before", "init_from") if key in earlier},
         pid=os.getpid(),
         versions={"python": platform.python_version(), **_versions()},
         **_source_version(),
@@ -162,7 +182,7 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
 def refuse_other_data(run: Run, dataset_key: str) -> None:
     """Raise when an earlier part of this run saw other data, such as a file that has changed since."""
     earlier = run.record.get("dataset_key")
-    if (run.finished or run.resumable) and earlier not in (None, dataset_key):
+    if (run.has_result or run.resumable) and earlier not in (None, dataset_key):
         raise ConfigError(
             f"run_dir={run.path}: was trained on dataset {earlier}, the same settings now give "
             f"{dataset_key}; choose another run_dir, or resume=never to set it aside"
@@ -170,9 +190,8 @@ def refuse_other_data(run: Run, dataset_key: str) -> None:
 
 
 def finish(run: Run, state: str, **values: Any) -> None:
-    """Record the result and drop what only an unfinished run needs."""
+    """Record the result."""
     run.update(state=state, finished=_now(), **values)
-    (run.path / artifacts.RESUME_CHECKPOINT).unlink(missing_ok=True)
 
 
 def objective(run: Run, name: str) -> float:
@@ -195,6 +214,11 @@ def set_aside(path: Path) -> Path:
     path.rename(aside)
     path.mkdir(exist_ok=True)
     return aside
+
+
+def earlier_run(path: Path, epochs: int) -> Run:
+    """The run that stands in ``path``, to be read; ``epochs`` as of ``Run``."""
+    return Run(path, _earlier_record(path), epochs)
 
 
 def _earlier_record(path: Path) -> dict[str, Any]:
@@ -251,7 +275,7 @@ def _source_version() -> dict[str, str | None]:
 
     ``+`` is appended to both when the sources were changed since; None outside git.
     """
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
@@ -260,7 +284,7 @@ def _source_version() -> dict[str, str | None]:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside another repository?
+        git("ls-files", "--error-unmatch", __file__)  # installed inside another repository?
         changed = "+" if git("status", "--porcelain", "--", str(here)) else ""
         commit, tree = git("rev-parse", "HEAD", "HEAD:./").splitlines()
     except (OSError, subprocess.SubprocessError):

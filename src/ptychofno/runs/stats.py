@@ -35,6 +35,20 @@ The normalised update has unit variance, so this gain adds one percent of its sc
 _GAINS = {"norm.weight": "norm_weight", "layerscale": "layerscale"}
 
 
+def state_of(
+    diverged: str | None, val_loss: Sequence[Any], baseline: float, contrast: Sequence[Any] | None = None
+) -> str:
+    """``diverged``, ``collapsed`` (ended on the flat plateau) or ``completed``.
+
+    ``contrast`` is that between the layers' patches where an output module changes them. Its rounds bring the
+    losses of all patches together that fit the same noise, so that there the loss alone does not tell.
+    """
+    if diverged is not None:
+        return "diverged"
+    alike = contrast is None or not contrast[-1] >= ALIKE_BELOW
+    return "collapsed" if alike and val_loss[-1] > FLAT_ABOVE * baseline else "completed"
+
+
 def statistics(
     *,
     epochs: Mapping[str, Sequence[Any]],

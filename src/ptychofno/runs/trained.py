@@ -52,7 +52,9 @@ def weights_of(run_dir: Path, record: Mapping[str, Any], which: str) -> Path | N
     if record.get("state") in ("completed", "collapsed"):
         files.setdefault(f"epoch={record.get('epochs')}", files["last"])
         files.setdefault(f"epoch={record.get('best_epoch')}", files["best"])
-    present = {"epoch=0": None, **{name: path for name, path in files.items() if path.is_file()}}
+    # What a run began with that began with another one's weights is not made anew from its seed.
+    start: dict[str, Path | None] = {} if record.get("init_from") else {"epoch=0": None}
+    present = start | {name: path for name, path in files.items() if path.is_file()}
     if which not in present:
         raise ConfigError(
             f"{run_dir}: has no checkpoint {which}; expected one of {', '.join(present)}"

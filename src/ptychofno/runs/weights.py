@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ptychofno import models, physics
-from ptychofno.build import model_context, told
+from ptychofno import build, models, physics
+from ptychofno.build import as_config_errors, model_context
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
+from ptychofno.runs import artifacts
 from ptychofno.training import load_tensors, save_tensors
 
 
@@ -29,8 +31,11 @@ def save_model(
     save_tensors(path, bundle)
 
 
-def load_model(path: Path) -> nn.Module:
+def load_model(path: Path, *, trust: Collection[str] = ()) -> nn.Module:
     """The trained network of a ``model.pt``, from whoever it came: only classes of ours, no pickle.
+
+    Args:
+        trust: classes of your own, as ``package.module.Class``, that the file may name.
 
     Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
     """
@@ -39,6 +44,7 @@ def load_model(path: Path) -> nn.Module:
         size = int(bundle["size"])
         network = models.build_generator(
             bundle["model"],
+            lambda target: build.find(target) if target in trust else models.of_ours(target),
             size=size,
             patches=int(bundle["patches"]),
             probe=bundle.get("probe", torch.ones(size, size, dtype=torch.complex64)),
@@ -71,7 +77,7 @@ def recorded_generator(
     *,
     for_its_data: bool = True,
 ) -> nn.Module:
-    """The network of recorded ``model`` settings, from whoever it came: only classes of ours, no pickle.
+    """The network of ``model`` settings whose classes were checked, see ``config.recorded``; no pickle.
 
     Args:
         weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
@@ -80,20 +86,46 @@ def recorded_generator(
 
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
-    with told():
-        network = models.build_generator(model, **model_context(dataset))
+    with as_config_errors():
+        network = models.build_generator(model, build.find, **model_context(dataset))
     if weights is not None:
-        try:
-            values = load_tensors(weights)
-        except Exception as error:
-            raise ConfigError(f"{weights}: not a file of weights: {str(error)[:200]}") from error
-        if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
-            values = values["state_dict"]
-        if not for_its_data and isinstance(values, dict):
-            of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
-            values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
-        _fill(network, values, weights)
+        load_weights(network, weights, for_its_data=for_its_data)
     return network
+
+
+def load_weights(network: nn.Module, file: Path, *, for_its_data: bool = True) -> None:
+    """Give ``network`` the weights in ``file``: a ``model.pt`` or a plain state dict, no pickle.
+
+    Args:
+        for_its_data: also the probe and the amplitude scale that they were trained with.
+
+    Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
+    """
+    try:
+        values = load_tensors(file)
+    except Exception as error:
+        raise ConfigError(f"{file}: not a file of weights: {str(error)[:200]}") from error
+    if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    if not for_its_data and isinstance(values, dict):
+        of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
+        values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
+    _fill(network, values, file)
+
+
+def start_from(network: nn.Module, place: str) -> dict[str, str]:
+    """Let ``network`` begin with the weights of a run's directory (those it was judged by) or of a file.
+
+    What it has of its own data, such as the probe, stays. Gives the file and what identifies its content, for
+    the record.
+    """
+    path = Path(place).expanduser()
+    file = path / artifacts.MODEL if path.is_dir() else path
+    try:
+        load_weights(network, file, for_its_data=False)
+    except ConfigError as error:
+        raise ConfigError(f"init_from={place}: {error}") from error
+    return {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def _is_of_data(name: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
-from ptychofno.training.batches import Batch, ResidentBatches, parts
+from ptychofno.training.batches import Batch, ResidentBatches, ResidentData, parts
 from ptychofno.training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
@@ -12,23 +12,17 @@ from ptychofno.training.clipping import (
     adaptive_gradient_clip_,
     output_axes_of,
 )
-from ptychofno.training.fit import Outcome, ResidentData, fit
+from ptychofno.training.fit import Outcome, fit
 from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.memory import keep_freed_memory
 from ptychofno.training.module import Diverged, PhysicsSupervised
 from ptychofno.training.muon import Muon
+from ptychofno.training.optimizers import adam, adamw, sgd
 from ptychofno.training.precision import precise_matmul_setting
 from ptychofno.training.reproducible import reproducible
-from ptychofno.training.schedules import (
-    ConstantSchedule,
-    ExponentialSchedule,
-    PlateauSchedule,
-    WarmupCosineSchedule,
-    build_warmup_cosine_scheduler,
-    sgd,
-)
+from ptychofno.training.schedules import Schedule, build_warmup_cosine_scheduler
 from ptychofno.training.similarity import ValidationSimilarity
 
 __all__ = [
@@ -36,10 +30,8 @@ __all__ = [
     "Averaging",
     "Batch",
     "CheckpointError",
-    "ConstantSchedule",
     "Diverged",
     "EmaAveraging",
-    "ExponentialSchedule",
     "Guard",
     "Interrupted",
     "MAELoss",
@@ -50,16 +42,17 @@ __all__ = [
     "NormClip",
     "Outcome",
     "PhysicsSupervised",
-    "PlateauSchedule",
     "PoissonLoss",
     "ResidentBatches",
     "ResidentData",
     "RollbackGuard",
+    "Schedule",
     "StopRequest",
     "ValidationSimilarity",
     "ValueClip",
-    "WarmupCosineSchedule",
     "Watch",
+    "adam",
+    "adamw",
     "adaptive_gradient_clip_",
     "build_warmup_cosine_scheduler",
     "fit",

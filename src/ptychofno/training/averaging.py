@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+from annotated_types import Gt, Lt
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from typing_extensions import Doc
 
 
 class Averaging(Protocol):
@@ -31,7 +33,12 @@ class NoAveraging:
 class EmaAveraging:
     """The exponential moving average is judged; see ``WeightAverage``."""
 
-    decay: float
+    decay: Annotated[
+        float,
+        Gt(0),
+        Lt(1),
+        Doc("share of the average that a step keeps, at most: (1 + t)/(10 + t) of step t where that is less"),
+    ] = 0.998
 
     def __call__(self, network: nn.Module) -> WeightAverage:
         return WeightAverage(network, self.decay)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -105,3 +106,42 @@ class ResidentBatches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]
         self._first = self.consumed = state["consumed"]
+
+
+class ResidentData(L.LightningDataModule):
+    """Training and validation patterns, moved to the device once and kept there.
+
+    Every process that trains has all of them on its device, and takes its part of every training batch.
+
+    Args:
+        train, validation: all samples of each, as one batch.
+        batch_size: patterns per step. drop_last: drop the last partial training batch.
+        seed: of the order of the training patterns.
+    """
+
+    def __init__(self, train: Batch, validation: Batch, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__()
+        self.train, self.validation = train, validation
+        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
+
+    def train_dataloader(self) -> ResidentBatches:
+        assert self.trainer is not None
+        return ResidentBatches(
+            self._here(self.train),
+            self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            rank=self.trainer.global_rank,
+            processes=self.trainer.world_size,
+        )
+
+    def val_dataloader(self) -> ResidentBatches:
+        size = max(self.batch_size, 32)
+        return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
+
+    def _here(self, samples: Batch) -> Batch:
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        if isinstance(samples, Tensor):
+            return samples.to(device)
+        return samples[0].to(device), samples[1].to(device)

@@ -11,17 +11,17 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ptychofno.processes import Group
 from ptychofno.runs import artifacts
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised
+from ptychofno.training.parallel import largest_over_processes
 
 
 class CheckpointError(ValueError):
     """A run cannot go on from its checkpoints; one line that names the file and the way out."""
 
-    def __init__(self, file: Path, error: Exception) -> None:
+    def __init__(self, file: Path, error: BaseException) -> None:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         super().__init__(
             f"{file}: cannot be resumed from ({why}); resume=never sets this run aside and starts over"
@@ -47,19 +47,17 @@ class Checkpoints(L.Callback):
     """Keeps what a resumed run needs and the best weights, and heeds a stop request.
 
     The resume checkpoint is written when an epoch starts, after every scheduler has been stepped, and
-    at once when a stop is requested within an epoch: from both a run goes on to the same bits. Every
-    file is complete or absent, whenever the process dies.
+    at once when a stop is requested within an epoch: from both a run goes on to the same bits. After the last
+    epoch it is written, too, for a run that is to have more. Every file is complete or absent, whenever the
+    process dies.
 
     Args:
         write: False keeps the best weights in memory only; such a run cannot be resumed.
-        group: of processes, which stop together when one is asked to. The first of them writes.
         keep_every: also keep the weights of epochs that are a multiple of this; None keeps none.
     """
 
-    def __init__(
-        self, run_dir: Path, stop: StopRequest, write: bool, group: Group, keep_every: int | None = None
-    ) -> None:
-        self.run_dir, self.stop, self.write, self.group = run_dir, stop, write, group
+    def __init__(self, run_dir: Path, stop: StopRequest, write: bool, keep_every: int | None = None) -> None:
+        self.run_dir, self.stop, self.write = run_dir, stop, write
         self.keep_every = keep_every
         self.started = False
         self.best_val_loss = float("inf")
@@ -96,7 +94,7 @@ class Checkpoints(L.Callback):
         # Lightning would leave a plateau schedule out after the epoch in which a run was resumed.
         trainer.fit_loop.restarting = False
         val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
-        writes = self.write and self.group.rank == 0
+        writes = self.write and trainer.is_global_zero
         if writes and self.keep_every is not None and epoch % self.keep_every == 0:
             kept = self.run_dir / artifacts.epoch_weights(epoch)
             save_tensors(kept, module.judged.state_dict())
@@ -109,7 +107,9 @@ class Checkpoints(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.stop.training = False
-        # Asked for during the last validation: the last epoch is repeated when resumed.
+        self._loader(trainer).start_epoch(trainer.current_epoch)
+        trainer.fit_loop.epoch_loop.reset()
+        self._save(trainer)
         self._heed(self._asked())
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
@@ -129,7 +129,7 @@ class Checkpoints(L.Callback):
 
     def _asked(self) -> int:
         """The signal by which any process was asked to stop, or 0: the same in all of them."""
-        return self.group.largest(self.stop.received or 0)
+        return largest_over_processes(self.stop.received or 0)
 
     def _heed(self, signum: int) -> None:
         if signum:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from annotated_types import Gt
 from torch import Tensor, nn
+from typing_extensions import Doc
 
 OutputAxes = Mapping[Tensor, int]
 
@@ -108,7 +110,7 @@ class NoClip:
 class NormClip:
     """Scale all gradients together so that their global norm is at most ``value`` (Pascanu et al. 2013)."""
 
-    value: float
+    value: Annotated[float, Gt(0), Doc("largest global gradient norm")] = 1.0
 
     def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:
         nn.utils.clip_grads_with_norm_(parameters, self.value, norm)
@@ -119,7 +121,7 @@ class NormClip:
 class ValueClip:
     """Clamp every gradient entry to ±``value``."""
 
-    value: float
+    value: Annotated[float, Gt(0), Doc("largest absolute gradient entry")] = 0.1
 
     def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:
         nn.utils.clip_grad_value_(parameters, self.value)
@@ -130,8 +132,10 @@ class ValueClip:
 class AdaptiveClip:
     """Adaptive gradient clipping with λ = ``value``; see ``adaptive_gradient_clip_``."""
 
-    value: float
-    eps: float
+    value: Annotated[
+        float, Gt(0), Doc("largest ratio of gradient norm to weight norm per output channel")
+    ] = 0.01
+    eps: Annotated[float, Gt(0), Doc("weight norms below this count as this")] = 1e-3
 
     def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:
         adaptive_gradient_clip_(parameters, self.value, self.eps, output_axes)

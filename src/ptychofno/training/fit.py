@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import pickle
+import signal
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +14,17 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from ptychofno.processes import Group
 from ptychofno.runs import artifacts
-from ptychofno.training.batches import Batch, ResidentBatches
+from ptychofno.training.batches import ResidentData
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
 from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
-from ptychofno.training.interruption import StopRequest
+from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
-from ptychofno.training.parallel import own_threads, trainer_arguments
+from ptychofno.training.parallel import processes_of_trainer
 
 
 @dataclass(frozen=True)
@@ -52,62 +51,10 @@ class Outcome:
     interventions: list[dict[str, Any]]
 
 
-class ResidentData(L.LightningDataModule):
-    """Training and validation patterns, moved to the device once and kept there.
-
-    Args:
-        train, validation: all samples of each, as one batch.
-        batch_size: patterns per step. drop_last: drop the last partial training batch.
-        seed: of the order of the training patterns.
-        group: of processes, which share out every training batch; each has all data on its device.
-    """
-
-    def __init__(
-        self,
-        train: Batch,
-        validation: Batch,
-        batch_size: int,
-        drop_last: bool,
-        seed: int,
-        group: Group | None = None,
-    ) -> None:
-        super().__init__()
-        self.train, self.validation = train, validation
-        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
-        self.group = group or Group()
-
-    def train_dataloader(self) -> ResidentBatches:
-        return ResidentBatches(
-            self._here(self.train),
-            self.batch_size,
-            seed=self.seed,
-            drop_last=self.drop_last,
-            rank=self.group.rank,
-            processes=self.group.size,
-        )
-
-    def val_dataloader(self) -> ResidentBatches:
-        size = max(self.batch_size, 32)
-        return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
-
-    def _here(self, samples: Batch) -> Batch:
-        assert self.trainer is not None
-        device = self.trainer.strategy.root_device
-        if isinstance(samples, Tensor):
-            return samples.to(device)
-        return samples[0].to(device), samples[1].to(device)
-
-
-# What taking up a foreign checkpoint may raise.
-_UNUSABLE = (AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-
-
 class DirectCheckpointIO(TorchCheckpointIO):
     """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         save_tensors(Path(path), checkpoint)
 
 
@@ -121,6 +68,10 @@ def fit(
     precision: str,
     stop: StopRequest,
     enable_checkpointing: bool,
+    resume: bool = True,
+    strategy: str = "auto",
+    devices: int | None = None,
+    num_nodes: int = 1,
     keep_every: int | None = None,
     guard: Guard = NoGuard(),
     loggers: Sequence[Logger] = (),
@@ -128,57 +79,38 @@ def fit(
 ) -> Outcome:
     """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
 
-    All processes of ``data.group`` call it; the first of them writes.
+    With ``strategy="ddp"`` all processes call it; the first of them writes, and starts the others where
+    nobody else has.
 
     Args:
         flat_baseline: validation loss of the best flat object, see ``flat_baseline``.
+        resume: False leaves a resume checkpoint that is there alone.
+        strategy: ``ddp`` for several processes; else there is one.
+        devices: processes on each of ``num_nodes``; None takes one per GPU.
 
     Raises Interrupted when a stop was requested; the resume checkpoint is then up to date. Raises
-    CheckpointError when there is one that cannot be resumed from.
+    CheckpointError when there is one that cannot be resumed from, and another ValueError for processes that
+    Lightning cannot have.
     """
-    group = module.group = data.group
-    watch = guard(flat_baseline, group)
-    history = History(run_dir, flat_baseline, write_files=group.rank == 0, watch=watch)
-    checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, group, keep_every)
-    resume = run_dir / artifacts.RESUME_CHECKPOINT
-    from_checkpoint = enable_checkpointing and group.broadcast(resume.exists())
-    diverged = None
-    with quiet_lightning(), own_threads(group):
-        of_processes = trainer_arguments(group)
-        trainer = L.Trainer(
+    watch = guard(flat_baseline)
+    history = History(run_dir, flat_baseline, watch=watch)
+    checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, keep_every)
+    checkpoint = run_dir / artifacts.RESUME_CHECKPOINT
+    from_checkpoint = enable_checkpointing and resume and checkpoint.exists()
+    with quiet_lightning():
+        trainer = _trainer(
             accelerator=accelerator,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             max_epochs=module.total_epochs,
             callbacks=[watch, history, checkpoints, *callbacks],
             logger=list(loggers),
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             default_root_dir=run_dir,
-            # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
-            deterministic=None,
-            **{**of_processes, "plugins": [DirectCheckpointIO(), *of_processes["plugins"]]},
+            processes=(strategy, devices, num_nodes),
         )
-        try:
-            if from_checkpoint:
-                load_tensors(resume)
-            trainer.fit(
-                module,
-                datamodule=data,
-                ckpt_path=resume if from_checkpoint else None,
-                weights_only=True,
-            )
-        except Diverged as reason:
-            diverged = str(reason)
-        except (*_UNUSABLE, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            if not from_checkpoint or checkpoints.started or isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(resume, error) from error
+        diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
     weights = module.judged.state_dict()
     last = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
-    if enable_checkpointing and group.rank == 0:
+    if enable_checkpointing and trainer.is_global_zero:
         save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(
         diverged,
@@ -192,9 +124,63 @@ def fit(
     )
 
 
+def _trainer(*, accelerator: str, processes: tuple[str, int | None, int], **settings: Any) -> L.Trainer:
+    """Lightning's trainer without what a run does itself. Raises ValueError when it refuses its settings."""
+    try:
+        several = processes_of_trainer(accelerator, *processes)
+        return L.Trainer(
+            accelerator=accelerator,
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
+            deterministic=None,
+            plugins=[DirectCheckpointIO(), *several.pop("plugins")],
+            **several,
+            **settings,
+        )
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ValueError(" ".join(f"trainer: {error}".split())) from error
+
+
+def _train(
+    trainer: L.Trainer,
+    module: PhysicsSupervised,
+    data: ResidentData,
+    checkpoint: Path | None,
+    checkpoints: Checkpoints,
+) -> str | None:
+    """Run the trainer; why training diverged, or None."""
+    try:
+        if checkpoint is not None:
+            load_tensors(checkpoint)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Diverged as reason:
+        return str(reason)
+    except Interrupted:
+        if not checkpoints.started:  # else all processes stop together
+            _end_processes(trainer)
+        raise
+    except BaseException as error:
+        _end_processes(trainer)
+        unusable = isinstance(error, Exception) and not isinstance(error, CheckpointError)
+        if checkpoint is not None and unusable and not checkpoints.started:
+            raise CheckpointError(checkpoint, error) from error
+        raise
+    return None
+
+
+def _end_processes(trainer: L.Trainer) -> None:
+    """End what Lightning's launcher has started: on a GPU they would wait for this process for ever."""
+    if (launcher := trainer.strategy.launcher) is not None:
+        launcher.kill(signal.SIGKILL)
+
+
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banners and its advice on data loaders that we do not use."""
+    """Without Lightning's banners, its advice on loaders that we do not use, and a false alarm of DDP."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -205,6 +191,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings(
                 "ignore", message=".*(?:does not have many workers|isinstance\\(treespec).*"
             )
+            # Of weights with a dimension of size one, whose stride means nothing: DDP compares it, too.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,6 +1,6 @@
 """Going back to where training was good, and on from there at a lower learning rate.
 
-A guard is a frozen dataclass of settings called as ``guard(flat_baseline, group)``; the callback that it
+A guard is a frozen dataclass of settings called as ``guard(flat_baseline)``; the callback that it
 returns watches one run.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import lightning as L
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.lib.stride_tricks import sliding_window_view
+from typing_extensions import Doc
 
-from ptychofno.processes import Group
 from ptychofno.runs.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW
 from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.schedules import scale_learning_rate
@@ -28,7 +29,7 @@ Step = Sequence[float]
 class Guard(Protocol):
     """One way of guarding a run. ``flat_baseline`` is the validation loss of the best flat object."""
 
-    def __call__(self, flat_baseline: float, group: Group) -> Watch: ...
+    def __call__(self, flat_baseline: float) -> Watch: ...
 
 
 class Watch(L.Callback):
@@ -51,7 +52,7 @@ class Watch(L.Callback):
 class NoGuard:
     """Let every run take its course."""
 
-    def __call__(self, flat_baseline: float, group: Group) -> Watch:
+    def __call__(self, flat_baseline: float) -> Watch:
         return Watch()
 
 
@@ -65,13 +66,13 @@ class RollbackGuard:
         spike_factor: times the median of the ``spike_window`` steps before, a step is a spike.
     """
 
-    lr_factor: float
-    max_interventions: int
-    spike_factor: float
-    spike_window: int
+    lr_factor: Annotated[float, Gt(0), Lt(1), Doc("factor on the learning rate with every return")] = 0.5
+    max_interventions: Annotated[int, Ge(1), Le(1000), Doc("returns at most")] = 3
+    spike_factor: Annotated[float, Gt(1), Doc("times the median of the steps before: a spike")] = 20.0
+    spike_window: Annotated[int, Ge(3), Le(100_000), Doc("steps of that median")] = 100
 
-    def __call__(self, flat_baseline: float, group: Group) -> Watch:
-        return Rollback(self, flat_baseline, group)
+    def __call__(self, flat_baseline: float) -> Watch:
+        return Rollback(self, flat_baseline)
 
 
 class Rollback(Watch):
@@ -93,9 +94,9 @@ class Rollback(Watch):
     course: it diverges at the first value that is not finite.
     """
 
-    def __init__(self, settings: RollbackGuard, flat_baseline: float, group: Group) -> None:
+    def __init__(self, settings: RollbackGuard, flat_baseline: float) -> None:
         super().__init__()
-        self.settings, self.flat_baseline, self.group = settings, flat_baseline, group
+        self.settings, self.flat_baseline = settings, flat_baseline
         self._recent: list[list[float]] = []  # loss and gradient norm of the last steps of good epochs
         self._left_plateau = False
         self._good: dict[str, Any] | None = None
@@ -149,7 +150,6 @@ class Rollback(Watch):
         if not self._armed:
             return
         noticed = self._not_finite(steps, val_loss) or self._spike(steps) or self._fall_back(steps, val_loss)
-        noticed = self.group.broadcast(noticed)
         if noticed is None:
             self._remember(steps, val_loss)
         else:

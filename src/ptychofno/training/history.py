@@ -55,10 +55,8 @@ class History(L.Callback):
     ``dead_weights`` and ``update_ratio_*``, the last two of an epoch's last step, see ``instruments``.
     """
 
-    def __init__(
-        self, run_dir: Path, flat_baseline: float, write_files: bool = True, watch: Watch | None = None
-    ) -> None:
-        self.run_dir, self.flat_baseline, self.write_files = run_dir, flat_baseline, write_files
+    def __init__(self, run_dir: Path, flat_baseline: float, watch: Watch | None = None) -> None:
+        self.run_dir, self.flat_baseline = run_dir, flat_baseline
         self.watch = watch or Watch()
         self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
         self.steps: list[list[float]] = []
@@ -133,7 +131,8 @@ class History(L.Callback):
         for key in KEYS:
             self.epochs[key].append(entry[key])
         self._pending, self._sizes = [], []
-        self.write()
+        if trainer.is_global_zero:
+            self.write()
         for logger in trainer.loggers:
             known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
             logger.log_metrics(known, step=epoch)
@@ -151,7 +150,8 @@ class History(L.Callback):
             self._pending.append((trainer.global_step + 1, row))
         rows = self._until_broken([row.double().tolist() for _, row in self._pending])
         self._keep_steps(trainer.current_epoch + 1, rows)
-        self.write()
+        if trainer.is_global_zero:
+            self.write()
 
     def _until_broken(self, rows: list[list[float]]) -> list[list[float]]:
         """Forget what came after the first step that was not taken: it was not taken either."""
@@ -170,9 +170,7 @@ class History(L.Callback):
         self._pending = []
 
     def write(self) -> None:
-        """Write history.json and grad_norms.csv, where ``write_files`` says so."""
-        if not self.write_files:
-            return
+        """Write history.json and grad_norms.csv."""
         artifacts.write_json(self.run_dir / artifacts.HISTORY, self.epochs)
         path = self.run_dir / artifacts.GRAD_NORMS
         with artifacts.atomic_path(path) as temporary, temporary.open("w", newline="") as file:

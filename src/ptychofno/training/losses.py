@@ -2,7 +2,8 @@
 
 Shapes: A predicted and X measured amplitude, real (…, N, N), in the same units. Both losses are means
 over all pixels divided by a constant of the training split: they do not change with batch size, photon
-number or the unit of the amplitudes, and are 0 for the true object at infinite dose.
+number or the unit of the amplitudes, and are 0 for the true object at infinite dose. A loss takes what it
+needs of the data: ``mean_amplitude``, ``rms_amplitude`` and ``photon_scale`` of the training split.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 class MAELoss(nn.Module):
     """mean |A - X| / mean X, the mean of X taken over the training split."""
 
-    def __init__(self, mean_amplitude: float, rms_amplitude: float, photon_scale: float) -> None:
+    def __init__(self, mean_amplitude: float) -> None:
         super().__init__()
         self.mean_amplitude = mean_amplitude
 
@@ -33,7 +34,7 @@ class PoissonLoss(nn.Module):
 
     dark_counts = 1.0
 
-    def __init__(self, mean_amplitude: float, rms_amplitude: float, photon_scale: float) -> None:
+    def __init__(self, rms_amplitude: float, photon_scale: float) -> None:
         super().__init__()
         self.mean_intensity = rms_amplitude**2
         self.dark_intensity = self.dark_counts / photon_scale**2

@@ -16,12 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import complex_patches, diffraction_amplitude
-from ptychofno.processes import Group
 from ptychofno.training.averaging import Averaging, NoAveraging
 from ptychofno.training.batches import Batch, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
-from ptychofno.training.schedules import Schedule, scale_learning_rate
+from ptychofno.training.parallel import mean_over_processes
+from ptychofno.training.schedules import Schedule, follow_formula, scale_learning_rate
 
 
 class Diverged(RuntimeError):
@@ -42,10 +42,9 @@ class PhysicsSupervised(L.LightningModule):
         valid: 1 where a detector pixel is valid, else 0, float32 (N, N); None where all are. What is
             predicted elsewhere counts as the 0 that is measured there.
 
-    ``group`` holds the processes that train together. DDP takes the mean of their gradients; a step's
-    record is that of the whole batch in each of them. A guard sets ``learning_rate_factor``, on what the
-    schedule asks for, and ``forgiving``: a step that is not finite and those after it in its epoch are then
-    left out instead of ending the run.
+    Where several processes train together, a step's record is that of the whole batch in each. A guard sets
+    ``learning_rate_factor``, on what the schedule asks for, and ``forgiving``: a step that is not finite and
+    those after it in its epoch are then left out instead of ending the run.
     """
 
     probe: Tensor
@@ -70,7 +69,6 @@ class PhysicsSupervised(L.LightningModule):
         self.register_buffer("valid", valid, persistent=False)
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
-        self.group = Group()
         self.learning_rate_factor, self.forgiving = 1.0, False
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
@@ -100,7 +98,7 @@ class PhysicsSupervised(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss = self.misfit(*parts(batch))
-        if self.group.size > 1:
+        if self.trainer.world_size > 1:  # DDP takes the mean of their gradients
             loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
         return loss
@@ -119,7 +117,7 @@ class PhysicsSupervised(L.LightningModule):
         """Measure, stop when not finite, clip: runs between backward and the optimizer's step."""
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         norm = total_gradient_norm(parameters)
-        loss = self.group.mean(self.step_record["loss"])
+        loss = mean_over_processes(self.step_record["loss"])
         self.step_record = {"loss": loss, "grad_norm": norm}
         now = ~torch.isfinite(torch.stack((loss, norm)))
         self.not_finite = torch.where(self.not_finite.any(), self.not_finite, now)
@@ -147,6 +145,9 @@ class PhysicsSupervised(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.not_finite = torch.zeros(2, dtype=torch.bool, device=self.device)
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        follow_formula(scheduler)
+        scale_learning_rate(scheduler, self.learning_rate_factor)
 
     def _reads_late(self, optimizer: Optimizer) -> bool:
         """Whether to look at the end of an epoch instead of making the device wait at every step."""
@@ -163,8 +164,7 @@ class PhysicsSupervised(L.LightningModule):
         self._spreads[0].add(predicted if own is patch else self.diffracted(own))
         self._spreads[1].add(amplitude)
         # Every process sees all of it; one number for all, as decisions hang on it.
-        several = self.group.size > 1
-        self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=several)
+        self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=True)
         # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
         # precision, because near the flat plateau the variance is a small difference.
         weight = self.probe.abs().square().double()
@@ -194,8 +194,9 @@ class PhysicsSupervised(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.generator.parameters())
-        scheduler = self.schedule(optimizer, self.total_epochs)
-        entry = {"scheduler": scheduler, "interval": "epoch", "frequency": 1}
+        steps = -(-int(self.trainer.estimated_stepping_batches) // self.total_epochs)
+        scheduler = self.schedule(optimizer, self.total_epochs, steps)
+        entry = {"scheduler": scheduler, "interval": self.schedule.interval, "frequency": 1}
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": entry}

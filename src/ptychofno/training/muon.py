@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.optim import Optimizer
+from typing_extensions import Doc
+
+from ptychofno.training.optimizers import Betas
 
 # Of Jordan et al.: the steepest at 0 of those that keep singular values near 1 in the end.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -46,10 +50,12 @@ class Muon(Optimizer):
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
-        lr: float,
-        betas: Sequence[float] = (0.9, 0.999),
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
+        lr: Annotated[
+            float, Gt(0), Doc("learning rate of Adam; of matrices scaled to steps of the same size")
+        ] = 3e-3,
+        betas: Betas = (0.9, 0.999),
+        momentum: Annotated[float, Ge(0), Lt(1), Doc("Nesterov momentum of matrices")] = 0.95,
+        weight_decay: Annotated[float, Ge(0), Doc("decoupled decay of all parameters")] = 0.0,
     ) -> None:
         parameters = list(parameters)
         hidden = [parameter for parameter in parameters if _is_matrix(parameter)][1:-1]

@@ -1,25 +1,50 @@
-"""Learning rate over epochs, and optimizers that need a word of their own.
+"""Learning rate over epochs or steps.
 
-A schedule is a frozen dataclass called as ``schedule(optimizer, total_epochs)``; the scheduler it
-returns is stepped once after every epoch.
+A schedule is a function or class of ``(optimizer, …)`` that returns one of torch's schedulers, so that
+torch's own serve as well. It is given ``epochs`` and ``steps_per_epoch`` where it has such parameters. It is
+stepped after every epoch, with ``interval: step`` in its YAML file after every optimizer step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from inspect import signature
+from typing import Annotated, Any
 
-from torch import nn
-from torch.optim import SGD, Optimizer
+from annotated_types import Ge, Gt, Le, Lt
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, ReduceLROnPlateau
+from typing_extensions import Doc
 
 
-class Schedule(Protocol):
-    """One learning-rate schedule."""
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule with its settings. ``interval`` is ``epoch`` or ``step``: what it is stepped after."""
 
-    def __call__(self, optimizer: Optimizer, total_epochs: int) -> LRScheduler: ...
+    make: Callable[..., Any]
+    interval: str = "epoch"
+
+    def __call__(self, optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> Any:
+        """The scheduler of a run."""
+        named = signature(self.make).parameters
+        length = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        taken = {name: value for name, value in length.items() if name in named}
+        return self.make(optimizer, **taken)
+
+
+def constant(optimizer: Optimizer) -> LRScheduler:
+    """The same learning rate throughout."""
+    return LambdaLR(optimizer, lambda epoch: 1.0)
+
+
+def exponential(
+    optimizer: Optimizer,
+    gamma: Annotated[float, Gt(0), Le(1), Doc("factor on the learning rate after every epoch")] = 0.95,
+) -> LRScheduler:
+    """lr · gamma^epoch."""
+    return ExponentialLR(optimizer, gamma)
 
 
 def build_warmup_cosine_scheduler(
@@ -44,55 +69,44 @@ def build_warmup_cosine_scheduler(
     return LambdaLR(optimizer, factor)
 
 
-@dataclass(frozen=True)
-class ConstantSchedule:
-    """The same learning rate throughout."""
-
-    def __call__(self, optimizer: Optimizer, total_epochs: int) -> LRScheduler:
-        return LambdaLR(optimizer, lambda epoch: 1.0)
-
-
-@dataclass(frozen=True)
-class ExponentialSchedule:
-    """lr · gamma^epoch."""
-
-    gamma: float
-
-    def __call__(self, optimizer: Optimizer, total_epochs: int) -> LRScheduler:
-        return ExponentialLR(optimizer, self.gamma)
-
-
-@dataclass(frozen=True)
-class WarmupCosineSchedule:
+def warmup_cosine(
+    optimizer: Optimizer,
+    epochs: int,
+    warmup_epochs: Annotated[
+        int, Ge(0), Doc("epochs of linear warm-up from a tenth of the learning rate")
+    ] = 5,
+    min_ratio: Annotated[
+        float, Ge(0), Le(1), Doc("learning rate after the last epoch, relative to the full one")
+    ] = 0.05,
+) -> LRScheduler:
     """See ``build_warmup_cosine_scheduler``."""
-
-    warmup_epochs: int
-    min_ratio: float
-
-    def __call__(self, optimizer: Optimizer, total_epochs: int) -> LRScheduler:
-        return build_warmup_cosine_scheduler(optimizer, total_epochs, self.warmup_epochs, self.min_ratio)
+    return build_warmup_cosine_scheduler(optimizer, epochs, warmup_epochs, min_ratio)
 
 
-@dataclass(frozen=True)
-class PlateauSchedule:
+def plateau(
+    optimizer: Optimizer,
+    factor: Annotated[
+        float, Gt(0), Lt(1), Doc("factor on the learning rate when validation loss stalls")
+    ] = 0.5,
+    patience: Annotated[int, Ge(0), Doc("epochs without improvement before that")] = 2,
+    min_lr: Annotated[float, Ge(0), Doc("never below this learning rate")] = 1e-5,
+) -> LRScheduler:
     """Lower the learning rate by ``factor`` after ``patience`` epochs without a better validation loss."""
+    return ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr)
 
-    factor: float
-    patience: int
-    min_lr: float
 
-    def __call__(self, optimizer: Optimizer, total_epochs: int) -> LRScheduler:
-        return ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience, min_lr=self.min_lr)
+def follow_formula(scheduler: LRScheduler) -> None:
+    """Let a schedule in closed form ask for the rate of the present epoch by its present formula.
+
+    One that is taken up again asks for what it asked for last; in a run that is given more epochs, that was
+    another formula.
+    """
+    if isinstance(scheduler, LambdaLR):
+        rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in rates]
 
 
 def scale_learning_rate(scheduler: LRScheduler, factor: float) -> None:
     """Give the optimizer ``factor`` times the learning rates that its scheduler last asked for."""
     for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
         group["lr"] = factor * rate
-
-
-def sgd(parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> SGD:
-    """Stochastic gradient descent, in Nesterov's form whenever there is momentum."""
-    return SGD(
-        parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=True
-    )

@@ -16,10 +16,8 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from ptychofno.config.environment import without_environment
+from ptychofno.config.composition import register, settle
 from ptychofno.config.errors import ConfigError, Held, leave_unread
-from ptychofno.config.run_dir import settle
-from ptychofno.config.store import register
 
 Task = Callable[[DictConfig], Any]
 
@@ -42,7 +40,7 @@ class SweptJob:
     Only what stops the sweeping process itself is raised.
 
     Attributes:
-        scratch: a directory of the sweeping process (``Watch``).
+        scratch: a directory of the sweeping process (``StopRelay``).
         sweeper: the id of that process. argv: its command line, as typed.
         threads: CPU threads of a job that asks for no number; None leaves torch's default.
         endings: of the jobs of this process, by run directory.
@@ -68,16 +66,16 @@ class SweptJob:
         try:
             self.task(cfg)
         except Held as held:  # by another sweep, whose result it will be
-            print(without_environment(cfg, str(held)), flush=True)
+            print(held, flush=True)
         except ConfigError as error:
-            return Ending("failed", without_environment(cfg, str(error)))
+            return Ending("failed", str(error))
         except BrokenPipeError:
             leave_unread()
             raise SystemExit(128 + signal.SIGPIPE) from None
         except Exception as error:
-            print(without_environment(cfg, traceback.format_exc()), end="", file=sys.stderr)
+            traceback.print_exc()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            return Ending("failed", without_environment(cfg, reason))
+            return Ending("failed", reason)
         return Ending("finished")
 
     def _elsewhere(self, cfg: DictConfig) -> Ending:
@@ -114,7 +112,7 @@ class SweptJob:
         register()
 
 
-class Watch:
+class StopRelay:
     """Passes SIGINT and SIGTERM on to the jobs that run in other processes of this machine.
 
     ``scratch`` holds a file for every process that is at a job, and ``stop`` once no further job is to

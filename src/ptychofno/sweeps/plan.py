@@ -6,19 +6,21 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
-from ptychofno.config.comparison import conflict, damaged, foreign
+from ptychofno.config.checks import check_divisible
 from ptychofno.config.composition import checked
+from ptychofno.config.diagnosis import check_readable
 from ptychofno.config.errors import ConfigError, shown
+from ptychofno.config.files import Files, shortened
 from ptychofno.config.records import resolved_yaml
-from ptychofno.config.sources import Sources, shortened
-from ptychofno.config.validation import check_divisible
 from ptychofno.display.text import aligned
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import conflict, damaged, foreign
 
 KILLED = "killed"
 """The state of a run that says it is running while no process holds it."""
@@ -27,7 +29,7 @@ UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class Run:
     """One run of a sweep.
 
     Attributes:
@@ -47,15 +49,19 @@ class Job:
     reason: str | None = None
 
 
-def plan(sources: Sources, overrides: list[list[str]], hydra: list[str]) -> list[Job]:
+def plan(master: DictConfig, overrides: list[str]) -> list[Run]:
     """The jobs of a sweep, each validated. Raises ConfigError for the first that is not valid.
 
     Args:
-        overrides: of each job. hydra: what concerns Hydra alone.
+        master: the configuration that Hydra composes for the sweep as a whole.
+        overrides: with all values that a key is to take, such as ``seed=1,2``.
     """
-    jobs: dict[str, Job] = {}
-    for own in overrides:
-        job = _job(sources, own, hydra)
+    sources = master.hydra.runtime.config_sources
+    config_dir = next((source.path for source in sources if source.provider == "command-line"), None)
+    files, hydra = Files(config_dir), list(master.hydra.overrides.hydra)
+    jobs: dict[str, Run] = {}
+    for own in combinations(overrides):
+        job = _job(files, own, [one for one in hydra if not one.startswith("hydra.mode=")])
         if job.run_dir in jobs:
             raise ConfigError(
                 f"run_dir={job.run_dir}: two jobs would share it: "
@@ -65,12 +71,25 @@ def plan(sources: Sources, overrides: list[list[str]], hydra: list[str]) -> list
     return list(jobs.values())
 
 
-def directory(jobs: Sequence[Job]) -> str:
+def combinations(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every job; of several for one key the last counts, as with Hydra's own sweeper."""
+    values: dict[str, list[str]] = {}
+    for override in check_readable(overrides):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        if swept and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line}: expected a list of values, as in {key}=1,2")
+        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in each]
+    return [list(job) for job in product(*values.values())]
+
+
+def directory(jobs: Sequence[Run]) -> str:
     """Where the runs of a sweep stand together."""
     return os.path.commonpath([os.path.dirname(os.path.abspath(job.run_dir)) for job in jobs])
 
 
-def overview(jobs: Sequence[Job]) -> str:
+def overview(jobs: Sequence[Run]) -> str:
     """A line of numbers and a table of the jobs: what they are, what is there, what is done."""
     actions = Counter(job.action for job in jobs)
     told = [
@@ -99,15 +118,15 @@ def counted(runs: int) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}"
 
 
-def _job(sources: Sources, own: list[str], hydra: list[str]) -> Job:
-    cfg = checked(sources, [*own, *hydra])
+def _job(files: Files, own: list[str], hydra: list[str]) -> Run:
+    cfg = checked(files, [*own, *hydra])
     check_launcher(cfg)
     choices = cfg.hydra.runtime.choices
     name = choices.get("arm") or (choices.model if choices.get("study") else "default")
     with open_dict(cfg):
         del cfg["hydra"]
     run_dir = str(cfg.run_dir)
-    return Job(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
+    return Run(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
 
 
 def check_launcher(cfg: DictConfig) -> None:
@@ -170,7 +189,7 @@ def _held(run_dir: Path) -> bool:
         return True
 
 
-def _distinguishing(jobs: Sequence[Job]) -> list[str]:
+def _distinguishing(jobs: Sequence[Run]) -> list[str]:
     """What tells the jobs of one arm and seed apart: the overrides that not all of them share."""
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     return [

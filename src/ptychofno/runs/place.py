@@ -23,10 +23,10 @@ NOT_OF_THE_RESULT = {
     "data.cache_dir",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.num_nodes",
     "trainer.num_threads",
     "trainer.keep_every",
     "trainer.strategy",
-    "logger.name",
 }
 # A directory is named by these already; the rest does not change a result.
 _UNNAMED = NOT_OF_THE_RESULT | {"arm", "seed", "study"}
@@ -90,11 +90,6 @@ def absolute(path: str) -> str:
 def with_home(override: str) -> str:
     """``data.path=~/scan.npz`` with the home directory written out, as Hydra's grammar has no ``~``."""
     return re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), override)
-
-
-def settle(cfg: Any) -> None:
-    """Give ``cfg.run_dir`` its final value, before Hydra forgets the job that it is named after."""
-    cfg.run_dir = os.path.expanduser(cfg.run_dir)
 
 
 def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[str] = frozenset()) -> str:

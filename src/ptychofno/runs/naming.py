@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ptychofno.config.comparison import linked
 from ptychofno.config.errors import ConfigError, did_you_mean
-from ptychofno.config.store import SCHEMAS
+from ptychofno.config.files import Files, refuse_hidden
 from ptychofno.runs import artifacts
-
-_GROUPS = {group.split("/")[0] for group in SCHEMAS} | {"hydra"}
+from ptychofno.runs.standing import linked
 
 
 @dataclass(frozen=True)
@@ -59,34 +56,19 @@ def subject(name: str) -> Composed | Recorded:
     raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, arms())}")
 
 
-def refuse_hidden(config_dir: Path, arm: str | None = None) -> None:
-    """Raise ConfigError for a file below ``config_dir`` that one of ours of the same name hides.
-
-    Of all that ours has, or of ``arm`` alone, the name of a file. A copy of ours is none.
-    """
-    shipped = Path(str(files("ptychofno.conf")))
-    for file in sorted(shipped.rglob("*.yaml") if arm is None else (shipped / "arm").glob(arm)):
-        name = file.relative_to(shipped)
-        theirs = config_dir / name
-        try:
-            hidden = theirs.is_file() and theirs.read_bytes() != file.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{theirs}: cannot be read: {error.strerror}") from None
-        if hidden:
-            raise ConfigError(
-                f"{theirs}: would never be read, conf/{name} has the same name; give it another one"
-            )
-
-
 def says_settings(name: str) -> bool:
     """Whether ``name`` is ``key=value`` or several of these, not a path with an equals sign in it."""
     key, equals, _ = name.partition("=")
-    return bool(equals) and not Path(name).exists() and ("/" not in key or key.split("/")[0] in _GROUPS)
+    return (
+        bool(equals)
+        and not Path(name).exists()
+        and ("/" not in key or key.split("/")[0] in (*Files().groups, "hydra"))
+    )
 
 
 def arms() -> list[str]:
     """The arms that ``conf/`` has."""
-    return sorted(Path(str(file)).stem for file in (files("ptychofno.conf") / "arm").iterdir())
+    return Files().choices("arm")
 
 
 class _Tree(yaml.SafeLoader):

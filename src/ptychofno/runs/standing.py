@@ -1,53 +1,17 @@
-"""What differs between configurations, key by key. Plain nested values in, plain values out."""
+"""What stands in a directory already: a run of these settings, one of others, or something else."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from ptychofno.config.errors import shown
-from ptychofno.config.run_dir import NOT_OF_THE_RESULT
 from ptychofno.runs import artifacts
-
-LATER = {
-    "guard._target_": "ptychofno.training.NoGuard",
-    "averaging._target_": "ptychofno.training.NoAveraging",
-    "model.output._target_": "ptychofno.models.PatchOutput",
-    "model.output._partial_": True,
-    "model.neighbours": "channels",
-}
-"""Settings that earlier runs do not have, and what goes without saying there."""
-
-
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys: ``{"optimizer": {"lr": 1}}`` is ``{"optimizer.lr": 1}``."""
-    if not isinstance(values, Mapping) or not values:
-        return {prefix: values} if prefix else {}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
-
-
-def of_the_result(key: str) -> bool:
-    """Whether a dotted key says what is computed, and not only where and how."""
-    return key not in NOT_OF_THE_RESULT
-
-
-def differing(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The keys of flat ``configs`` that some lack or that have more than one value, sorted."""
-    first, *others = configs.values()
-    return [
-        key
-        for key in sorted({key for config in configs.values() for key in config})
-        if any(key not in config for config in configs.values())
-        or any(not _same(config[key], first[key]) for config in others)
-    ]
+from ptychofno.runs.comparison import differing, flat, of_the_result
 
 
 def foreign(run_dir: Path) -> str | None:
@@ -73,8 +37,8 @@ def linked(run_dir: Path) -> str | None:
     return None
 
 
-def conflict(run_dir: Path, config: str) -> str | None:
-    """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is."""
+def conflict(run_dir: Path, config: str, but: Set[str] = frozenset()) -> str | None:
+    """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is, ``but`` for some keys."""
     file = run_dir / artifacts.CONFIG
     try:
         text = artifacts.read_bytes(file, artifacts.LARGEST_SETTINGS).decode("utf-8")
@@ -84,8 +48,9 @@ def conflict(run_dir: Path, config: str) -> str | None:
     if not isinstance(recorded, dict):
         return damaged(file)
     present = flat(yaml.safe_load(config))
-    earlier = {key: value for key, value in LATER.items() if key in present} | flat(recorded)
-    keys = [key for key in differing({"earlier": earlier, "present": present}) if of_the_result(key)]
+    earlier = flat(recorded)
+    changed = differing({"earlier": earlier, "present": present})
+    keys = [key for key in changed if of_the_result(key) and key not in but]
     if not keys:
         return None
     said = ", ".join(f"{key}={shown(earlier[key]) if key in earlier else 'absent'}" for key in keys[:5])
@@ -98,8 +63,3 @@ def conflict(run_dir: Path, config: str) -> str | None:
 def damaged(file: Path) -> str:
     """What to say of an earlier run whose ``file`` cannot be read: which one, and the way out."""
     return f"{file}: cannot be read; resume=never sets this run aside and starts over"
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal, where ``true`` is not 1."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptychofno.config.errors import exit_codes
-from ptychofno.processes import is_copy
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,8 +23,13 @@ def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) ->
     when nobody reads stdout any more.
     While the task runs, ``sys.argv`` is what was typed.
     """
-    with exit_codes(silent=is_copy(os.environ)):
+    with exit_codes(silent=is_repeated()):
         # Imported here: an interrupt while Hydra loads must not show a traceback.
-        from ptychofno.config.launch import launch
+        from ptychofno.command.launch import launch
 
         launch(task, list(sys.argv[1:] if argv is None else argv))
+
+
+def is_repeated() -> bool:
+    """Whether this is one of several processes of torchrun or Slurm, whose first tells of a mistake."""
+    return (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") != "0"

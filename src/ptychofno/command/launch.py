@@ -1,0 +1,173 @@
+"""From the command line to Hydra, with mistakes told in one line before anything starts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import ptychofno
+from ptychofno.command.usage import usage
+from ptychofno.config.composition import checked, job_restored, normalised, parsed, register, settle
+from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
+from ptychofno.config.errors import ConfigError, leave_unread
+from ptychofno.config.files import Files, refuse_hidden
+
+Task = Callable[[DictConfig], Any]
+
+
+def launch(task: Task, argv: list[str]) -> None:
+    """What ``ptychofno.command.line.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
+    args = _parser().parse_intermixed_args(argv)
+    if args.experimental_rerun:
+        raise ConfigError(
+            "--experimental-rerun: would execute what is in the file; a run goes on by its command"
+        )
+    files = Files(args.config_dir)
+    if args.config_dir:
+        refuse_hidden(Path(args.config_dir))
+    overrides = [normalised(override) for override in args.overrides]
+    multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
+    if args.help:
+        print(usage(files, checked(files, overrides)))
+        return
+    if multirun and (args.cfg or args.info or args.run):
+        raise ConfigError("-m is for several runs; leave it out with --cfg, --info and --run")
+    if multirun:
+        check_readable(overrides)
+    elif not (args.hydra_help or args.shell_completion):
+        cfg = checked(files, overrides)
+        swept = cfg.hydra.sweeper.get("params")
+        if args.cfg == "job" and not args.package:
+            with open_dict(cfg):
+                del cfg["hydra"]
+            print(OmegaConf.to_yaml(cfg, resolve=args.resolve), end="")
+            return
+        if swept and not (args.cfg or args.info):
+            raise ConfigError(f"{' '.join(overrides)}: describes a sweep over {', '.join(swept)}; add -m")
+    register()
+    flags = [word for word in argv if word not in args.overrides]
+    main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
+    try:
+        with command_line([*overrides, *flags]), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
+            main(OneJob(task, argv))()
+    except JobFailed:
+        raise SystemExit(1) from None
+    except (BrokenPipeError, ConfigError):
+        raise
+    except REFUSALS as error:
+        raise _explained(files, overrides, error) from error
+    except OSError as error:
+        raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
+
+
+def _explained(files: Files, overrides: list[str], error: Exception) -> ConfigError:
+    """Sweeping or not, a mistake is told best with one of the values that a key is to take."""
+    values: list[list[str]] = []
+    for override in parsed(overrides):
+        swept = override.is_sweep_override() and override.is_discrete_sweep()
+        key = override.get_key_element()
+        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values.append([f"{key}={value}" for value in each])
+    for one in product(*values):
+        try:
+            checked(files, list(one))
+        except ConfigError as reason:
+            return reason
+    return explain(files, overrides, error)
+
+
+class JobFailed(Exception):
+    """A job's exception, whose traceback is printed already."""
+
+
+@dataclass
+class OneJob:
+    """One job, as Hydra calls it; pickled when a launcher runs it in another process.
+
+    ``typed`` is what the user typed, which a run records; Hydra's own command line is another.
+    """
+
+    task: Task
+    typed: list[str]
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        try:
+            settle(cfg)
+            with command_line(self.typed):
+                return self.task(cfg)
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
+        except BrokenPipeError:
+            leave_unread()
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        except Exception as error:
+            traceback.print_exc()
+            raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        register()
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Hydra's flags, to know them from overrides; Hydra itself reads them again."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _refuse  # type: ignore[method-assign]
+    add = parser.add_argument
+    add("overrides", nargs="*")
+    add("--version", action="version", version=f"ptychofno {ptychofno.__version__}")
+    for flags in (
+        ("--help", "-h"),
+        ("--multirun", "-m"),
+        ("--run", "-r"),
+        ("--shell-completion", "-sc"),
+        ("--hydra-help",),
+        ("--resolve",),
+    ):
+        add(*flags, action="store_true")
+    add("--info", "-i", nargs="?", const="all")
+    for flags in (("--cfg", "-c"), ("--package", "-p"), ("--config-dir", "-cd"), ("--experimental-rerun",)):
+        add(*flags)
+    return parser
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; see --help")
+
+
+@contextmanager
+def command_line(argv: list[str]) -> Iterator[None]:
+    """What ``sys.argv`` holds after the name of the program."""
+    before = sys.argv
+    sys.argv = [before[0], *argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Keep Hydra from printing exceptions in its own way."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,234 @@
+"""A composed configuration against what its parts declare: unknown, missing and out-of-range settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ptychofno.config.declared import Hint, Setting, declared
+from ptychofno.config.errors import ConfigError, nearest, shown
+from ptychofno.config.files import RECIPES, Files, shortened
+from ptychofno.config.limits import Violation, converted, expectation
+
+ROOT = "ptychofno.config.schema.Config"
+"""What declares the settings at the top."""
+
+_DIRECTORY_NAME = r"\w[\w.-]*"
+# Where the environment may say what differs from machine to machine: it is written down as any value is.
+_PATHS = ("run_dir", "data.cache_dir", "data.path", "probe.path", "init_from", "hydra")
+_INTERVAL = Setting("interval", Hint(str, choices=("epoch", "step")), "when the schedule is stepped")
+
+
+def check(cfg: DictConfig, files: Files, typed: list[str], file: str | None = None) -> None:
+    """Raise ConfigError for the first setting of ``cfg`` that is refused; else give it declared types.
+
+    What a class has a default for and no file sets is filled in.
+
+    Args:
+        typed: dotted keys of the command line; of any other setting the file that sets it is named.
+        file: the record of a run that the other settings come from; it says nothing of training.
+    """
+    _refuse_environment(cfg)
+    choices = HydraConfig.get().runtime.choices
+    chosen = {group: str(name) for group, name in choices.items() if name is not None}
+    for key, problem in _problems(cfg, "", declared(ROOT) or {}, files):
+        plain = key.split("[")[0]
+        said = any(f"{plain}.".startswith(f"{one}.") or one.startswith(f"{plain}.") for one in typed)
+        said = said or problem.startswith(": needs a value: ")
+        source = None if said else file or files.setter_of(plain, chosen)
+        if plain in RECIPES:
+            source = shortened(files.file_of(f"{plain}/{chosen[plain]}"))
+            raise ConfigError(f'{source}: expected "# @package _global_" as its first line')
+        raise ConfigError(f"{source}: {key}{problem}" if source else f"{key}{problem}")
+    _check_together(cfg, chosen)
+    if file is None:
+        _check_training(cfg)
+
+
+def _check_together(cfg: DictConfig, chosen: Mapping[str, str]) -> None:
+    """What several settings say of each other, and names of directories."""
+    if "$" in cfg.run_dir:
+        raise ConfigError(f"run_dir={cfg.run_dir}: expected a directory, without '$'")
+    if "name" in cfg.data and not re.fullmatch(_DIRECTORY_NAME, str(cfg.data.name)):
+        raise ConfigError(
+            f"data.name={cfg.data.name}: expected the name of a directory: letters, digits, '_', '.', '-',"
+            " the first a letter, digit or '_'"
+        )
+    simulated = str(cfg.data.get("_target_")).startswith("ptychofno.data.objects.")
+    if simulated and str(cfg.probe.get("_target_")).endswith((".DatasetProbe", ".RefinedProbe")):
+        raise ConfigError(
+            f"probe={chosen.get('probe')}: only data=measured brings a probe; "
+            "expected one of aperture, gaussian, npz"
+        )
+
+
+def _check_training(cfg: DictConfig) -> None:
+    if cfg.trainer.strategy == "ddp" and cfg.trainer.devices is not None:
+        check_divisible(cfg.data.batch_size, cfg.trainer.devices * cfg.trainer.num_nodes)
+    if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:
+        raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")
+    amplitudes = OmegaConf.select(cfg, "data.layout.quantity") == "amplitude"
+    if amplitudes and str(cfg.loss.get("_target_")).endswith(".PoissonLoss"):
+        raise ConfigError(
+            "loss=poisson: needs counts, which data.layout.quantity=amplitude does not tell; expected"
+            " loss=mae, or a file of counts"
+        )
+
+
+def check_divisible(batch_size: int, processes: int) -> None:
+    """Raise ConfigError when a batch cannot be shared out evenly."""
+    if batch_size % processes:
+        below = batch_size - batch_size % processes
+        near = " or ".join(str(size) for size in (below, below + processes) if size)
+        raise ConfigError(
+            f"data.batch_size={batch_size}: the batch of all {processes} processes together, "
+            f"expected a multiple of {processes}; the nearest is {near}"
+        )
+
+
+def unknown(cfg: DictConfig, key: str, files: Files) -> str:
+    """What to say of a setting ``key`` that ``cfg`` does not have."""
+    parent, _, name = key.rpartition(".")
+    siblings = [one for one in known_at(cfg, parent) if not one.startswith("_") and one != name]
+    while parent and OmegaConf.select(cfg, parent) is None:
+        parent, _, name = parent.rpartition(".")
+    group, owners = files.owners_of(f"{parent}.{name}")
+    if owners and not nearest(name, siblings, cutoff=0.75):
+        return f": no such setting of the chosen {group}; it belongs to {group}={', '.join(owners)}"
+    guess = nearest(name, siblings)
+    if guess:
+        return f": no such setting; did you mean {f'{parent}.{guess}' if parent else guess}?"
+    everywhere = [one for one in _keys(cfg, "") if not f"{key}.".startswith(f"{one}.")]
+    same_name = [one for one in everywhere if one.rpartition(".")[2] == name]
+    guess = same_name[0] if same_name else None if siblings and parent else nearest(key, everywhere)
+    if guess:
+        return f": no such setting; did you mean {guess}?"
+    return f": no such setting; {f'{parent} has' if parent else 'there are'} {', '.join(siblings) or 'none'}"
+
+
+def known_at(cfg: DictConfig, parent: str) -> list[str]:
+    """The names of the settings below ``parent``: those that its class declares, else those it has."""
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if not isinstance(node, DictConfig):
+        return []
+    known = _declared_by(node, parent)
+    return list(map(str, node)) if known is None else list(known)
+
+
+def settings_at(cfg: DictConfig, parent: str) -> dict[str, Setting]:
+    """What is declared for the settings below ``parent``."""
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return (_declared_by(node, parent) if isinstance(node, DictConfig) else None) or {}
+
+
+def _declared_by(node: DictConfig, key: str) -> dict[str, Setting] | None:
+    if not key:
+        return declared(ROOT)
+    if "_target_" in node and not OmegaConf.is_missing(node, "_target_"):
+        found = declared(str(node._target_))
+        return {**found, "interval": _INTERVAL} if found is not None and key == "scheduler" else found
+    own = (declared(ROOT) or {}).get(key)
+    return declared(own.hint.nested) if own is not None and own.hint.nested else None
+
+
+def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
+    for name in map(str, node):
+        if name.startswith("_") or f"{prefix}{name}" == "hydra":
+            continue
+        yield f"{prefix}{name}"
+        child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from _keys(child, f"{prefix}{name}.")
+
+
+def _problems(
+    node: DictConfig, prefix: str, settings: Mapping[str, Setting], files: Files
+) -> Iterator[tuple[str, str]]:
+    """Key and complaint of everything wrong below ``node``."""
+    root = node._get_root()
+    for name in map(str, node):
+        if name not in settings and not name.startswith("_") and f"{prefix}{name}" != "hydra":
+            yield f"{prefix}{name}", unknown(root, f"{prefix}{name}", files)  # type: ignore[arg-type]
+    for name, setting in settings.items():
+        key = f"{prefix}{name}"
+        missing = OmegaConf.is_missing(node, name)
+        if name not in node and not missing and setting.has_default and setting.doc:
+            with open_dict(node):
+                node[name] = setting.default
+        elif missing or (name not in node and setting.needed):
+            yield key, f": needs a value{f': {setting.doc}' if setting.doc else ''}"
+        if name in node:
+            yield from _problems_of_value(node, key, setting, files)
+
+
+def _problems_of_value(
+    node: DictConfig, key: str, setting: Setting, files: Files
+) -> Iterator[tuple[str, str]]:
+    name = setting.name
+    try:
+        value = node[name]
+        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
+    except OmegaConfBaseException as error:
+        raw: Any = OmegaConf.to_container(node, resolve=False)
+        reason = str(error).splitlines()[0]
+        yield key, f"={shown(raw[name])}: {expectation(setting.hint)}, but {reason}"
+        return
+    group = key.replace(".", "/")
+    if isinstance(value, DictConfig):
+        yield from _problems_of_part(value, key, files)
+    elif value is None and setting.hint.optional:
+        return
+    elif setting.hint.nested or (group in files.groups and group not in RECIPES):
+        yield key, f"={shown(value)}: expected settings; a choice is written {group}=CHOICE"
+    else:
+        found = converted(value, setting.hint)
+        if isinstance(found, Violation):
+            yield f"{key}{found.where}", f"={shown_as_typed(found.value)}: {found.expected}"
+        elif type(found) is not type(value) and not OmegaConf.is_interpolation(node, name):
+            node[name] = found
+
+
+def _problems_of_part(node: DictConfig, key: str, files: Files) -> Iterator[tuple[str, str]]:
+    known = _declared_by(node, key)
+    if known is not None:
+        yield from _problems(node, f"{key}.", known, files)
+    elif (
+        key.replace(".", "/") in files.groups
+        and key != "logger"
+        and not isinstance(node.get("_target_"), str)
+    ):
+        yield f"{key}._target_", ": needs a value: the class, as package.module.Class"
+    else:  # somebody else's class, which checks its settings itself
+        for missing in sorted(OmegaConf.missing_keys(node)):
+            yield missing, ": needs a value"
+
+
+def shown_as_typed(value: Any) -> str:
+    """64.0 is refused where 64 is not."""
+    return str(value) if isinstance(value, float) and value.is_integer() else shown(value)
+
+
+def _refuse_environment(cfg: DictConfig) -> None:
+    """Raise ConfigError for a value from the environment that is no path: it may be secret."""
+    for key, text in _texts(OmegaConf.to_container(cfg, resolve=False), ""):
+        if "oc.env" in text and not f"{key}.".startswith(tuple(f"{path}." for path in _PATHS)):
+            raise ConfigError(
+                f"{key}={text}: a run records its settings, so only paths may come from the environment"
+                f" ({', '.join(_PATHS[:-1])})"
+            )
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _texts(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _texts(entry, f"{key}[{index}]")
+    elif isinstance(value, str):
+        yield key, value

@@ -13,14 +13,14 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from contenders import FFTConv
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from ptychofno import models, physics
-from ptychofno.config import compose
+from ptychofno import build, models, physics
+from ptychofno.config.composition import compose
 from ptychofno.models import SpectralConv2d
 from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.training import precise_matmul_setting
@@ -41,14 +41,15 @@ CONTENDERS = {"ours": SpectralConv2d, "FFT": FFTConv}
 
 def step_of(overrides: list[str], batch: int, mixed: bool, kind: type[SpectralConv2d]) -> Callable[[], None]:
     torch.manual_seed(0)
-    cfg: DictConfig = compose(overrides)
-    size = int(cfg.data.N)
+    cfg: dict[str, Any] = OmegaConf.to_container(compose(overrides), resolve=True)  # type: ignore[assignment]
+    size = cfg["data"]["N"]
     amplitude, probe = torch.rand(batch, 1, size, size), torch.ones(size, size, dtype=torch.complex64)
     network = models.build_generator(
-        OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
+        cfg["model"],
         size=size,
         patches=1,
         probe=probe,
+        valid=None,
         rms_amplitude=0.6,
         back_project=physics.back_projection,
         project=physics.error_reduction,
@@ -56,8 +57,9 @@ def step_of(overrides: list[str], batch: int, mixed: bool, kind: type[SpectralCo
     for layer in network.modules():
         if isinstance(layer, SpectralConv2d):
             layer.__class__ = kind  # the same weights
-    optimizer = instantiate(cfg.optimizer)(network.parameters())
-    clip, axes, weights = instantiate(cfg.clip), output_axes_of(network), list(network.parameters())
+    weights, axes = list(network.parameters()), output_axes_of(network)
+    optimizer = models.part(cfg["optimizer"], build.find)(weights)
+    clip = models.part(cfg["clip"], build.find)()
 
     def step() -> None:
         optimizer.zero_grad()

@@ -42,9 +42,8 @@ def train(cfg: DictConfig) -> float | None:
     if build.rank(cfg) > 0:
         take_part(cfg, plan, stop)
         return None
-    epochs = plan.trainer.max_epochs
     try:
-        held = open_run(Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, epochs)
+        held = open_run(Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, plan.trainer.max_epochs)
         with stop.listening(), held as run:
             dataset_key = build.dataset_key(plan)
             refuse_other_data(run, dataset_key)
@@ -66,15 +65,14 @@ def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
     from ptychofno.runs.directory import earlier_run
     from ptychofno.training import Interrupted, keep_freed_memory
 
-    run_dir = Path(cfg.run_dir)
     try:
-        run = earlier_run(run_dir, plan.trainer.max_epochs)
+        run = earlier_run(Path(cfg.run_dir), plan.trainer.max_epochs)
         if plan.resume != "never" and run.finished:
             return
         keep_freed_memory()
         with stop.listening(), build.reproducibly(cfg):
             resuming = plan.enable_checkpointing and plan.resume != "never" and run.resumable
-            fit_run(cfg, plan, assemble(cfg, plan, build.dataset(plan), resuming), run_dir, stop)
+            fit_run(cfg, plan, assemble(cfg, plan, build.dataset(plan), resuming), run.path, stop)
     except Interrupted:  # the first process tells
         return
     except ConfigError:

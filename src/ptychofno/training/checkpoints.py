@@ -96,12 +96,10 @@ class Checkpoints(L.Callback):
         val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
         writes = self.write and trainer.is_global_zero
         if writes and self.keep_every is not None and epoch % self.keep_every == 0:
-            kept = self.run_dir / artifacts.epoch_weights(epoch)
-            save_tensors(kept, module.judged.state_dict())
+            save_tensors(self.run_dir / artifacts.epoch_weights(epoch), module.judged_weights())
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, epoch
-            weights = module.judged.state_dict()
-            self.best_weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+            self.best_weights = module.judged_weights()
             if writes:
                 save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
 

@@ -79,8 +79,7 @@ def fit(
 ) -> Outcome:
     """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
 
-    With ``strategy="ddp"`` all processes call it; the first of them writes, and starts the others where
-    nobody else has.
+    With ``strategy="ddp"`` all processes call it; the first one writes, and starts those that are not there.
 
     Args:
         flat_baseline: validation loss of the best flat object, see ``flat_baseline``.
@@ -88,9 +87,8 @@ def fit(
         strategy: ``ddp`` for several processes; else there is one.
         devices: processes on each of ``num_nodes``; None takes one per GPU.
 
-    Raises Interrupted when a stop was requested; the resume checkpoint is then up to date. Raises
-    CheckpointError when there is one that cannot be resumed from, and another ValueError for processes that
-    Lightning cannot have.
+    Raises Interrupted when a stop was requested, with the resume checkpoint up to date, CheckpointError for
+    one that cannot be resumed from, and ValueError for processes that Lightning cannot have.
     """
     watch = guard(flat_baseline)
     history = History(run_dir, flat_baseline, watch=watch)
@@ -108,8 +106,7 @@ def fit(
             processes=(strategy, devices, num_nodes),
         )
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
-    weights = module.judged.state_dict()
-    last = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+    last = module.judged_weights()
     if enable_checkpointing and trainer.is_global_zero:
         save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(

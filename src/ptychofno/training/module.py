@@ -96,6 +96,11 @@ class PhysicsSupervised(L.LightningModule):
         """The network that is validated, kept and evaluated: that of average weights, where there is one."""
         return self.generator if self.average is None else self.average.network
 
+    def judged_weights(self) -> dict[str, Tensor]:
+        """A copy of the state dict of ``judged`` on the CPU."""
+        weights = self.judged.state_dict()
+        return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss = self.misfit(*parts(batch))
         if self.trainer.world_size > 1:  # DDP takes the mean of their gradients

@@ -92,7 +92,7 @@ def run(
             back_project=physics.back_projection,
             project=physics.error_reduction,
         )
-        loss = MAELoss(float(scan["amplitude"].mean()), 1.0, 1.0)
+        loss = MAELoss(float(scan["amplitude"].mean()))
         module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs, averaging)
         return fit(
             module,

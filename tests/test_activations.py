@@ -89,7 +89,7 @@ def test_the_loss_is_that_of_training() -> None:
     module = build.experiment(cfg, dataset, generator)
     amplitude = torch.from_numpy(np.array(dataset.train.amplitude))
     with torch.no_grad():
-        assert network["loss"] == pytest.approx(float(module.training_step(amplitude, 0)), rel=1e-4)
+        assert network["loss"] == pytest.approx(float(module.misfit(amplitude)), rel=1e-4)
 
 
 def test_epochs_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +124,7 @@ def test_a_configuration_in_a_file_is_an_untrained_network() -> None:
 
 def test_keeping_weights_of_epochs() -> None:
     names = sorted(path.name for path in (RUN / artifacts.CHECKPOINTS_DIR).iterdir())
-    assert names == ["best.pt", "epoch-0002.pt", "last.pt"]
+    assert names == ["best.pt", "epoch-0002.pt", "last.pt", "resume.ckpt"]
     kept = torch.load(RUN / artifacts.epoch_weights(2), weights_only=True)
     last = torch.load(RUN / artifacts.LAST_WEIGHTS, weights_only=True)
     assert kept.keys() == last.keys() and not torch.equal(kept["head.weight"], last["head.weight"])

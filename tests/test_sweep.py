@@ -19,13 +19,15 @@ import torch
 import yaml
 from filelock import FileLock
 from omegaconf import OmegaConf
-from ptychofno.config.sources import Sources
 
-from ptychofno.command import launch, line
-from ptychofno.config.composition import compose
+from ptychofno.command import line
+from ptychofno.config import composition
+from ptychofno.config.composition import checked, compose
+from ptychofno.config.files import Files
 from ptychofno.runs import artifacts
+from ptychofno.sweeps import launch
 from ptychofno.sweeps.launch import _batches, threads_of
-from ptychofno.sweeps.plan import KILLED, Job, plan
+from ptychofno.sweeps.plan import KILLED, Run
 from ptychofno.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -434,10 +436,10 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(
 ) -> None:
     (tmp_path / "mortal.py").write_text(
         "import os\nfrom ptychofno.training.losses import MAELoss\n\n"
-        "def loss(seed, **units):\n    return os._exit(3) if seed == 1 else MAELoss(**units)\n"
+        "def loss(mean_amplitude, seed):\n    return os._exit(3) if seed == 1 else MAELoss(mean_amplitude)\n"
     )
     (tmp_path / "loss").mkdir()
-    (tmp_path / "loss/mortal.yaml").write_text("_target_: mortal.loss\n_partial_: true\nseed: ${seed}\n")
+    (tmp_path / "loss/mortal.yaml").write_text("_target_: mortal.loss\nseed: ${seed}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     jobs = ["model=cnn", "loss=mortal", "seed=1,2,3", *QUICK, "run_dir=outputs/dies/${seed}"]
     process = started(
@@ -450,20 +452,17 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(
 
 
 def test_jobs_of_the_same_files_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sources, composed = Sources.open(), []
-    whole = sources.loader.load_configuration
-    monkeypatch.setattr(
-        sources.loader, "load_configuration", lambda *a, **k: composed.append(a) or whole(*a, **k)
-    )
+    files, asked, whole = Files(), [], composition._of_choices
+    monkeypatch.setattr(composition, "_of_choices", lambda *a: asked.append(a) or whole(*a))
     jobs = [[f"+arm={arm}", f"seed={seed}"] for arm in ("agc", "stable") for seed in (1, 2, 3)]
-    planned = plan(sources, jobs, [])
-    assert len(composed) == 2
-    assert [job.run_dir for job in planned] == [compose(own).run_dir for own in jobs]
+    planned = [checked(files, own).run_dir for own in jobs]
+    assert len(asked) == 2
+    assert planned == [compose(own).run_dir for own in jobs]
 
 
 def test_who_died_before_runs_alone_and_last() -> None:
     jobs = [
-        Job([], f"{n}", "a", n, state, "run") for n, state in enumerate((KILLED, "new", KILLED, "failed"))
+        Run([], f"{n}", "a", n, state, "run") for n, state in enumerate((KILLED, "new", KILLED, "failed"))
     ]
     assert [[job.seed for job in batch] for batch in _batches(jobs)] == [[1, 3], [0], [2]]
 

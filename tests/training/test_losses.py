@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput
+from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput, made
 from ptychofno.physics import diffraction_amplitude, error_reduction
 from ptychofno.training import (
     MAELoss,
@@ -24,11 +24,12 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {"mae": MAELoss, "poisson": Poisso
 
 
 def make(name: str, measured: Tensor, photon_scale: float = 1e4) -> nn.Module:
-    return LOSSES[name](
-        mean_amplitude=float(measured.mean()),
-        rms_amplitude=float(measured.square().mean().sqrt()),
-        photon_scale=photon_scale,
-    )
+    of_data = {
+        "mean_amplitude": float(measured.mean()),
+        "rms_amplitude": float(measured.square().mean().sqrt()),
+        "photon_scale": photon_scale,
+    }
+    return made(LOSSES[name], of_data)
 
 
 @pytest.mark.parametrize("name", LOSSES)

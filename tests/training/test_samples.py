@@ -71,7 +71,7 @@ def network(data: PtychoDataset, output: str, neighbours: str = "channels") -> m
 
 def module(data: PtychoDataset, generator: torch.nn.Module) -> PhysicsSupervised:
     valid = None if data.valid is None else torch.from_numpy(data.valid)
-    loss = MAELoss(data.mean_amplitude, data.rms_amplitude, 1.0)
+    loss = MAELoss(data.mean_amplitude)
     adam = partial(torch.optim.Adam, lr=1e-3)
     probe = torch.from_numpy(data.probe)
     return PhysicsSupervised(
@@ -200,7 +200,7 @@ def test_a_flat_object_is_explained_behind_a_mask(scan, output: str | None) -> N
     probe, valid = torch.from_numpy(data.probe), torch.from_numpy(data.valid)
     flat = physics.diffraction_amplitude(torch.full_like(probe, 0.7), probe).expand(3, 1, -1, -1) * valid
     after = None if output is None else network(data, output).output
-    best, amplitude = flat_baseline(MAELoss(1.0, 1.0, 1.0), flat, probe, after, valid)
+    best, amplitude = flat_baseline(MAELoss(1.0), flat, probe, after, valid)
     assert best < 1e-4 and amplitude == pytest.approx(0.7, rel=1e-3)
 
 

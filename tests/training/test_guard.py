@@ -196,15 +196,15 @@ def test_a_learning_rate_that_blows_up_is_survived(scan: dict[str, Tensor], tmp_
             for group in trainer.optimizers[0].param_groups:
                 group["lr"] = rate or 1e-3
 
-    guarded = run(scan, tmp_path / "guarded", guard=GUARD, callbacks=[BlowUp()], epochs=4)
-    bare = run(scan, tmp_path / "bare", callbacks=[BlowUp()], epochs=4)
+    guarded = run(scan, tmp_path / "guarded", guard=GUARD, callbacks=[BlowUp()], epochs=4, blocks=2)
+    bare = run(scan, tmp_path / "bare", callbacks=[BlowUp()], epochs=4, blocks=2)
     assert entries(guarded, "epoch") == [2]
     assert guarded.epochs["val_loss"][-1] < 0.3 < bare.epochs["val_loss"][-1] or bare.diverged
 
 
 def test_falling_back_to_the_flat_object(scan: dict[str, Tensor], tmp_path: Path) -> None:
     """Without any object the loss is 1, with any it is below 0.3."""
-    outcome = run(scan, tmp_path / "left", guard=GUARD, callbacks=[Flatten(2)], epochs=4)
+    outcome = run(scan, tmp_path / "left", guard=GUARD, callbacks=[Flatten(2)], epochs=4, blocks=2)
     assert entries(outcome, "epoch") == [2] and entries(outcome, "step") == [2 * EPOCH]
     assert outcome.interventions[0]["reason"].startswith("fall-back: validation loss 0.97")
     assert outcome.epochs["val_loss"][1] > 0.9 > 0.3 > outcome.epochs["val_loss"][-1]

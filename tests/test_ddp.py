@@ -23,7 +23,7 @@ from ptychofno.training.history import KEYS
 
 # Without what makes more of the order of sums: Muon's products in bfloat16 of larger matrices, and rounds
 # behind the network, whose small gradients Muon magnifies.
-SMALL = ["data=grid_lines_tiny", "logger=none", "model.hidden_channels=4", "model.modes=4"]
+SMALL = ["data=grid_lines_tiny", "logger=none", "model.hidden_channels=4", "model.modes=4", "refine=none"]
 SMALL += ["model.max_hidden_channels=16", "model/output=patch"]
 # 81 patterns: the last batch of 16 holds one, which only one of two processes can have.
 SMALL += ["data.batch_size=16", "trainer.num_threads=1"]
@@ -111,7 +111,7 @@ def wait_for(condition: Any, *processes: subprocess.Popen[str]) -> None:
 def test_two_processes_give_what_one_gives(
     choice: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    own = [*choice, "trainer.max_epochs=3"]
+    own = [*choice, "trainer.max_epochs=2"]
     run(*own, f"run_dir={tmp_path / 'one'}")
     alone = capfd.readouterr()
     together = run_two(*own, f"run_dir={tmp_path / 'two'}")

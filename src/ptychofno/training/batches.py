@@ -28,11 +28,6 @@ def at(samples: Batch, index: slice | Tensor) -> Batch:
     return samples[index] if isinstance(samples, Tensor) else (samples[0][index], samples[1][index])
 
 
-def number_of_batches(count: int, batch_size: int, drop_last: bool) -> int:
-    """Batches of an epoch of ``count`` samples."""
-    return math.floor(count / batch_size) if drop_last else math.ceil(count / batch_size)
-
-
 class ResidentBatches:
     """Slices of resident samples, reshuffled every epoch.
 
@@ -72,7 +67,8 @@ class ResidentBatches:
         self.epoch, self.consumed = epoch, 0
 
     def __len__(self) -> int:
-        return number_of_batches(self.count, self.batch_size, self.drop_last)
+        batches = self.count / self.batch_size
+        return math.floor(batches) if self.drop_last else math.ceil(batches)
 
     def __iter__(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
@@ -127,15 +123,6 @@ class ResidentData(L.LightningDataModule):
         super().__init__()
         self.train, self.validation = train, validation
         self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch.
-
-        Of the trainer's own number Lightning would set up its loader, before a checkpoint has given it its
-        state: a resumed run would show the batches of its epoch from the first one on.
-        """
-        return number_of_batches(len(parts(self.train)[0]), self.batch_size, self.drop_last)
 
     def train_dataloader(self) -> ResidentBatches:
         assert self.trainer is not None

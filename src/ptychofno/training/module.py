@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.training.averaging import Averaging, NoAveraging
-from ptychofno.training.batches import Batch, ResidentData, parts
+from ptychofno.training.batches import Batch, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
 from ptychofno.training.parallel import mean_over_processes
@@ -199,9 +199,7 @@ class PhysicsSupervised(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.generator.parameters())
-        data = getattr(self.trainer, "datamodule", None)
-        assert isinstance(data, ResidentData)
-        scheduler = self.schedule(optimizer, self.total_epochs, data.steps_per_epoch)
+        scheduler = self.schedule(optimizer, self.total_epochs)
         entry = {"scheduler": scheduler, "interval": self.schedule.interval, "frequency": 1}
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = "val_loss"

@@ -33,6 +33,7 @@ from ptychofno.runs.directory import Run, objective, open_run
 from ptychofno.runs.stats import state_of
 from ptychofno.train import train
 from ptychofno.training import Interrupted, save_tensors
+from quick_runs import run
 
 ROOT = Path(__file__).parents[1]
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "arm").glob("[!_]*.yaml"))
@@ -44,7 +45,7 @@ SMALL = [*QUICK, *TINY, "refine=none"]
 pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
-def run(*overrides: str) -> None:
+def command(*overrides: str) -> None:
     line.run(train, list(overrides))
 
 
@@ -127,7 +128,7 @@ AS_WHOLE += ["model/output=patch", f"run_dir={WHOLE}"]
 def whole(_in_workplace: None) -> Path:
     """A finished run in the directory that the tests of this module share."""
     if not WHOLE.exists():
-        run(*AS_WHOLE)
+        command(*AS_WHOLE)
     return WHOLE
 
 
@@ -183,13 +184,13 @@ def test_a_model_file_is_data(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_overwritten(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {path: path.stat().st_mtime_ns for path in whole.rglob("*.*") if path.is_file()}
     capsys.readouterr()
-    run(*AS_WHOLE)
+    command(*AS_WHOLE)
     assert "finished already" in capsys.readouterr().out
     untouched = {path: path.stat().st_mtime_ns for path in files}
     log = whole / artifacts.TRAIN_LOG
     assert {**untouched, log: 0} == {**files, log: 0}
     with pytest.raises(SystemExit) as refused:
-        run(*AS_WHOLE, "optimizer.lr=0.5")
+        command(*AS_WHOLE, "optimizer.lr=0.5")
     assert refused.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and "optimizer.lr=0.003" in said[0]
@@ -208,7 +209,7 @@ def test_a_run_from_before_there_were_guards_and_averages_and_outputs_is_not_ano
     run(*own)
     assert "finished already" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        run(*own, "guard=rollback")
+        command(*own, "guard=rollback")
     assert "holds a run with guard._target_=ptychofno.training.NoGuard" in capsys.readouterr().err
     run(*SMALL, f"run_dir={there}", "resume=never")
     states = [record(path)["state"] for path in (there, there.with_name("older-previous-1"))]
@@ -250,7 +251,7 @@ def test_what_only_shows_when_running_is_one_line_too(
         pytest.skip("there is a GPU")
     base = [entry for entry in SMALL if not (overrides[0].startswith("data=") and entry.startswith("data="))]
     with pytest.raises(SystemExit) as refused:
-        run(*base, *overrides, f"run_dir={tmp_path / 'run'}")
+        command(*base, *overrides, f"run_dir={tmp_path / 'run'}")
     lines = capsys.readouterr().err.strip().splitlines()
     assert refused.value.code == 2 and len(lines) == 1 and said in lines[0]
     assert record(tmp_path / "run")["state"] == "failed"
@@ -303,11 +304,11 @@ def test_a_run_whose_last_loss_is_not_finite_shows_its_result_again(
         return healthy(module, amplitude, index)
 
     monkeypatch.setattr(PhysicsSupervised, "validation_step", broken_later)
-    command = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
-    run(*command)
+    typed = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
+    run(*typed)
     assert record(tmp_path / "run")["state"] == "diverged"
     capsys.readouterr()
-    run(*command)
+    run(*typed)
     assert "validation loss not finite (best" in capsys.readouterr().out
 
 
@@ -333,7 +334,7 @@ def test_a_warm_up_that_outlasts_the_run_is_noted_and_names_are_printed_to_the_l
 
 
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(*SMALL, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
+    command(*SMALL, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
     said = record(tmp_path / "run")
     assert said["state"] == "diverged" and "not finite in epoch 1" in said["error"]
     assert "diverged" in capsys.readouterr().out
@@ -344,19 +345,19 @@ def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_data_that_changed_since_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
+    typed = [
         "data=measured",
         f"data.path={tmp_path / 'scan.npz'}",
         *SMALL[1:],
         f"run_dir={tmp_path / 'run'}",
     ]
     measured_scan(tmp_path / "scan.npz")
-    run(*command)
+    run(*typed)
     with np.load(tmp_path / "scan.npz") as scan:
         changed = {**scan, "data": scan["data"] + 1}
     np.savez(tmp_path / "scan.npz", **changed)
     with pytest.raises(SystemExit):
-        run(*command)
+        command(*typed)
     assert "was trained on dataset" in capsys.readouterr().err
     assert record(tmp_path / "run")["state"] in artifacts.RESULT_STATES
 
@@ -370,7 +371,7 @@ def test_a_damaged_run_is_named_with_the_way_out(
     artifacts.write_json(there / artifacts.RUN, {"state": "completed"})
     (there / name).write_text(content)
     with pytest.raises(SystemExit) as refused:
-        run(*SMALL, f"run_dir={there}")
+        command(*SMALL, f"run_dir={there}")
     lines = capsys.readouterr().err.strip().splitlines()
     assert refused.value.code == 2 and len(lines) == 1
     assert str(there / name) in lines[0] and "resume=never" in lines[0]
@@ -388,7 +389,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(
     resume, best = (tmp_path / "run" / name for name in (artifacts.RESUME_CHECKPOINT, artifacts.BEST_WEIGHTS))
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
         patched.setattr(ProgressBar, "on_train_batch_end", _stop_in_the_second_epoch)
-        run(*two)
+        command(*two)
     whole = best.read_bytes()
     for file, content in ((best, whole[:-100]), (best, None), (resume, b"no checkpoint"), (resume, None)):
         file.unlink()
@@ -397,7 +398,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(
         elif file == resume:
             save_tensors(file, [1])
         with pytest.raises(SystemExit) as refused:
-            run(*two)
+            command(*two)
         said = capsys.readouterr().err
         assert refused.value.code == 2
         assert said.startswith(f"{file}: cannot be resumed from") and "resume=never" in said
@@ -411,7 +412,7 @@ def test_a_run_in_progress_is_left_alone(
     with open_run(tmp_path / "run", "", "auto") as held:
         held.update(state="running")
         with pytest.raises(SystemExit):
-            run(*SMALL, f"run_dir={tmp_path / 'run'}", f"resume={resume}")
+            command(*SMALL, f"run_dir={tmp_path / 'run'}", f"resume={resume}")
         assert "another process is writing this run" in capsys.readouterr().err
         assert not (tmp_path / "run-previous-1").exists()
 
@@ -443,7 +444,7 @@ def test_a_wrong_class_of_a_users_own_is_one_line(
     overrides: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:
-        run(*SMALL, *overrides, f"run_dir={tmp_path / 'run'}")
+        command(*SMALL, *overrides, f"run_dir={tmp_path / 'run'}")
     lines = capsys.readouterr().err.strip().splitlines()
     assert refused.value.code == 2 and len(lines) == 1 and said in lines[0]
 
@@ -477,10 +478,10 @@ def test_states() -> None:
 )
 def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int, tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.max_epochs=400", f"run_dir={tmp_path / 'run'}"]
-    command = [sys.executable, "-m", "ptychofno.train", *arguments]
+    typed = [sys.executable, "-m", "ptychofno.train", *arguments]
     in_a_slurm_job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1"}
     process = subprocess.Popen(
-        command,
+        typed,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **in_a_slurm_job},
@@ -503,7 +504,7 @@ def test_a_secret_from_the_environment_is_written_nowhere(
 ) -> None:
     monkeypatch.setenv("SECRET_PLACE", str(tmp_path / "hidden-c0ffee"))
     with pytest.raises(SystemExit):
-        run(
+        command(
             "data=measured", "data.path=${oc.env:SECRET_PLACE}.npz", *SMALL[1:], f"run_dir={tmp_path / 'run'}"
         )
     for file in (tmp_path / "run").rglob("*"):

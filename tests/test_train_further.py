@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import quick_runs
 from ptychofno.command import line
 from ptychofno.runs import artifacts
 from ptychofno.train import train
@@ -21,13 +22,13 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:
-    line.run(train, [*SMALL, *overrides])
+    quick_runs.run(*SMALL, *overrides)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as refused:
-        run(*overrides)
+        line.run(train, [*SMALL, *overrides])
     said = capsys.readouterr().err.strip()
     assert refused.value.code == 2 and "\n" not in said
     return said

@@ -196,21 +196,8 @@ def test_a_finished_run_is_not_overwritten(whole: Path, capsys: pytest.CaptureFi
     assert len(said) == 1 and "optimizer.lr=0.003" in said[0]
 
 
-def test_a_run_from_before_there_were_guards_and_averages_and_outputs_is_not_another_one(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_never_sets_an_earlier_run_aside(whole: Path, tmp_path: Path) -> None:
     there = shutil.copytree(whole, tmp_path / "older")
-    own = [*AS_WHOLE, f"run_dir={there}"]
-    config = yaml.safe_load((there / artifacts.CONFIG).read_text())
-    assert config["model"].pop("output")["_target_"] == "ptychofno.models.PatchOutput"
-    del config["guard"], config["averaging"]
-    (there / artifacts.CONFIG).write_text(yaml.safe_dump({**config, "run_dir": str(there)}))
-    capsys.readouterr()
-    run(*own)
-    assert "finished already" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        command(*own, "guard=rollback")
-    assert "holds a run with guard._target_=ptychofno.training.NoGuard" in capsys.readouterr().err
     run(*SMALL, f"run_dir={there}", "resume=never")
     states = [record(path)["state"] for path in (there, there.with_name("older-previous-1"))]
     assert set(states) <= set(artifacts.RESULT_STATES)

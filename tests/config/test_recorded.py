@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ from ptychofno.runs.recorded import recomposed
 PARTS = ("seed", "model", "optimizer", "clip", "loss", "data", "probe")
 
 
+@cache
+def recorded_yaml(*overrides: str) -> str:
+    return resolved_yaml(compose(overrides))
+
+
 def values(*overrides: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(resolved_yaml(compose(overrides))))
+    return dict(yaml.safe_load(recorded_yaml(*overrides)))
 
 
 def again(recorded: dict[str, Any], *overrides: str) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_every_study_composes_with_any_data(study: str) -> None:
 @pytest.mark.usefixtures("empty")
 def test_a_study_of_a_measured_scan() -> None:
     runs = composed("+study=stage_a", "+arm=agc", "seed=1", "data=measured", "data.path=x.npz")
-    assert [cfg.probe.name for cfg in runs.values()] == ["refined"]
+    assert [cfg.probe._target_.rpartition(".")[2] for cfg in runs.values()] == ["RefinedProbe"]
 
 
 @pytest.mark.usefixtures("empty")

@@ -389,28 +389,70 @@ class RandomFieldsData(IndependentPhaseData):
 
 @dataclass
 class MeasuredLayout:
-    patterns_keys: list[str] = setting(
+    """Names and conventions that a user says instead of the file; null leaves them to the file."""
+
+    patterns_keys: list[str] | None = setting(
         "names under which the patterns may stand; the first one present counts", length=(1, math.inf)
     )
-    quantity: str = setting("what the patterns hold", choices=["counts", "amplitude"])
-    zero_frequency: str = setting("where the zero frequency stands", choices=["corner", "centre"])
-    probe_key: str = setting("name of the probe, complex")
-    positions_keys: list[str] = setting(
+    quantity: str | None = setting("what the patterns hold", choices=["counts", "amplitude"])
+    zero_frequency: str | None = setting("where the zero frequency stands", choices=["corner", "centre"])
+    probe_key: str | None = setting("name of the probe, complex")
+    positions_keys: list[str] | None = setting(
         "one key of (row, col) pairs, or the keys of rows and of columns", length=(1, 2)
     )
-    mask_key: str | None = setting("name of the mask, 1 where a detector pixel is valid; null for none")
+    positions_unit: str | None = setting(
+        "unit of the positions; px are object pixels", choices=["px", "m", "mm", "um", "nm", "angstrom"]
+    )
+    mask_key: str | None = setting("name of the mask of the detector's pixels")
+    mask_means: str | None = setting("what a mask says by a value other than 0", choices=["valid", "bad"])
     swap_axes: bool = setting("the file's rows are columns of the scan, and its columns rows")
     negate_rows: bool = setting("rows of the scan count the other way")
     negate_cols: bool = setting("columns of the scan count the other way")
 
 
 @dataclass
+class MeasuredGeometry:
+    """What the size of an object pixel follows from; null takes the file's."""
+
+    energy_ev: float | None = setting("photon energy in eV", gt=0)
+    distance_m: float | None = setting("from the object to the detector, in metres", gt=0)
+    detector_pixel_m: float | None = setting("size of a detector pixel in metres", gt=0)
+
+
+@dataclass
+class MeasuredDetector:
+    transpose: bool = setting("rows and columns of the detector change places, before flips")
+    flip_rows: bool = setting("rows of the detector count the other way")
+    flip_cols: bool = setting("columns of the detector count the other way")
+    centre: str = setting(
+        "where the zero frequency is: in the middle of the detector, or at the centre of mass of all light",
+        choices=["middle", "mass"],
+    )
+    centre_offset_px: list[int] = setting(
+        "the zero frequency lies so far from there (row, col)", length=(2, 2)
+    )
+    bin: int = setting(
+        "so many detector pixels in each direction become one, their counts summed", ge=1, le=64
+    )
+    saturation: float | None = setting(
+        "pixels that reach so many counts in any pattern are masked; null refuses them where they show", gt=0
+    )
+
+
+@dataclass
 class MeasuredData(DataBase):
     kind: str = constant("measured")
-    path: str = setting("NPZ file of the scan")
-    N: int | None = setting("expected pattern size; null takes the file's", ge=8, le=1024)
+    path: str = setting("file of the scan: HDF5, NPZ, NPY, CXI, MATLAB v7.3, also as .gz or .bz2")
+    also: list[str] = setting("further files of the scan: positions, probe, mask or more patterns")
+    N: int | None = setting(
+        "pattern size; a larger detector is cropped around the zero frequency, null takes its own",
+        ge=8,
+        le=1024,
+    )
     held_out_every: int = setting("one pattern in this many for validation and one for test", ge=3)
     layout: MeasuredLayout = setting("names and conventions of the file (group data/layout)")
+    geometry: MeasuredGeometry = setting("what turns metres into object pixels")
+    detector: MeasuredDetector = setting("orientation, centre, bins and saturation")
 
 
 # --- running ---------------------------------------------------------------------------------

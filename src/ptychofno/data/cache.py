@@ -13,8 +13,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from ptychofno.config.schema import DIRECTORY_NAME, MeasuredData, SimulatedData
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.entry import CorruptEntry, file_sha256, open_entry, sync_directory, write_entry
 from ptychofno.data.measured import read_measured
-from ptychofno.data.npz import existing_file
 from ptychofno.data.probe import NO_SCAN, GivenProbe, ScanProbe, make_probe
+from ptychofno.data.readers.files import existing_file
 from ptychofno.data.simulation import check_scan, simulate
 
 GENERATOR_VERSION = 2
 """Part of every key. Raise it whenever the same settings would give other data than before."""
 
-READER_VERSION = 3
+READER_VERSION = 4
 """The same for measured data."""
 
 Data = SimulatedData | MeasuredData
@@ -55,8 +56,12 @@ def dataset_key(data: Data, probe: Probe) -> str:
     return _key_of(_description(data, probe))
 
 
-def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
+def load_dataset(
+    data: Data, probe: Probe, each_block: Callable[[int, int], None] = lambda done, count: None
+) -> PtychoDataset:
     """The dataset of these settings, from the cache or generated into it; arrays are read-only.
+
+    ``each_block`` is told how many of how many patterns of a measured scan are read.
 
     Raises ValueError with one line: settings or files that make no dataset, or (``CacheError``)
     a cache directory that cannot be read or written.
@@ -75,7 +80,7 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
         with _build_lock(entry):
             dataset = _open_or_quarantine(entry, key)
             if dataset is None:
-                return _build(entry, _generate(entry, key, data, probe), description)
+                return _build(entry, _generate(entry, key, data, probe, each_block), description)
     _log.info("using cached dataset %s", entry.name)
     return dataset
 
@@ -124,6 +129,8 @@ def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
         name = f"{prefix}.{field.name}"
         if field.name == "path":
             values["content_sha256"] = _content_sha256(value, name)
+        elif field.name == "also":
+            values["also_sha256"] = [_content_sha256(path, name) for path in value]
         elif dataclasses.is_dataclass(value):
             values[field.name] = _key_values(value, name)
         else:
@@ -135,9 +142,16 @@ def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
 def _content_sha256(path: str, setting: str) -> str:
     file = existing_file(path, setting)
     try:
-        return file_sha256(file)
+        state = file.stat()
+        return _sha256_of(file, state.st_ino, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise ValueError(f"{setting}={path}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(file: Path, *state: int) -> str:
+    """The checksum of a file in this state, taken once by a process: large scans take seconds."""
+    return file_sha256(file)
 
 
 # --- building --------------------------------------------------------------------------------
@@ -166,10 +180,12 @@ def _build(entry: Path, dataset: PtychoDataset, description: dict[str, Any]) -> 
     return published
 
 
-def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
+def _generate(
+    entry: Path, key: str, data: Data, probe: Probe, each_block: Callable[[int, int], None]
+) -> PtychoDataset:
     if isinstance(data, MeasuredData):
         _log.info("reading the measured scan into dataset %s", entry.name)
-        return read_measured(data, probe, key)
+        return read_measured(data, probe, key, each_block)
     _log.info("simulating dataset %s", entry.name)
     assert not isinstance(probe, ScanProbe)
     return simulate(data, make_probe(probe, data.N), key)

@@ -53,6 +53,10 @@ class PtychoDataset:
     """1 where a detector pixel is valid and 0 elsewhere, float32 (N, N); None where all are."""
     given_probe: np.ndarray | None = None
     """The probe that ``probe`` was refined from, complex64 (N, N); None where it was not."""
+    object_pixel_m: float | None = None
+    """Size of an object pixel; None where nothing tells it."""
+    notes: tuple[str, ...] = ()
+    """What was decided when the scan was read, a line each."""
 
     @property
     def N(self) -> int:

@@ -58,6 +58,8 @@ def write_entry(directory: Path, dataset: PtychoDataset, description: Mapping[st
         "key": dataset.key,
         **description,
         "scalars": {name: getattr(dataset, name) for name in _SCALARS},
+        "object_pixel_m": dataset.object_pixel_m,
+        "notes": list(dataset.notes),
         "files": files,
     }
     artifacts.write_json(directory / MANIFEST, {**manifest, "checksum": _manifest_checksum(manifest)})
@@ -163,6 +165,8 @@ def _dataset_from(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any])
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
+        object_pixel_m=manifest.get("object_pixel_m"),
+        notes=tuple(manifest.get("notes", ())),
         **optional,
     )
     _check_shapes(dataset)

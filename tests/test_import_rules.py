@@ -21,6 +21,7 @@ ALLOWED = {
     "data": {"physics", "runs", "config"},
     "training": {"physics", "processes", "runs"},
     "diff": {"config", "display", "runs"},
+    "inspect": {"config", "data", "display", "runs"},
     "inspection": {"display", "runs"},
     "evaluation": {"display", "physics", "metrics", "runs"},
     "report": {"config", "display", "metrics", "runs"},
@@ -88,7 +89,10 @@ def test_nothing_imports_experiments() -> None:
         "ptychofno.train",
         "ptychofno.config",
         "ptychofno.runs.artifacts",
+        "ptychofno.data.readers",
+        "ptychofno.data.preparation",
         "ptychofno.diff",
+        "ptychofno.inspect",
         "ptychofno.activations",
     ],
 )

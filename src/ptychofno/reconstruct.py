@@ -94,7 +94,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     # Imported here: what is refused must not wait for torch.
     from ptychofno import build
     from ptychofno.config import resolved_yaml, settings
-    from ptychofno.display.terminal import RoundsBar, duration, show_metrics, tell_probe
+    from ptychofno.display.terminal import RoundsBar, duration, reading_bar, show_metrics, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
 
@@ -105,7 +105,8 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         read_where_it_was(plan, key, start.values["data"].get("cache_dir"))
     device = build.device(cfg)
     with build.reproducibly(cfg, Group()), build.told():
-        dataset = build.dataset(plan)
+        with reading_bar(console) as each_block:
+            dataset = build.dataset(plan, each_block)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
         network = None if start.run_dir is None else _network(start, cfg, dataset)
         patterns, _, size, _ = dataset.scan().amplitude.shape
@@ -114,7 +115,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
             f" {size} x {size} of {dataset.name}, dataset {key}, on {build.device_name(device)}",
             soft_wrap=True,
         )
-        tell_probe(console, dataset)
+        tell_scan(console, dataset)
         began = time.monotonic()
         with RoundsBar(console, plan.refine) as each_round:
             evaluation = judge(network, dataset, plan, device, each_round)

@@ -98,7 +98,7 @@ def execute(
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import build
     from ptychofno.config import chosen, resolved_yaml, write_hydra_record
-    from ptychofno.display.terminal import ProgressBar, RoundsBar, announce
+    from ptychofno.display.terminal import ProgressBar, RoundsBar, announce, reading_bar
     from ptychofno.evaluation import (
         check_evaluable,
         draw_curves,
@@ -127,7 +127,8 @@ def execute(
     write_hydra_record(run.path)
     group.start()
     with build.reproducibly(cfg, group):
-        dataset = build.dataset(plan)
+        with reading_bar(console) as each_block:
+            dataset = build.dataset(plan, each_block)
         with build.told():
             check_evaluable(dataset, stitch=plan.evaluation.stitch)
         data_seconds = time.monotonic() - started

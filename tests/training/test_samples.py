@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ptychofno import build, models, physics
-from ptychofno.config.schema import DatasetProbe, MeasuredData, MeasuredLayout
+from ptychofno.config import compose, settings
+from ptychofno.config.schema import DatasetProbe
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.training import (
@@ -134,29 +135,10 @@ def measured(path: Path, data: PtychoDataset, hidden: float) -> PtychoDataset:
     patterns = np.where(VALID > 0, data.train.amplitude[:, 0], np.float32(hidden))
     positions = data.train.positions_px[:, 0]
     np.savez(path, data=patterns, probe=data.probe, scan=positions, mask=VALID)
-    layout = MeasuredLayout(
-        patterns_keys=["data"],
-        quantity="amplitude",
-        zero_frequency="centre",
-        probe_key="probe",
-        positions_keys=["scan"],
-        mask_key="mask",
-        swap_axes=False,
-        negate_rows=False,
-        negate_cols=False,
-    )
-    settings = MeasuredData(
-        name="scan",
-        cache_dir="unused",
-        batch_size=8,
-        drop_last=False,
-        gridsize=1,
-        path=str(path),
-        N=None,
-        held_out_every=5,
-        layout=layout,
-    )
-    return read_measured(settings, DatasetProbe(), "key")
+    said = [f"data.path={path}", "data.held_out_every=5", "data.batch_size=8"]
+    said += ["data.layout.quantity=amplitude", "data.layout.zero_frequency=centre"]
+    plan = settings(compose(["data=measured", "probe=dataset", *said]))
+    return read_measured(plan.data, DatasetProbe(), "key")
 
 
 @pytest.mark.parametrize("hidden", [1e6, np.nan])

@@ -181,7 +181,11 @@ def _build(entry: Path, dataset: PtychoDataset, description: dict[str, Any]) -> 
 
 
 def _generate(
-    entry: Path, key: str, data: Data, probe: Probe, each_block: Callable[[int, int], None]
+    entry: Path,
+    key: str,
+    data: Data,
+    probe: Probe,
+    each_block: Callable[[int, int], None] = lambda done, count: None,
 ) -> PtychoDataset:
     if isinstance(data, MeasuredData):
         _log.info("reading the measured scan into dataset %s", entry.name)

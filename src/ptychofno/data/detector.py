@@ -124,7 +124,8 @@ def amplitudes(
     count = len(frames)
     found = np.empty((count, window.N, window.N), np.float32)
     energy, saturated = np.zeros(count), np.zeros(window.valid.shape, np.bool_)
-    ceiling = _Ceiling(settings.saturation, look.quantity, frames.where)
+    pixels = _pixels(look, window, frames.size, settings)
+    ceiling = _Ceiling(settings.saturation, look.quantity, frames.where, pixels)
     starts = range(0, count, frames.block)
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(frames.read, 0, frames.block)
@@ -134,7 +135,7 @@ def amplitudes(
             block = _centred(oriented(raw, settings), look.corner)
             cut = window.cut(block)
             values = np.where(window.valid, cut, cut.dtype.type(0)) if not window.valid.all() else cut
-            check_pixels(values, None, look.quantity, frames.where, start)
+            check_pixels(values, None, look.quantity, frames.where, start, pixels)
             saturated |= ceiling.reached(values, start)
             amplitude = _amplitude(values, window, look.quantity)
             energy[start : start + len(raw)] = np.einsum("nij,nij->n", amplitude, amplitude, dtype=np.float64)
@@ -147,6 +148,12 @@ def amplitudes(
     _check_light(energy, frames.where)
     require_scale(float(found.max()), frames.where)
     return found, None if valid.all() else valid.astype(np.float32)
+
+
+def _pixels(look: Look, window: Window, size: tuple[int, int], settings: MeasuredDetector) -> np.ndarray:
+    """(row, col) in the file of each pixel of the window, int64 (side, side, 2)."""
+    turned = oriented(np.stack(np.meshgrid(*map(np.arange, size), indexing="ij")), settings)
+    return np.moveaxis(window.cut(_centred(turned, look.corner)), 0, -1)
 
 
 def _centred(frames: np.ndarray, corner: bool) -> np.ndarray:
@@ -170,10 +177,10 @@ def _amplitude(values: np.ndarray, window: Window, quantity: str) -> np.ndarray:
 class _Ceiling:
     """Where a detector stopped counting: at a typed value, or at the largest one if that is such a value."""
 
-    def __init__(self, saturation: float | None, quantity: str, where: str) -> None:
+    def __init__(self, saturation: float | None, quantity: str, where: str, pixels: np.ndarray) -> None:
         self._given = None if saturation is None or quantity == "counts" else saturation**0.5
         self._given = saturation if quantity == "counts" else self._given
-        self._quantity, self._where = quantity, where
+        self._quantity, self._where, self._pixels = quantity, where, pixels
         self._largest, self._times, self._first = 0.0, 0, ""
 
     def reached(self, values: np.ndarray, start: int) -> np.ndarray | bool:
@@ -188,8 +195,7 @@ class _Ceiling:
         if largest in _CEILINGS:
             at = values == largest
             if not self._times:
-                index = np.unravel_index(int(at.argmax()), at.shape)
-                self._first = str([int(index[0]) + start, *map(int, index[1:])])
+                self._first = _place(at, start, self._pixels)
             self._times += int(at.sum())
         return False
 
@@ -207,25 +213,37 @@ class _Ceiling:
 
 
 def check_pixels(
-    patterns: np.ndarray, valid: np.ndarray | None, quantity: str, where: str, start: int = 0
+    patterns: np.ndarray,
+    valid: np.ndarray | None,
+    quantity: str,
+    where: str,
+    start: int = 0,
+    pixels: np.ndarray | None = None,
 ) -> None:
     """Raise ValueError for a valid pixel whose value is no measurement but marks it as dead.
 
     Args:
         patterns: real (n, N, N). valid: bool, broadcastable to them; None where all pixels are.
         quantity: counts or amplitude. where: file and key. start: number of the first pattern.
+        pixels: (row, col) in the file of each pixel, (N, N, 2); None for the same.
     """
     dead = dead_marks(patterns, quantity)
     if dead is not None and valid is not None:
         dead &= valid
     if dead is not None and dead.any():
-        first = np.unravel_index(int(dead.argmax()), dead.shape)
-        index = [int(first[0]) + start, *map(int, first[1:])]
         raise ValueError(
-            f"{where}{index} is {patterns[first]}; expected finite {quantity} >= 0"
+            f"{where}{_place(dead, start, pixels)} is {patterns[dead][0]}; expected finite {quantity} >= 0"
             f" ({int(dead.sum())} of {dead.size} are not, or mark dead pixels: name an array of the valid"
             " ones in data.layout.mask_key, or mask saturated ones by data.detector.saturation)"
         )
+
+
+def _place(mask: np.ndarray, start: int, pixels: np.ndarray | None) -> str:
+    """The first true entry of (n, N, N) as an index into the file, such as ``[3, 17, 5]``."""
+    pattern, row, col = (int(i) for i in np.unravel_index(int(mask.argmax()), mask.shape))
+    if pixels is not None:
+        row, col = pixels[row, col].tolist()
+    return str([pattern + start, row, col])
 
 
 def _check_light(energy: np.ndarray, where: str) -> None:

@@ -12,6 +12,7 @@ from scipy.ndimage import maximum_filter
 
 from ptychofno.config.schema import MeasuredDetector
 from ptychofno.data.readers.scan import PixelMask, RawScan
+from ptychofno.data.readers.source import require_scale
 
 SAMPLE = 48
 """So many patterns are looked at."""
@@ -21,6 +22,9 @@ CONTRADICTION = 0.05
 
 _HOT = 300
 """A pixel this many times as bright as its brightest neighbour, in every pattern, counts nothing."""
+
+_FEW = 0.1
+"""Share of the detector up to which pixels that a mask tells apart are believed to be the bad ones."""
 
 _OFF_CENTRE = 0.05
 """Share of the detector that the centre of mass may be off its centre without being told."""
@@ -59,12 +63,15 @@ def look(raw: RawScan, settings: MeasuredDetector, zero_frequency: str | None, o
     quantity = raw.quantity or _quantity(oriented, where)
     marks = dead_marks(oriented, quantity)
     dead = np.zeros(oriented.shape[1:], np.bool_) if marks is None else np.all(marks, axis=0)
-    values = oriented.astype(np.float32) if marks is None else np.where(marks, 0, oriented).astype(np.float32)
+    measured = oriented if marks is None else np.where(marks, 0, oriented)
+    peak = float(measured.max())
+    require_scale(peak if quantity == "amplitude" else peak**0.5, where)
+    values = measured.astype(np.float32)
     light = np.square(values, dtype=np.float64) if quantity == "amplitude" else values.astype(np.float64)
     mean = light.mean(axis=0)
     if not mean.any():
         raise ValueError(f"{where} is dark everywhere; expected diffraction")
-    masked = np.zeros_like(dead) if raw.mask is None else ~valid_of(raw.mask, settings, dead, mean)
+    masked = np.zeros_like(dead) if raw.mask is None else ~valid_of(raw.mask, settings, dead, light)
     if masked.any():
         notes.append(f"{masked.sum()} of {masked.size} detector pixels are masked by the file")
     if (only := dead & ~masked).any():
@@ -101,8 +108,8 @@ def dead_marks(patterns: np.ndarray, quantity: str) -> np.ndarray | None:
         limit = float(np.finfo(kind).max)
         marks |= {mark**0.5 for mark in marks if quantity == "amplitude"}
     largest, smallest = patterns.max(), patterns.min()  # both are NaN where any value is
-    near = min(mark for mark in marks) * (1 - 1e-6)
-    if smallest >= 0 and largest < near:
+    near = min(marks) * (1 - 1e-6)
+    if smallest >= 0 and float(largest) < near:
         return None
     dead = ~np.isfinite(patterns) | (patterns < 0) if kind.kind == "f" else patterns < 0
     for mark in marks:
@@ -121,33 +128,45 @@ def centredness(image: np.ndarray) -> float:
     return 1 - 2 * float(np.average(rows[:, None] + cols, weights=image))
 
 
-def valid_of(mask: PixelMask, settings: MeasuredDetector, dead: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def valid_of(mask: PixelMask, settings: MeasuredDetector, dead: np.ndarray, light: np.ndarray) -> np.ndarray:
     """The valid pixels, bool (R, C), turned as the patterns are.
 
-    Where the file does not say what its mask means, dead pixels tell, and else the light, which falls on
-    valid pixels. Raises ValueError where both contradict, or say nothing.
+    Where the file does not say what its mask means, the patterns tell: pixels that never change are bad, and
+    where both kinds change, those that are few. Raises ValueError where this leaves it open.
+
+    Args: ``dead`` (R, C) pixels that hold no measurement; ``light`` counts (k, R, C).
     """
     values = mask.values != 0
     if settings.transpose:
         values = values.T
     values = values[:: -1 if settings.flip_rows else 1, :: -1 if settings.flip_cols else 1]
-    if values.shape != mean.shape:
+    if values.shape != dead.shape:
         raise ValueError(
-            f"{mask.where} has shape {mask.values.shape}; expected {mean.shape}, that of the patterns"
+            f"{mask.where} has shape {mask.values.shape}; expected {dead.shape}, that of the patterns"
         )
-    means = mask.means
-    if (means is None and values.all()) or (means is None and not values.any()):
-        means = "valid" if values.all() else "bad"
+    means = mask.means or _meaning(values, dead | (light.max(axis=0) == light.min(axis=0)))
     if means is None:
-        light = float(mean[values].sum() / mean.sum())
-        marked = float(dead[values].sum() / dead.sum()) if dead.any() else 1 - light
-        if (marked > 0.5) != (light < 0.5) and abs(light - 0.5) > 0.1:
-            raise ValueError(f"{mask.where}: its 1 may be valid or bad; expected data.layout.mask_means")
-        means = "bad" if marked > 0.5 else "valid"
+        raise ValueError(
+            f"{mask.where} is not 0 in {values.sum()} of {values.size} pixels, which may be the valid or the bad"
+            " ones; expected data.layout.mask_means=valid or bad"
+        )
     valid = ~values if means == "bad" else values
     if not valid.any():
         raise ValueError(f"{mask.where} is {'1' if means == 'bad' else '0'} everywhere; no pixel is valid")
     return valid
+
+
+def _meaning(values: np.ndarray, constant: np.ndarray) -> str | None:
+    """What a mask's ``values`` say of a pixel, valid or bad; None where nothing tells."""
+    share = float(values.mean())
+    if share in (0, 1):
+        return "valid" if share else "bad"
+    ones, zeros = bool(constant[values].all()), bool(constant[~values].all())
+    if ones != zeros:
+        return "bad" if ones else "valid"
+    if min(share, 1 - share) > _FEW:
+        return None
+    return "bad" if share < 0.5 else "valid"
 
 
 def _quantity(sample: np.ndarray, where: str) -> str:

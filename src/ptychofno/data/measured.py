@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from ptychofno import physics
 from ptychofno.config.schema import MeasuredData, NpzProbe, RefinedProbe
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
+from ptychofno.data.orientation import orientation_note
 from ptychofno.data.preparation import Prepared, prepare
 from ptychofno.data.probe import GivenProbe, ScanProbe, make_probe, read_probe, single_mode
 from ptychofno.data.probe_start import probe_from_patterns
@@ -72,6 +73,8 @@ def read_measured(
     scaled = given = (illumination * np.sqrt(mean_square * N * N / power)).astype(np.complex64)
     if isinstance(probe, RefinedProbe):
         scaled = _refined_probe(splits["train"], given, valid, probe.rounds, prepared.positions_px)
+    if (turned := orientation_note(splits["train"], given, valid)) is not None:
+        notes.append(turned)
     return PtychoDataset(
         name=data.name,
         key=key,

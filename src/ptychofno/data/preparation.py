@@ -15,7 +15,6 @@ from ptychofno.data import sampling
 from ptychofno.data.detector import Window, amplitudes, oriented, window
 from ptychofno.data.look import SAMPLE, Look, look
 from ptychofno.data.near_field import require_far_field
-from ptychofno.data.probe import check_probe
 from ptychofno.data.readers.frames import Frames
 from ptychofno.data.readers.scan import UNITS, RawScan
 
@@ -76,7 +75,7 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
     grid, modes = float(detector), None
     if raw.probe is not None:
         placed = sampling.sampled(raw.probe, chosen, detector, _mean_amplitude(seen, chosen), known.field_m)
-        check_probe(placed.modes, raw.probe.where)
+        sampling.check_probe(placed.modes, raw.probe.where)
         grid, modes = placed.grid, placed.modes
         notes += [placed.note] if placed.note else []
     pixel_m = sampling.object_pixel_m(known, raw, chosen, grid)

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from ptychofno.config.schema import ApertureProbe, DatasetProbe, GaussianProbe, NpzProbe, RefinedProbe
-from ptychofno.data.look import CONTRADICTION, centredness
 from ptychofno.data.readers.files import open_source
 from ptychofno.data.readers.keys import modes
 from ptychofno.data.readers.scan import Modes
-from ptychofno.data.readers.source import require_scale
+from ptychofno.data.sampling import check_probe
 
 GivenProbe = ApertureProbe | GaussianProbe | NpzProbe
 """The settings of a probe that does not come with a scan."""
@@ -53,16 +52,6 @@ def read_probe(probe: NpzProbe) -> Modes:
     """The probe of a file, as it is there. Raises ValueError naming file and key where it is none."""
     with open_source(probe.path, "probe.path") as source:
         return modes(source, probe.key, "probe.key")
-
-
-def check_probe(found: np.ndarray, where: str) -> None:
-    """Raise ValueError for modes (m, N, N) too large for single precision, or centred at the corner."""
-    amplitude = np.sqrt(np.square(np.abs(found.astype(np.complex128))).sum(axis=0))
-    require_scale(float(amplitude.max()), where)
-    if centredness(amplitude) < -CONTRADICTION:
-        raise ValueError(
-            f"{where} is brightest around the corner; expected it at the centre: np.fft.fftshift"
-        )
 
 
 def single_mode(found: np.ndarray, where: str) -> tuple[np.ndarray, str | None]:

@@ -13,7 +13,9 @@ from scipy.spatial import cKDTree
 
 from ptychofno.config.schema import MeasuredGeometry
 from ptychofno.data.detector import Window
+from ptychofno.data.look import CONTRADICTION, centredness
 from ptychofno.data.readers.scan import HC_EV_M, UNITS, Modes, Positions, RawScan
+from ptychofno.data.readers.source import require_scale
 
 _CLOSEST_PX = 0.5
 """Smallest believable distance of neighbouring positions; below it the unit is not px."""
@@ -103,8 +105,8 @@ def _check_geometry(positions: Positions, factor: float, pixel_m: float) -> None
     spacing = _spacings(positions.values)[0] * factor
     if spacing < _CLOSEST_BY_GEOMETRY_PX:
         raise ValueError(
-            f"{positions.where} lie {spacing:.2g} object pixels of {pixel_m * 1e9:.3g} nm apart; expected some"
-            " pixels: energy, distance or detector pixel are not theirs, type the right ones in data.geometry"
+            f"{positions.where} lie {spacing:.2g} object pixels of {pixel_m * 1e9:.3g} nm apart, expected"
+            " more: energy, distance or detector pixel are not theirs; type the right ones in data.geometry"
             " (energy_ev, distance_m, detector_pixel_m), or data.layout.positions_unit"
         )
 
@@ -199,11 +201,11 @@ def sampled(probe: Modes, window: Window, detector: int, mean: np.ndarray, field
     Raises ValueError where both agree about as well.
     """
     M = probe.values.shape[-1]
-    filling = _fitted(_resampled(probe.values, window.side), window.N)
+    filling = fitted(resampled(probe.values, window.side), window.N)
     if detector == M:
         note = None if M == window.N else f"the probe of {M} px is resampled to {window.N} px"
         return Sampled(filling, M, note)
-    same_pixels = _fitted(_resampled(_fitted(probe.values, detector), window.side), window.N)
+    same_pixels = fitted(resampled(fitted(probe.values, detector), window.side), window.N)
     agreements = [_agreement(each, mean) for each in (filling, same_pixels)]
     if probe.pixel_m is not None and field_m is not None:
         by_pixel = abs(np.log(probe.pixel_m * M / field_m)) < abs(np.log(probe.pixel_m * detector / field_m))
@@ -219,6 +221,16 @@ def sampled(probe: Modes, window: Window, detector: int, mean: np.ndarray, field
     return Sampled(same_pixels, detector, note)
 
 
+def check_probe(found: np.ndarray, where: str) -> None:
+    """Raise ValueError for modes (m, N, N) too large for single precision, or centred at the corner."""
+    amplitude = np.sqrt(np.square(np.abs(found.astype(np.complex128))).sum(axis=0))
+    require_scale(float(amplitude.max()), where)
+    if centredness(amplitude) < -CONTRADICTION:
+        raise ValueError(
+            f"{where} is brightest around the corner; expected it at the centre: np.fft.fftshift"
+        )
+
+
 def _agreement(modes: np.ndarray, mean: np.ndarray) -> float:
     """Cosine between the far field of a probe and the mean pattern, both amplitudes."""
     far = np.fft.fftshift(np.fft.fft2(modes), axes=(-2, -1))
@@ -226,17 +238,17 @@ def _agreement(modes: np.ndarray, mean: np.ndarray) -> float:
     return float((modulus * mean).sum() / (np.linalg.norm(modulus) * np.linalg.norm(mean) + 1e-30))
 
 
-def _resampled(modes: np.ndarray, size: int) -> np.ndarray:
+def resampled(modes: np.ndarray, size: int) -> np.ndarray:
     """The same field of view on ``size`` pixels: the far field cropped or padded."""
     if modes.shape[-1] == size:
         return modes.astype(np.complex64)
     axes = (-2, -1)
     far = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(modes, axes=axes)), axes=axes)
-    near = np.fft.ifft2(np.fft.ifftshift(_fitted(far, size), axes=axes))
+    near = np.fft.ifft2(np.fft.ifftshift(fitted(far, size), axes=axes))
     return np.fft.fftshift(near, axes=axes).astype(np.complex64)
 
 
-def _fitted(modes: np.ndarray, size: int) -> np.ndarray:
+def fitted(modes: np.ndarray, size: int) -> np.ndarray:
     """Cropped to, or padded by zeros to, ``size`` around the centre."""
     have = modes.shape[-1]
     start = have // 2 - size // 2

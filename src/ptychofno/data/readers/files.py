@@ -63,6 +63,8 @@ def _opened(file: Path, label: str) -> Source:
         return NpySource(file, label)
     if zipfile.is_zipfile(file):
         return NpzSource(file, label)
+    if start.startswith(b"PK"):
+        raise ValueError(f"{label}: not a readable NPZ file (another archive, or cut short)")
     if start.startswith(b"MATLAB 5"):
         raise ValueError(f"{label}: is a MATLAB file of an older format; save it with '-v7.3'")
     if start.startswith((b"II*\0", b"MM\0*")):

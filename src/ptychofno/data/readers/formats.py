@@ -35,10 +35,10 @@ def cxi(source: Source) -> RawScan | None:
         return None
     positions = None
     if moved is not None:
-        shift = source.array(moved, _OF_FORMAT).astype(np.float64)
+        shift = source.reals(moved, _OF_FORMAT)
         axes = np.array([[0.0, -1, 0], [-1, 0, 0]])
         if (basis := source.find(f"{detector}/basis_vectors")) is not None:
-            vectors = source.array(basis, _OF_FORMAT).astype(np.float64)
+            vectors = source.reals(basis, _OF_FORMAT)
             axes = (vectors / np.linalg.norm(vectors, axis=0)).T
         rows_cols = -shift.reshape(-1, shift.shape[-1]) @ axes[:, : shift.shape[-1]].T
         positions = Positions(rows_cols, f"{source.label}: '{moved}'", "m")
@@ -72,8 +72,7 @@ def ptypy_data(source: Source) -> RawScan | None:
     first = f"chunks/{chunks[0]}"
     positions = None
     if all(f"chunks/{chunk}/positions" in source.keys for chunk in chunks):
-        every = [source.array(f"chunks/{chunk}/positions", _OF_FORMAT) for chunk in chunks]
-        values = np.concatenate(every).astype(np.float64)
+        values = np.concatenate([source.reals(f"chunks/{chunk}/positions", _OF_FORMAT) for chunk in chunks])
         positions = Positions(values, f"{source.label}: '{first}/positions'", "m")
     mask, key = None, source.find(f"{first}/weights", "meta/weight2d", "common/weight2d")
     if key is not None:
@@ -108,7 +107,7 @@ def ptychodus_product(source: Source) -> RawScan | None:
     key_x, key_y = "probe_position_x_m", "probe_position_y_m"
     if key_x not in source.keys or key_y not in source.keys:
         return None
-    y, x = (source.array(key, _OF_FORMAT).reshape(-1).astype(np.float64) for key in (key_y, key_x))
+    y, x = (source.reals(key, _OF_FORMAT).reshape(-1) for key in (key_y, key_x))
     index = None
     if "probe_position_indexes" in source.keys:
         index = source.array("probe_position_indexes", _OF_FORMAT)
@@ -148,10 +147,10 @@ def fold_slice_parameters(source: Source) -> RawScan | None:
     if stacked is None and not {"ppX", "ppY"} <= set(source.keys):
         return None
     if stacked is not None:
-        xy, where = source.array(stacked, _OF_FORMAT).astype(np.float64), f"{source.label}: '{stacked}'"
+        xy, where = source.reals(stacked, _OF_FORMAT), f"{source.label}: '{stacked}'"
         x, y = xy if xy.shape[0] == 2 else xy.T
     else:
-        x, y = (source.array(key, _OF_FORMAT).reshape(-1).astype(np.float64) for key in ("ppX", "ppY"))
+        x, y = (source.reals(key, _OF_FORMAT).reshape(-1) for key in ("ppX", "ppY"))
         where = f"{source.label}: 'ppY', 'ppX'"
     wavelength = source.number("lambda")
     return RawScan(
@@ -167,7 +166,7 @@ def ptylab(source: Source) -> RawScan | None:
     """PtyLab's HDF5: ``ptychogram`` and ``encoder`` (row, col) in metres."""
     if not {"ptychogram", "encoder"} <= set(source.keys):
         return None
-    encoder, where = source.array("encoder", _OF_FORMAT).astype(np.float64), f"{source.label}: 'encoder'"
+    encoder, where = source.reals("encoder", _OF_FORMAT), f"{source.label}: 'encoder'"
     wavelength = source.number("wavelength")
     return RawScan(
         "PtyLab",
@@ -185,7 +184,7 @@ def tike(source: Source) -> RawScan | None:
     """tike's NPZ: ``data`` of counts, ``scan`` (row, col) in object pixels."""
     if not {"data", "scan"} <= set(source.keys):
         return None
-    scan = source.array("scan", _OF_FORMAT).astype(np.float64)
+    scan = source.reals("scan", _OF_FORMAT)
     if scan.shape[-1] != 2:
         return None
     return RawScan(
@@ -222,7 +221,7 @@ def ptychonn(source: Source) -> RawScan | None:
     """PtychoNN's NPZ: ``reciprocal`` patterns, ``position`` (row, col)."""
     if not {"reciprocal", "position"} <= set(source.keys):
         return None
-    position = source.array("position", _OF_FORMAT).astype(np.float64)
+    position = source.reals("position", _OF_FORMAT)
     rows_cols = position.reshape(-1, 2) if position.shape[-1] == 2 else position.reshape(2, -1).T
     return RawScan(
         "PtychoNN",

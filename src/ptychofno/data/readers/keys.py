@@ -10,7 +10,14 @@ import numpy as np
 
 from ptychofno.data.readers.frames import frames
 from ptychofno.data.readers.scan import HC_EV_M, JOULE_EV, UNITS, Modes, PixelMask, Positions, RawScan
-from ptychofno.data.readers.source import Lazy, Source, complex_fields, lazy_size, require_finite
+from ptychofno.data.readers.source import (
+    Lazy,
+    Source,
+    complex_fields,
+    lazy_size,
+    require_finite,
+    require_scale,
+)
 
 _GUESS = "found by its name"
 
@@ -235,14 +242,10 @@ def _holder(sources: Sequence[Source], keys: list[str], setting: str) -> Source:
 def coordinates(source: Source, keys: list[str], setting: str) -> Positions:
     """Positions under one key of pairs, or two keys of rows and of columns."""
     where = f"{source.label}: {', '.join(repr(key) for key in keys)}"
-    arrays = [source.array(key, setting) for key in keys]
-    for key, array in zip(keys, arrays, strict=True):
-        if np.iscomplexobj(array):
-            raise ValueError(f"{source.label}: '{key}' is {array.dtype}; expected real positions")
-        require_finite(array, source.label, key)
+    arrays = [source.reals(key, setting) for key in keys]
     unit = str(source.attributes(keys[0]).get("units", "")).lower()
     if len(keys) == 2:
-        rows, cols = (array.reshape(-1).astype(np.float64) for array in arrays)
+        rows, cols = (array.reshape(-1) for array in arrays)
         if any(array.size != max(array.shape, default=1) for array in arrays):
             shape = next(array.shape for array in arrays if array.size != max(array.shape, default=1))
             raise ValueError(f"{where} has shape {shape}; expected one entry per pattern")
@@ -252,7 +255,7 @@ def coordinates(source: Source, keys: list[str], setting: str) -> Positions:
 
 def _paired(array: np.ndarray, where: str) -> np.ndarray:
     """(n, 2) of pairs that may stand the other way, have axes of length 1, or a third, constant column."""
-    trimmed = array.astype(np.float64)
+    trimmed = array
     while trimmed.ndim > 2 and trimmed.shape[0] == 1:
         trimmed = trimmed[0]
     if trimmed.ndim == 3 and trimmed.shape[-1] == 2:  # a grid of them
@@ -284,6 +287,7 @@ def modes(source: Source, key: str, setting: str, pixel_m: float | None = None) 
     require_finite(array, source.label, key)
     if not array.any():
         raise ValueError(f"{where} is zero everywhere; expected an illumination")
+    require_scale(float(np.abs(array).max()), where)
     return Modes(array.reshape(-1, *array.shape[-2:]).astype(np.complex64), where, pixel_m)
 
 

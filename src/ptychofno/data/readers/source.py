@@ -96,6 +96,14 @@ class Source(ABC):
             array = array[fields[0]] + 1j * array[fields[1]]
         return array.swapaxes(-1, -2) if self.swapped and array.ndim > 1 else array
 
+    def reals(self, key: str, setting: str) -> np.ndarray:
+        """The real numbers under ``key``, float64. Raises ValueError for others and not finite ones."""
+        array = self.array(key, setting)
+        if np.iscomplexobj(array):
+            raise ValueError(f"{self.label}: '{key}' is {array.dtype}; expected real positions")
+        require_finite(array, self.label, key)
+        return array.astype(np.float64)
+
     def number(self, *keys: str) -> float | None:
         """The single number under the first of ``keys`` that holds one, as an array or an attribute."""
         for key in keys:

@@ -147,8 +147,8 @@ def valid_of(mask: PixelMask, settings: MeasuredDetector, dead: np.ndarray, ligh
     means = mask.means or _meaning(values, dead | (light.max(axis=0) == light.min(axis=0)))
     if means is None:
         raise ValueError(
-            f"{mask.where} is not 0 in {values.sum()} of {values.size} pixels, which may be the valid or the bad"
-            " ones; expected data.layout.mask_means=valid or bad"
+            f"{mask.where} is not 0 in {values.sum()} of {values.size} pixels, valid or bad ones"
+            "; expected data.layout.mask_means=valid or bad"
         )
     valid = ~values if means == "bad" else values
     if not valid.any():

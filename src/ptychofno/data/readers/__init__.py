@@ -27,7 +27,17 @@ def open_scan(path: str, also: Sequence[str], layout: Layout | None) -> Iterator
     with ExitStack() as stack:
         named = [(path, "data.path"), *((other, "data.also") for other in also)]
         sources = [stack.enter_context(open_source(file, setting)) for file, setting in named]
-        raw = merged([recognised(source) for source in sources])
+        raw = merged([_taken(source, layout) for source in sources])
         if layout is not None:
             raw = as_laid_out(raw, sources, layout)
         yield joined(raw)
+
+
+def _taken(source: Source, layout: Layout | None) -> RawScan:
+    """What a file is taken for; nothing where that fails and the layout says where all is."""
+    try:
+        return recognised(source)
+    except ValueError:
+        if layout is None or layout.patterns_keys is None or layout.positions_keys is None:
+            raise
+        return RawScan(source.kind)

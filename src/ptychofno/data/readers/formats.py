@@ -6,6 +6,7 @@ None means: another format. A format is recognised by its keys, never by the nam
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -254,12 +255,15 @@ FORMATS = (
 """In the order in which they are tried; the last takes every file."""
 
 
+_SURROUNDINGS = ("mask", "energy_ev", "distance_m", "detector_pixel_m")
+
+
 def recognised(source: Source) -> RawScan:
-    """What a file tells, read as the first format that knows it."""
-    for form in FORMATS:
-        if (found := form.read(source)) is not None:
-            return found
-    raise AssertionError("the last format takes every file")
+    """What a file tells, read as the first format that knows it; what stands beside that by its names."""
+    found = next(scan for form in FORMATS if (scan := form.read(source)) is not None)
+    lacking = [name for name in _SURROUNDINGS if getattr(found, name) is None]
+    beside = guess(source)
+    return replace(found, **{name: getattr(beside, name) for name in lacking})
 
 
 def _first_modes(source: Source, *keys: str, pixel_m: float | None = None) -> Modes | None:

@@ -28,11 +28,12 @@ _FLAT_ROUNDS = "refine.rounds=30"
 _GROUPS = ("data", "probe", "model.output", "evaluation", "refine")
 _SETTINGS = ("infer_batch_size", "trainer.accelerator", "trainer.num_threads", "trainer.matmul_precision")
 _USAGE = """\
-SETTING=VALUE changes what is looked at and how it is judged: data (data=measured data.path=scan.npz,
-data.nphotons=1e5), probe, what becomes of the network's patch (model/output=patch, model.output.rounds=16),
-rounds of overlap (refine=none, refine.rounds=50), evaluation, infer_batch_size, trainer.accelerator,
-trainer.num_threads, trainer.matmul_precision. What is not typed is as in training. The network is given the
-probe and the amplitude scale of the data. Instead of a run, flat starts from an object of constant amplitude:
+SETTING=VALUE changes what is looked at and how it is judged: data (data=measured data.path=scan.h5,
+data.nphotons=1e5; a measured scan is cropped or binned to the network's size), probe, what becomes of the
+network's patch (model/output=patch, model.output.rounds=16), rounds of overlap (refine=none,
+refine.rounds=50), evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads,
+trainer.matmul_precision. What is not typed is as in training. The network is given the probe and the
+amplitude scale of the data. Instead of a run, flat starts from an object of constant amplitude:
 the iterative solver alone."""
 
 
@@ -87,7 +88,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     """Predict, stitch, refine, judge, write and show. Raises ConfigError for a mistake of the user."""
     _check_settings(changes)
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
-    cfg = _settings_for(start, changes)
+    cfg = _at_its_size(start, changes, _settings_for(start, changes))
     name = _name(changes, start.checkpoint)
     where = output_dir or start.outputs / name
 
@@ -97,6 +98,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     from ptychofno.display.terminal import RoundsBar, duration, reading_bar, show_metrics, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.processes import Group
+    from ptychofno.runs.carrying import differences
 
     console = make_console()
     plan = settings(cfg)
@@ -116,6 +118,9 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
             soft_wrap=True,
         )
         tell_scan(console, dataset)
+        if start.run_dir is not None:
+            for line in differences(start.run_dir / artifacts.MODEL, start.values, dataset):
+                console.print(f"note: {line}", style="red", soft_wrap=True)
         began = time.monotonic()
         with RoundsBar(console, plan.refine) as each_round:
             evaluation = judge(network, dataset, plan, device, each_round)
@@ -159,6 +164,19 @@ def _settings_for(start: Start, changes: Sequence[str]) -> Any:
     from ptychofno.config.recorded import recomposed
 
     return recomposed(start.values, changes, start.run_dir / artifacts.CONFIG)
+
+
+def _at_its_size(start: Start, changes: Sequence[str], cfg: Any) -> Any:
+    """The settings with which a measured scan of any size has the network's."""
+    if start.run_dir is None or cfg.data.kind != "measured":
+        return cfg
+    from ptychofno import build
+    from ptychofno.config import settings
+    from ptychofno.runs.carrying import settings_for
+
+    with build.told():
+        more = settings_for(settings(cfg).data, start.run_dir / artifacts.MODEL, changes)
+    return _settings_for(start, [*changes, *more])
 
 
 def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:

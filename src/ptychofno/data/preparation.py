@@ -6,7 +6,7 @@ Shapes: n patterns of (R, C) detector pixels become amplitudes of (N, N); m mode
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,8 +15,12 @@ from ptychofno.data import sampling
 from ptychofno.data.detector import Window, amplitudes, oriented, window
 from ptychofno.data.look import SAMPLE, Look, look
 from ptychofno.data.near_field import require_far_field
+from ptychofno.data.readers import open_scan
 from ptychofno.data.readers.frames import Frames
 from ptychofno.data.readers.scan import UNITS, RawScan
+
+_LITTLE = 0.05
+"""Share of the light that a window may lose."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,26 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
         pixel_m,
         tuple(notes),
     )
+
+
+def bins_for(data: MeasuredData, N: int) -> int:
+    """How many detector pixels to bin for patterns of N x N: 1, unless cropping to them loses light.
+
+    Binning keeps the light and narrows the field of view, in which the probe has to fit. Raises ValueError
+    for files that cannot be read.
+    """
+    with open_scan(data.path, data.also, data.layout) as raw:
+        if raw.missing or raw.patterns is None or raw.probe is None:
+            return 1
+        sample = oriented(raw.patterns.sample(SAMPLE), data.detector)
+        seen = look(raw, data.detector, data.layout.zero_frequency, sample)
+    cropped = window(seen, N, N, replace(data.detector, bin=1), raw.patterns.where)
+    bins = min(seen.mean.shape) // N
+    if bins < 2 or cropped.cut(seen.mean).sum() > (1 - _LITTLE) * seen.mean.sum():
+        return 1
+    power = np.square(np.abs(raw.probe.values)).sum(axis=0)
+    inner = sampling.fitted(power, power.shape[-1] // bins)
+    return bins if inner.sum() > (1 - _LITTLE) * power.sum() else 1
 
 
 def _mean_amplitude(seen: Look, chosen: Window) -> np.ndarray:

@@ -133,6 +133,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         "trained_on": start.record.get("dataset_key"),
         "dataset": dataset.name,
         "dataset_key": key,
+        "object_pixel_m": dataset.object_pixel_m,
         "patterns": patterns,
         "seconds": seconds,
     }

@@ -142,6 +142,7 @@ def execute(
         baseline, _ = flat_baseline(module.loss, data.validation, module.probe, output, module.valid)
         run.update(
             dataset=dataset.name,
+            object_pixel_m=dataset.object_pixel_m,
             parameters=sum(p.numel() for p in network.parameters()),
             device=build.device_name(device, group.size),
             matmul_precision=build.matmul_precision(cfg),

@@ -96,6 +96,9 @@ def guess(source: Source) -> RawScan:
         else []
     )
     mask = _named(names, _MASKS, {k for k, a in arrays.items() if _is_image(a) and k != data})
+    if len(arrays) == 1 and positions is None and probe is None and _is_image(arrays[source.keys[0]]):
+        alone = source.keys[0]
+        mask, data = (alone, None) if np.asarray(arrays[alone][()]).max() <= 1 else (None, alone)
     quantity = None
     if data is not None:
         kinds = {"amplitude": _AMPLITUDES, "counts": _COUNTS}

@@ -28,6 +28,9 @@ _CLEARLY = 0.02
 
 _LARGEST_OBJECT_MI_PX = 64
 
+_FAR = 10
+"""So many times as far as nine tenths of the others, a position belongs to no scan."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -151,13 +154,16 @@ def _check_unit(positions_px: np.ndarray, N: int, where: str) -> None:
 
 
 def _check_extent(positions_px: np.ndarray, positions: Positions, N: int) -> None:
+    """Raise ValueError for an object that is too large, or one position far from all the others."""
     height, width = (positions_px.max(axis=0) + N).tolist()
-    if height * width > _LARGEST_OBJECT_MI_PX * 2**20:
-        far = int(np.abs(positions_px - np.median(positions_px, axis=0)).max(axis=1).argmax())
+    away = np.abs(positions_px - np.median(positions_px, axis=0)).max(axis=1)
+    far = int(away.argmax())
+    lost = away[far] > _FAR * (np.quantile(away, 0.9) + N)
+    if lost or height * width > _LARGEST_OBJECT_MI_PX * 2**20:
         row, col = positions.values[far].tolist()
         raise ValueError(
             f"{positions.where}[{far}] is ({row:g}, {col:g}), for which the object is {height:.0f} x"
-            f" {width:.0f} px, over {_LARGEST_OBJECT_MI_PX} Mi pixels; expected positions near one another"
+            f" {width:.0f} px; expected positions near one another, {_LARGEST_OBJECT_MI_PX} Mi pixels at most"
         )
 
 

@@ -39,7 +39,7 @@ ALLOWED = {
         "runs",
         "training",
     },
-    "reconstruct": {"build", "config", "display", "evaluation", "processes", "runs"},
+    "reconstruct": {"build", "config", "data", "display", "evaluation", "processes", "runs"},
     "train": {"build", "config", "display", "evaluation", "processes", "runs", "training"},
 }
 SEES_OMEGACONF = {"config", "build", "train"}

@@ -61,9 +61,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=Path,
         help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/, or outputs/flat/, and a name)",
     )
+    add(
+        "--format",
+        metavar="FORMAT",
+        default="",
+        help="also write a measured object as ptychodus (product.h5), cxi or tiff (16 bit); or as cxi,tiff",
+    )
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
-        reconstruct(args.run_dir, args.changes, args.checkpoint, args.output_dir)
+        formats = [name for name in args.format.split(",") if name]
+        reconstruct(args.run_dir, args.changes, args.checkpoint, args.output_dir, formats)
 
 
 class Start(NamedTuple):
@@ -84,9 +91,16 @@ class Start(NamedTuple):
         return Path("outputs") / FLAT if self.run_dir is None else self.run_dir / RECONSTRUCTIONS_DIR
 
 
-def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: Path | None) -> None:
+def reconstruct(
+    run: str,
+    changes: Sequence[str],
+    checkpoint: str,
+    output_dir: Path | None,
+    formats: Sequence[str] = (),
+) -> None:
     """Predict, stitch, refine, judge, write and show. Raises ConfigError for a mistake of the user."""
     _check_settings(changes)
+    _check_formats(formats)
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
     cfg = _at_its_size(start, changes, _settings_for(start, changes))
     name = _name(changes, start.checkpoint)
@@ -97,6 +111,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
     from ptychofno.config import resolved_yaml, settings
     from ptychofno.display.terminal import RoundsBar, duration, reading_bar, show_metrics, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
+    from ptychofno.evaluation.export import check_formats
     from ptychofno.processes import Group
     from ptychofno.runs.carrying import differences
 
@@ -110,6 +125,7 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         with reading_bar(console) as each_block:
             dataset = build.dataset(plan, each_block)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
+        check_formats(formats, dataset.object_pixel_m, measured=plan.data.kind == "measured")
         network = None if start.run_dir is None else _network(start, cfg, dataset)
         patterns, _, size, _ = dataset.scan().amplitude.shape
         console.print(
@@ -138,6 +154,8 @@ def reconstruct(run: str, changes: Sequence[str], checkpoint: str, output_dir: P
         "seconds": seconds,
     }
     _write(where, resolved_yaml(cfg), source, evaluation, f"{start.name}: {name}")
+    if formats:
+        _export(where, formats, evaluation, dataset, plan)
     console.print(f"reconstructed and judged in {duration(seconds)}")
     show_metrics(console, where)
 
@@ -201,6 +219,33 @@ def _write(where: Path, config: str, source: dict[str, Any], evaluation: Evaluat
             draw_curves(where / artifacts.CURVES_FIGURE, None, None, title, evaluation.rounds)
     except OSError as error:
         raise ConfigError(f"--output-dir={where}: cannot be written: {error.strerror}") from None
+
+
+def _export(where: Path, formats: Sequence[str], evaluation: Evaluation, dataset: Any, plan: Any) -> None:
+    """Write a measured object as other programs read it."""
+    from ptychofno.data.dataset import pattern_numbers
+    from ptychofno.evaluation.export import FORMATS, Reconstructed
+
+    found = Reconstructed(
+        name=dataset.name,
+        object=evaluation.prediction,
+        probe=dataset.probe if evaluation.probe is None else evaluation.probe,
+        positions_px=dataset.scan().positions_px[:, 0],
+        index=pattern_numbers(dataset, plan.data.held_out_every),
+        pixel_m=dataset.object_pixel_m,
+        energy_ev=dataset.energy_ev,
+        distance_m=dataset.distance_m,
+        errors=list(evaluation.rounds[0]) if evaluation.rounds else [],
+    )
+    for name in formats:
+        FORMATS[name](where, found)
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    known = ("ptychodus", "cxi", "tiff")
+    for name in formats:
+        if name not in known:
+            raise ConfigError(f"--format={name}: expected {', '.join(known)}")
 
 
 def _check_settings(changes: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 _SPLITS = ("train", "validation", "test")
 _SPLIT_ARRAYS = ("amplitude", "positions_px", "object_index")
 _OPTIONAL = ("validation_objects", "test_objects", "valid", "given_probe")
+_GEOMETRY = ("object_pixel_m", "energy_ev", "distance_m")
 _SCALARS = ("photon_scale", "mean_amplitude", "rms_amplitude")
 _BLOCK_BYTES = 2**20
 
@@ -58,7 +59,7 @@ def write_entry(directory: Path, dataset: PtychoDataset, description: Mapping[st
         "key": dataset.key,
         **description,
         "scalars": {name: getattr(dataset, name) for name in _SCALARS},
-        "object_pixel_m": dataset.object_pixel_m,
+        "geometry": {name: getattr(dataset, name) for name in _GEOMETRY},
         "notes": list(dataset.notes),
         "files": files,
     }
@@ -165,8 +166,8 @@ def _dataset_from(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any])
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
-        object_pixel_m=manifest.get("object_pixel_m"),
         notes=tuple(manifest.get("notes", ())),
+        **manifest.get("geometry", {}),
         **optional,
     )
     _check_shapes(dataset)

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from ptychofno import physics
 from ptychofno.config.schema import MeasuredData, NpzProbe, RefinedProbe
-from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
+from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments, split_of
 from ptychofno.data.orientation import orientation_note
 from ptychofno.data.preparation import Prepared, prepare
 from ptychofno.data.probe import GivenProbe, ScanProbe, make_probe, read_probe, single_mode
@@ -54,7 +54,7 @@ def read_measured(
         elif not isinstance(probe, ScanProbe):
             raw = replace(raw, probe=None)
         prepared = prepare(raw, data)
-        role = _roles(len(prepared.positions_px), data.held_out_every)
+        role = split_of(len(prepared.positions_px), data.held_out_every)
         order = np.argsort(role, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -87,15 +87,11 @@ def read_measured(
         validation_objects=None,
         test_objects=None,
         object_pixel_m=prepared.object_pixel_m,
+        energy_ev=prepared.geometry.energy_ev,
+        distance_m=prepared.geometry.distance_m,
         notes=tuple(notes),
         **splits,
     )
-
-
-def _roles(count: int, every: int) -> np.ndarray:
-    """Of each pattern the place in ``_SPLITS`` of its split."""
-    index = np.arange(count) % every
-    return np.where(index == 0, 1, np.where(index == every // 2, 2, 0))
 
 
 def _split(amplitude: np.ndarray, positions_px: np.ndarray, C: int) -> Split:

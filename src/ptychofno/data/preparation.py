@@ -37,6 +37,7 @@ class Prepared:
     """The probe of the files, complex64 (m, N, N); None where they have none."""
     modes_where: str
     """File and key of the probe, for messages."""
+    geometry: sampling.Geometry
     object_pixel_m: float | None
     notes: tuple[str, ...]
     """What was found and decided, a line each."""
@@ -97,6 +98,7 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
         positions_px,
         modes,
         raw.probe.where if raw.probe else "",
+        known,
         pixel_m,
         tuple(notes),
     )

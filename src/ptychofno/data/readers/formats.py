@@ -30,7 +30,7 @@ def cxi(source: Source) -> RawScan | None:
     if entry is None:
         return None
     detector, geometry = f"{entry}/instrument_1/detector_1", f"{entry}/sample_1/geometry_1"
-    data = source.find(f"{detector}/data", f"{entry}/data_1/data", f"{entry}/image_1/data")
+    data = source.find(f"{detector}/data", f"{entry}/data_1/data")
     moved = source.find(f"{geometry}/translation", f"{entry}/data_1/translation", f"{detector}/translation")
     if data is None and moved is None:
         return None

@@ -87,7 +87,7 @@ TYPED = {
     "hydra.job.chdir=true": "hydra.job.chdir=true: a run stays where it is started; "
     "run_dir=… says where it is written",
     # missing, unresolvable, fixed
-    "data=measured": "data.path: needs a value: NPZ file of the scan",
+    "data=measured": "data.path: needs a value: file of the scan; any format that inspect knows",
     "optimizer.lr=${nope}": f"optimizer.lr=${{nope}}: {LR}, but Interpolation key 'nope' not found",
     "optimizer._target_=torch.optim.Adagrad": "optimizer._target_=torch.optim.Adagrad: "
     "fixed to ptychofno.training.Muon by the chosen file",

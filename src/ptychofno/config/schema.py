@@ -442,7 +442,7 @@ class MeasuredDetector:
 @dataclass
 class MeasuredData(DataBase):
     kind: str = constant("measured")
-    path: str = setting("file of the scan: HDF5, NPZ, NPY, CXI, MATLAB v7.3, also as .gz or .bz2")
+    path: str = setting("file of the scan; any format that inspect knows")
     also: list[str] = setting("further files of the scan: positions, probe, mask or more patterns")
     N: int | None = setting(
         "pattern size; a larger detector is cropped around the zero frequency, null takes its own",

@@ -141,23 +141,30 @@ def reconstruct(
         with RoundsBar(console, plan.refine) as each_round:
             evaluation = judge(network, dataset, plan, device, each_round)
         seconds = time.monotonic() - began
-    source = {
+    source = _source(start, changes, dataset, patterns, seconds)
+    _write(where, resolved_yaml(cfg), source, evaluation, f"{start.name}: {name}")
+    if formats:
+        _export(where, formats, evaluation, dataset, plan)
+    console.print(f"reconstructed and judged in {duration(seconds)}")
+    show_metrics(console, where)
+
+
+def _source(
+    start: Start, changes: Sequence[str], dataset: Any, patterns: int, seconds: float
+) -> dict[str, Any]:
+    """Where an object comes from."""
+    return {
         "run_dir": None if start.run_dir is None else str(start.run_dir),
         "checkpoint": start.checkpoint,
         "weights": None if start.weights is None else str(start.weights),
         "settings": list(changes),
         "trained_on": start.record.get("dataset_key"),
         "dataset": dataset.name,
-        "dataset_key": key,
+        "dataset_key": dataset.key,
         "object_pixel_m": dataset.object_pixel_m,
         "patterns": patterns,
         "seconds": seconds,
     }
-    _write(where, resolved_yaml(cfg), source, evaluation, f"{start.name}: {name}")
-    if formats:
-        _export(where, formats, evaluation, dataset, plan)
-    console.print(f"reconstructed and judged in {duration(seconds)}")
-    show_metrics(console, where)
 
 
 def _recorded(run: str, checkpoint: str) -> Start:

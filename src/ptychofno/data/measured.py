@@ -59,12 +59,9 @@ def read_measured(
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         amplitude, valid = prepared.amplitudes(place, each_block)
-    splits, begin = {}, 0
-    for number, name in enumerate(_SPLITS):
-        count = int((role == number).sum())
-        member = slice(begin, begin + count)
-        splits[name] = _split(amplitude[member], prepared.positions_px[order[member]], data.gridsize**2)
-        begin += count
+    splits = _splits(
+        amplitude, prepared.positions_px[order], np.bincount(role, minlength=3), data.gridsize**2
+    )
     mean, mean_square = amplitude_moments(amplitude[: len(splits["train"])])
     notes = [*prepared.notes]
     illumination = _illumination(prepared, probe, splits["train"], valid, notes)
@@ -92,6 +89,16 @@ def read_measured(
         notes=tuple(notes),
         **splits,
     )
+
+
+def _splits(amplitude: np.ndarray, positions_px: np.ndarray, counts: np.ndarray, C: int) -> dict[str, Split]:
+    """The splits by their names, of patterns that are in their order."""
+    ends = np.cumsum(counts).tolist()
+    members = [slice(end - count, end) for end, count in zip(ends, counts.tolist(), strict=True)]
+    return {
+        name: _split(amplitude[member], positions_px[member], C)
+        for name, member in zip(_SPLITS, members, strict=True)
+    }
 
 
 def _split(amplitude: np.ndarray, positions_px: np.ndarray, C: int) -> Split:

@@ -34,6 +34,7 @@ class Hdf5Source(Source):
         self.elsewhere: dict[str, str] = {}
         """Keys that link to another file, and which."""
         self._found: dict[str, h5py.Dataset] = {}
+        self._groups = 0
         try:
             self._walk(self._file, "", set())
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -90,7 +91,8 @@ class Hdf5Source(Source):
     def _walk(self, group: h5py.Group, prefix: str, above: set[Any]) -> None:
         """Collect the datasets below ``group``; ``above`` are the groups on the way to it."""
         place = (h5py.h5o.get_info(group.id).fileno, h5py.h5o.get_info(group.id).addr)
-        if place in above:
+        self._groups += 1
+        if place in above or self._groups > _MOST_ARRAYS:
             return
         for name in group:
             if len(self._found) >= _MOST_ARRAYS:

@@ -103,6 +103,7 @@ def guess(source: Source) -> RawScan:
     if data is not None:
         kinds = {"amplitude": _AMPLITUDES, "counts": _COUNTS}
         quantity = next((kind for kind, known in kinds.items() if names[data] in known), None)
+    wavelength = _scaled(source, names, _WAVELENGTHS)
     return RawScan(
         source.kind,
         patterns=None if data is None else frames(source, data, _GUESS, count),
@@ -110,7 +111,7 @@ def guess(source: Source) -> RawScan:
         positions=positions,
         probe=None if probe is None else modes(source, probe, _GUESS),
         mask=None if mask is None else _mask(source, mask, _GUESS, "bad" if names[mask] in _BAD else None),
-        energy_ev=_scaled(source, names, _ENERGIES) or _of_wavelength(_scaled(source, names, _WAVELENGTHS)),
+        energy_ev=_scaled(source, names, _ENERGIES) or (HC_EV_M / wavelength if wavelength else None),
         distance_m=_scaled(source, names, _DISTANCES),
         detector_pixel_m=_scaled(source, names, _PIXELS),
     )
@@ -180,10 +181,6 @@ def _scaled(source: Source, names: dict[str, str], wanted: dict[str, float]) -> 
             if (value := source.number(key)) is not None:
                 return value * factor
     return None
-
-
-def _of_wavelength(wavelength_m: float | None) -> float | None:
-    return None if wavelength_m is None else HC_EV_M / wavelength_m
 
 
 # --- as the layout says ----------------------------------------------------------------------

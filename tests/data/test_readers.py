@@ -17,6 +17,7 @@ from scan_files import COUNT, ENERGY_EV, PIXEL_M, N, write_hdf5, write_npz
 from ptychofno.config import compose, settings
 from ptychofno.data import PtychoDataset, load_dataset
 from ptychofno.data.measured import read_measured
+from ptychofno.data.preparation import bins_for
 from ptychofno.data.readers import open_scan, open_source
 
 Scan = dict[str, np.ndarray]
@@ -407,3 +408,14 @@ def test_an_open_scan_tells_what_it_is(tmp_path: Path, scan: Scan) -> None:
     with open_scan(str(files.ptylab(tmp_path / "a", scan)), [], None) as raw:
         assert raw.format == "PtyLab" and not raw.missing and raw.probe is None
         assert raw.energy_ev == pytest.approx(ENERGY_EV)
+
+
+def test_a_larger_scan_is_cropped_for_a_network_unless_that_loses_light(tmp_path: Path, scan: Scan) -> None:
+    dark = write_npz(
+        tmp_path / "a.npz", scan, intensity=np.pad(scan["intensity"], ((0, 0), (16, 16), (16, 16)))
+    )
+    from_centre = np.hypot(*(np.mgrid[:128, :128] - 64))
+    fine = np.random.default_rng(2).poisson(np.where(from_centre < 50, 100.0, 0.1), (COUNT, 128, 128))
+    wide = write_npz(tmp_path / "b.npz", scan, intensity=fine, probe=np.pad(scan["probe"], 48))
+    for path, bins in ((dark, 1), (wide, 4)):
+        assert bins_for(settings(compose(["data=measured", f"data.path={path}"])).data, N) == bins

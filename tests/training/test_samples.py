@@ -25,7 +25,9 @@ from ptychofno.training import (
     fit,
     flat_baseline,
     reproducible,
+    schedules,
 )
+from ptychofno.training.schedules import Schedule
 
 SIZE = 16
 OFFSETS = np.array([[0, 0], [0, 3], [3, 0], [3, 3]], dtype=np.float64)
@@ -73,7 +75,9 @@ def module(data: PtychoDataset, generator: torch.nn.Module) -> PhysicsSupervised
     loss = MAELoss(data.mean_amplitude)
     adam = partial(torch.optim.Adam, lr=1e-3)
     probe = torch.from_numpy(data.probe)
-    return PhysicsSupervised(generator, probe, loss, adam, ConstantSchedule(), NoClip(), 2, valid=valid)
+    return PhysicsSupervised(
+        generator, probe, loss, adam, Schedule(schedules.constant), NoClip(), 2, valid=valid
+    )
 
 
 def trained(data: PtychoDataset, generator: torch.nn.Module, run_dir: Path) -> dict[str, list[Any]]:

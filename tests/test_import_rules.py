@@ -20,6 +20,7 @@ ALLOWED = {
     "data": {"physics", "runs"},
     "training": {"physics", "runs"},
     "diff": {"config", "display", "runs"},
+    "inspect": {"config", "data", "display", "runs"},
     "inspection": {"display", "runs"},
     "evaluation": {"display", "physics", "metrics", "runs"},
     "report": {"config", "display", "metrics", "runs"},
@@ -36,7 +37,7 @@ ALLOWED = {
         "runs",
         "training",
     },
-    "reconstruct": {"build", "config", "display", "evaluation", "runs"},
+    "reconstruct": {"build", "config", "data", "display", "evaluation", "runs"},
     "train": {"build", "command", "config", "data", "display", "evaluation", "runs", "training"},
 }
 SEES_OMEGACONF = {"config", "command", "build", "runs", "sweeps", "train"}
@@ -97,6 +98,8 @@ for command, words in (
     except SystemExit as stop:
         refused.append(stop.code)
 heavy = {"torch", "lightning", "matplotlib", "numpy", "skimage"} & set(sys.modules)
+import ptychofno.data.preparation, ptychofno.data.readers, ptychofno.inspect
+heavy |= {"torch", "lightning", "matplotlib"} & set(sys.modules)
 sys.exit(f"{refused} {heavy} {light}" if heavy or light or refused != [2, 2, 2] else 0)
 """
 

@@ -57,10 +57,13 @@ def dataset_key(plan: Config) -> str:
         return data.dataset_key(plan.data, plan.probe)
 
 
-def dataset(plan: Config) -> PtychoDataset:
-    """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
+def dataset(plan: Config, each_block: Callable[[int, int], None] = lambda done, count: None) -> PtychoDataset:
+    """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none.
+
+    ``each_block`` is told how many of how many patterns of a measured scan are read.
+    """
     with as_config_errors():
-        return data.load_dataset(plan.data, plan.probe)
+        return data.load_dataset(plan.data, plan.probe, each_block)
 
 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:

@@ -61,6 +61,15 @@ def test_typed_settings_win_over_recorded_ones() -> None:
     assert measured["probe"]["_target_"].endswith(".RefinedProbe") and measured["probe"]["rounds"] == 15
 
 
+def test_a_part_that_is_typed_replaces_the_recorded_one_whole() -> None:
+    recorded = values()
+    assert "rounds" in recorded["model"]["output"]
+    assert again(recorded, "model/output=patch")["model"]["output"] == {
+        "_target_": "ptychofno.models.outputs.PatchOutput"
+    }
+    assert again(recorded, "model.output.rounds=9")["model"]["output"]["rounds"] == 9
+
+
 def test_a_network_trained_on_counts_may_be_shown_amplitudes() -> None:
     shown = again(values("loss=poisson"), "data=measured", "data.path=x.npz", "data/layout=ptychopinn")
     assert shown["data"]["layout"]["quantity"] == "amplitude"

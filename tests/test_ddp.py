@@ -97,7 +97,10 @@ def wait_for(condition: Any, *processes: subprocess.Popen[str]) -> None:
     "choice",
     [
         # Amplitudes alone: one channel, where DDP would warn of strides.
-        ["model/inputs=amplitude", "optimizer=sgd", "averaging=ema", "scheduler=plateau"],
+        pytest.param(
+            ["model/inputs=amplitude", "optimizer=sgd", "averaging=ema", "scheduler=plateau"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ["clip=agc", "optimizer=sgd", "model.checkpoint_activations=true", "logger=tensorboard"],
             marks=pytest.mark.slow,

@@ -322,7 +322,11 @@ submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="needs the e
 @pytest.mark.parametrize(
     "launcher",
     [
-        pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=joblib, id="joblib"),
+        pytest.param(
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+            marks=[joblib, pytest.mark.slow],
+            id="joblib",
+        ),
         pytest.param(["hydra/launcher=submitit_local"], marks=[submitit, pytest.mark.slow], id="submitit"),
     ],
 )

@@ -16,8 +16,7 @@ def described(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> Iterato
     """Log the ``settings``; in the end close what would go on into the next run of this process."""
     try:
         for logger in loggers:
-            if not isinstance(logger, TensorBoardLogger):  # which takes them together with the result
-                logger.log_hyperparams(dict(settings))
+            logger.log_hyperparams(dict(settings))
         yield
     finally:
         for logger in loggers:
@@ -35,7 +34,7 @@ def log_result(
     final = {f"final/{key}": number for key, number in _numbers(values)}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(dict(settings), final)
+            logger.log_hyperparams(dict(settings), final)  # once more: it shows them beside a result only
         else:
             logger.log_metrics(final)
         for figure in figures:

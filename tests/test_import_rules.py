@@ -38,6 +38,7 @@ ALLOWED = {
         "runs",
         "training",
     },
+    "export": {"build", "config", "runs"},
     "reconstruct": {"build", "config", "display", "evaluation", "runs"},
     "train": {"build", "command", "config", "data", "display", "evaluation", "runs", "training"},
 }

@@ -37,6 +37,7 @@ ALLOWED = {
         "runs",
         "training",
     },
+    "export": {"build", "config", "runs"},
     "reconstruct": {"build", "config", "data", "display", "evaluation", "runs"},
     "train": {"build", "command", "config", "data", "display", "evaluation", "runs", "training"},
 }

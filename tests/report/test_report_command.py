@@ -42,7 +42,7 @@ def test_four_files_and_a_table_from_neither_torch_nor_hydra(study: Path) -> Non
     assert done.returncode == 0
     shown = done.stdout
     assert "Best arm so far: stable." in shown
-    assert re.search(r"1 +stable +0/3 \(0–56 %\) +0\.0092 \(0\.00915–0\.00925\)", shown)
+    assert re.search(r"1 +stable +0/3 \(0–56 %\) +63 % +0\.0092 \(0\.00915–0\.00925\)", shown)
     assert f"{study / PAGE}" in shown.replace("\n", "")
     assert {path.name for path in study.iterdir() if path.is_file()} == {PAGE, TEXT, ROWS, VALUES}
     page_needs_nothing_else((study / PAGE).read_text())

@@ -13,7 +13,7 @@ ALLOWED = {
     "display": {"config", "data", "runs", "training"},
     "config": {"display", "runs"},
     "command": {"config"},
-    "sweeps": {"command", "config", "display", "runs"},
+    "sweeps": {"command", "config", "display", "report", "runs"},
     "physics": set(),
     "models": set(),
     "metrics": set(),

@@ -27,8 +27,8 @@ TOLERANCE = 1e-3
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ptychofno.export",
-        description="Write the trained network of a run as a file that needs no ptychofno: measured"
-        " amplitudes (B, C, N, N) in, real and imaginary part of the patches (B, N, N, C, 2) out, probe and weights"
+        description="Write the network of a run as a file that needs no ptychofno: measured amplitudes"
+        " (B, C, N, N) in, real and imaginary part of the patches (B, N, N, C, 2) out, probe and weights"
         " inside. The file is checked against the network on patterns of the run. Patches of a sample that"
         " share an object (gridsize > 1) come out one by one, not averaged.",
     )
@@ -116,3 +116,7 @@ def _written_as_onnx(exported: Any, file: Path, amplitude: np.ndarray) -> np.nda
     session = onnxruntime.InferenceSession(file.read_bytes())
     found: np.ndarray = session.run(None, {"amplitude": amplitude})[0]
     return found
+
+
+if __name__ == "__main__":
+    main()

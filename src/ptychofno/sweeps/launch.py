@@ -36,6 +36,8 @@ def sweep(job: OneJob, context: HydraContext, master: DictConfig, runs: list[Run
     failed = {run: run.reason or "" for run in runs if run.action == "refuse"}
     with command_line(job.typed):
         endings, code = _launch(job, context, master, due) if due else ([], 0)
+    if not code:
+        _show_ranking(runs)
     failed |= {run: end.reason for run, end in zip(due, endings, strict=True) if end.state == "failed"}
     if failed:
         print(f"{counted(len(failed))} of {len(runs)} failed:", file=sys.stderr)
@@ -45,6 +47,18 @@ def sweep(job: OneJob, context: HydraContext, master: DictConfig, runs: list[Run
         print(f"{counted(left)} of {len(runs)} left; the same command goes on", file=sys.stderr)
     if code or failed or left:
         raise SystemExit(code or 1)
+
+
+def _show_ranking(runs: list[Run]) -> None:
+    """The report's table and verdict on all results that are there, where there are several."""
+    states = {Path(run.run_dir): recorded_state(Path(run.run_dir)) for run in runs}
+    found = [path for path, state in states.items() if state in artifacts.RESULT_STATES]
+    if len(found) > 1:
+        from ptychofno.display.text import make_console
+        from ptychofno.report.study import load
+        from ptychofno.report.terminal import show
+
+        show(make_console(), load(found, anyway=True))
 
 
 def _launch(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
 from sphinx.application import Sphinx
 
 from ptychofno.__main__ import COMMANDS
@@ -191,11 +192,16 @@ def extras() -> str:
     lines += ["`pip install 'ptychofno[NAME]'` installs what an extra needs.", ""]
     lines += ["| extra | packages | for |", "|---|---|---|"]
     for name, needed in packages.items():
-        above = re.search(rf"((?:^#.*\n)*)^{re.escape(name)} = ", section, re.MULTILINE)
+        above = re.search(rf"((?:^# .*\n)*)^{re.escape(name)} = ", section, re.MULTILINE)
         why = " ".join(line.strip("# ") for line in above.group(1).splitlines()) if above else ""
-        listed = ", ".join(f"`{re.split('[<>=;,]', one)[0].strip()}`" for one in needed)
+        listed = ", ".join(f"`{Requirement(one).name}{_extras(one)}`" for one in needed)
         lines.append(f"| `{name}` | {listed} | {why} |")
     return "\n".join(lines) + "\n"
+
+
+def _extras(requirement: str) -> str:
+    named = sorted(Requirement(requirement).extras)
+    return f"[{', '.join(named)}]" if named else ""
 
 
 def finding(folder: Path) -> str:

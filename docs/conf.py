@@ -8,8 +8,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 # Tutorials type the commands that a user would, with the python that builds the site.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["COLUMNS"] = "110"
+os.environ["COLUMNS"] = "100"
 
 from ptychofno import __version__  # noqa: E402
 
@@ -28,7 +29,6 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_merge_streams = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "ptychofno"

@@ -58,9 +58,9 @@ def settings() -> str:
         "# Settings",
         "",
         "Every group and every setting, from the declarations in the code. `GROUP=CHOICE` chooses a part,",
-        "`SETTING=VALUE` changes one of its settings. `null` means none. A setting whose default is empty takes",
-        "the value of the chosen file, or must be given. `python -m ptychofno.train --cfg job` prints the whole",
-        "configuration of a run.",
+        "`SETTING=VALUE` changes one of its settings. `null` means none. A setting whose default is empty",
+        "takes the value of the chosen file, or must be given. `python -m ptychofno.train --cfg job` prints",
+        "the whole configuration of a run.",
         "",
         "## Top level",
         "",
@@ -179,7 +179,16 @@ def commands() -> str:
     for name, what in COMMANDS:
         called = [sys.executable, "-m", f"ptychofno.{name}", "--help"]
         said = subprocess.run(called, check=True, capture_output=True, text=True, env=dict(os.environ))
-        lines += [f"## {name}", "", f"{what[0].upper()}{what[1:]}.", "", "```text", said.stdout.rstrip(), "```", ""]
+        lines += [
+            f"## {name}",
+            "",
+            f"{what[0].upper()}{what[1:]}.",
+            "",
+            "```text",
+            said.stdout.rstrip(),
+            "```",
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -211,7 +220,7 @@ def finding(folder: Path) -> str:
 
 
 def _led(folder: Path, match: re.Match[str]) -> str:
-    """A link of a README, as it must be from docs/findings/; to a folder or a source file, its words alone."""
+    """A link of a README as it must be from docs/findings/; of one that leads out of the site, its words."""
     image, words, target, place = match.groups()
     if target.startswith(("http:", "https:")):
         return match.group(0)

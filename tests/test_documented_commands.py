@@ -1,4 +1,4 @@
-"""No command of README, documentation or experiments is stale: each composes, and its flags and scripts are there."""
+"""No documented command is stale: each composes, and its flags and scripts are there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -36,11 +37,11 @@ def commands_of(text: str) -> list[list[str]]:
     for block in blocks:
         known: dict[str, str] = {}
         for line in re.sub(r"\\\n", " ", block).splitlines():
-            line = re.sub(r"\$\{?(\w+)\}?", lambda m: known.get(m.group(1), m.group(0)), line.strip())
+            line = Template(line.strip()).safe_substitute(known)
             if turn := re.match(r"for (\w+) in (\S+)", line):
                 name, first = turn.groups()
                 known[name] = re.sub(r"\{(.*?),.*?\}", r"\1", first)
-                line = re.sub(rf"\${name}\b", known[name], line.partition("; do ")[2]).removesuffix("; done")
+                line = Template(line.partition("; do ")[2].removesuffix("; done")).safe_substitute(known)
             if assigned := re.match(r'(\w+)="(.*)"$', line):
                 known[assigned.group(1)] = assigned.group(2)
             elif re.match(r"(\$ )?(\w+=\S+ )*(\S*/)?python ", line) and "python -c" not in line:

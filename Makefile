@@ -36,7 +36,7 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -j auto docs docs/_build/html
 
 pages: $(READY)
-	$(BIN)/python -m sphinx -q -W --keep-going -D nb_execution_mode=off -D suppress_warnings=mystnb.lexer,myst-nb.lexer docs docs/_build/pages
+	$(BIN)/python -m sphinx -q -W --keep-going -D nb_execution_mode=off -D suppress_warnings=myst-nb.lexer docs docs/_build/pages
 
 # neuraloperator brings packages that nothing else here needs.
 bench: .venv-bench/.ready

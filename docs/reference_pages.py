@@ -120,13 +120,23 @@ def _meaning(target: str) -> str:
 
 
 def _sets(files: Files, config: str) -> str:
-    """What a file sets of itself, and what it builds on."""
+    """What a file sets, and which choices it builds on."""
+    return ", ".join(
+        f"`{key}={value}`" if value else f"`{key}`" for key, value in _said(files, config).items()
+    )
+
+
+def _said(files: Files, config: str) -> dict[str, str]:
+    """Settings and choices of a file with their values. What a base sets stands in its place."""
     content = files.content_of(config)
     if content and all(isinstance(one, dict) and "_target_" in one for one in content.values()):
         content = {name: one["_target_"] for name, one in content.items()}
-    said = [f"`{_choice(one)}`" for one in content.get("defaults") or [] if one != "_self_"]
-    said += [f"`{key}={value}`" for key, value in _flat(content) if key.split(".")[0] not in ALIKE]
-    return ", ".join(said)
+    said: dict[str, str] = {}
+    for built_on in (_choice(one) for one in content.get("defaults") or [] if one != "_self_"):
+        key, _, value = built_on.partition("=")
+        said |= _said(files, key) if key.startswith("base/") else {key: value}
+    own = {key: value for key, value in _flat(content) if key.split(".")[0] not in ALIKE}
+    return said | {key.removeprefix("hydra.sweeper.params."): value for key, value in own.items()}
 
 
 def _choice(entry: Any) -> str:
@@ -168,6 +178,8 @@ def _accepts(hint: Hint) -> str:
 
 def _shown(value: Any) -> str:
     """A value as it would be typed."""
+    if isinstance(value, float):
+        return f"{value:g}"
     return yaml.safe_dump(value, default_flow_style=True, width=1000).replace("\n...", "").strip()
 
 

@@ -37,10 +37,12 @@ html_css_files = ["site.css"]
 html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 4,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": []}
+# Pages without pages below them have no list of these.
+_ALONE = ("index", "start", "own_scan", "comparisons", "extending", "physics", "metrics", "questions")
+html_sidebars: dict[str, list[str]] = {page: [] for page in _ALONE}
 html_show_sourcelink = False

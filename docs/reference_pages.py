@@ -209,7 +209,7 @@ def extras() -> str:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     packages = tomllib.loads(text)["project"]["optional-dependencies"]
     section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    lines = ["---", "orphan: true", "---", "", "# Optional extras", ""]
+    lines = ["# Optional extras", ""]
     lines += ["`pip install 'ptychofno[NAME]'` installs what an extra needs.", ""]
     lines += ["| extra | packages | for |", "|---|---|---|"]
     for name, needed in packages.items():

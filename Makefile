@@ -2,6 +2,7 @@
 # make test    the test suite
 # make slow    the tests that take minutes
 # make lint    ruff and mypy
+# make docs    the documentation with its tutorials, in docs/_build/html; make pages leaves tutorials unexecuted
 # make bench   speed of the spectral layer against others, in an environment of its own
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ BENCH_PIP := .venv-bench/bin/python -m pip install --disable-pip-version-check -
 CPU_TORCH := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
 TORCH_OPTIONS ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "$(CPU_TORCH)")
 
-.PHONY: run test slow lint bench clean
+.PHONY: run test slow lint docs pages bench clean
 
 run: $(READY)
 	$(BIN)/python -m ptychofno.train
@@ -30,6 +31,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto docs docs/_build/html
+
+pages: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -D nb_execution_mode=off -D suppress_warnings=myst-nb.lexer docs docs/_build/pages
 
 # neuraloperator brings packages that nothing else here needs.
 bench: .venv-bench/.ready
@@ -48,4 +55,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv .venv-bench build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench build dist docs/_build docs/reference docs/findings src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -97,7 +97,13 @@ def wait_for(condition: Any, *processes: subprocess.Popen[str]) -> None:
     "choice",
     [
         # Amplitudes alone: one channel, where DDP would warn of strides.
-        ["model/inputs=amplitude", "optimizer=sgd", "averaging=ema", "scheduler=plateau"],
+        [
+            "model/inputs=amplitude",
+            "optimizer=sgd",
+            "averaging=ema",
+            "scheduler=plateau",
+            "data.thinning=0.5",
+        ],
         pytest.param(
             ["clip=agc", "optimizer=sgd", "model.checkpoint_activations=true", "logger=tensorboard"],
             marks=pytest.mark.slow,

@@ -70,6 +70,8 @@ CHOICES = [
     ["data.nimgs_train=2", "data.nimgs_test=2"],
     ["data.set_phi=false"],
     ["data.batch_size=7", "data.drop_last=true"],
+    ["data.thinning=0.5", "data.nphotons=1e4", "loss=poisson"],
+    ["data.gridsize=2", "data.thinning=0.5"],
     ["evaluation.stitch=centre_crop"],
     ["trainer.precision=bf16-mixed"],
     ["trainer.matmul_precision=highest"],

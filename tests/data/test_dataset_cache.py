@@ -17,7 +17,7 @@ from ptychofno.data import CacheError, PtychoDataset, cache, dataset_key, load_d
 from ptychofno.data.objects import GridLinesData
 from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe
 
-NOT_OF_THE_DATA = {"name", "cache_dir", "batch_size", "drop_last"}
+NOT_OF_THE_DATA = {"name", "cache_dir", "batch_size", "drop_last", "thinning"}
 PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0)
 
 

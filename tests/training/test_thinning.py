@@ -82,7 +82,14 @@ def test_a_split_follows_seed_epoch_and_step_alone() -> None:
     same = torch.ones(16, 1, 8, 8)
     first, second = ResidentBatches(same, 8, seed=1, drop_last=False, thin=Thinning(0.5, SCALE))
     assert not equal(first, second)
-    assert not equal(next(shown(1, 2, rank=0, processes=2)), next(shown(1, 2, rank=1, processes=2)))
+
+
+def test_processes_share_the_batch_of_one() -> None:
+    for batch, *halves in zip(
+        shown(1, 2), *(shown(1, 2, rank=rank, processes=2) for rank in (0, 1)), strict=True
+    ):
+        assert torch.equal(compared(batch), torch.cat([compared(half) for half in halves]))
+        assert torch.equal(parts(batch)[0], torch.cat([parts(half)[0] for half in halves]))
 
 
 def test_positions_stay_with_what_is_seen() -> None:

@@ -26,9 +26,7 @@ class DataBase:
         float | None,
         Gt(0),
         Lt(1),
-        Doc(
-            "share of the photons that a network sees in training, the loss takes the rest; null: both take all"
-        ),
+        Doc("share of the photons that a network sees in training, the loss takes the others; null for all"),
     ] = None
     gridsize: Annotated[int, Ge(1), Le(4), Doc("g*g neighbouring patches per sample")] = 1
 

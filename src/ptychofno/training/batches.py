@@ -111,10 +111,14 @@ class ResidentBatches:
         for index in range(first, len(self)):
             start, stop = self._part(index)
             part = slice(start, max(stop, start + 1))
-            batch = at(self.samples, part if order is None else order[part])
-            if self.thin is not None and self.seed is not None:
-                batch = self.thin(batch, self.seed, self.epoch, start)
-            yield batch
+            if self.thin is None or self.seed is None:
+                yield at(self.samples, part if order is None else order[part])
+            else:  # all of the batch, so that a split does not depend on the number of processes
+                begin = index * self.batch_size
+                whole = slice(begin, begin + self.size(index))
+                batch = at(self.samples, whole if order is None else order[whole])
+                thinned = self.thin(batch, self.seed, self.epoch, index)
+                yield at(thinned, slice(part.start - begin, part.stop - begin))
 
     def size(self, index: int) -> int:
         """Samples of a batch, of all processes together."""

@@ -22,6 +22,7 @@ ALLOWED = {
     "data": {"physics", "runs"},
     "training": {"physics", "runs"},
     "diff": {"config", "display", "runs"},
+    "inspect": {"config", "data", "display", "runs"},
     "inspection": {"display", "runs"},
     "evaluation": {"display", "physics", "metrics", "runs"},
     "report": {"config", "display", "metrics", "runs"},
@@ -38,7 +39,7 @@ ALLOWED = {
         "runs",
         "training",
     },
-    "reconstruct": {"build", "config", "display", "evaluation", "runs"},
+    "reconstruct": {"build", "config", "data", "display", "evaluation", "runs"},
     "train": {"build", "command", "config", "data", "display", "evaluation", "runs", "training"},
 }
 SEES_OMEGACONF = {"config", "command", "build", "runs", "sweeps", "train"}
@@ -89,7 +90,10 @@ def test_nothing_imports_experiments() -> None:
         "ptychofno.config",
         "ptychofno.runs.artifacts",
         "ptychofno.command.launch",
+        "ptychofno.data.readers",
+        "ptychofno.data.preparation",
         "ptychofno.diff",
+        "ptychofno.inspect",
         "ptychofno.activations",
     ],
 )

@@ -2,6 +2,7 @@
 
 COMMANDS = (
     ("train", "train one network, or several with -m, and judge its reconstruction"),
+    ("inspect", "show what is in the file of a scan, and the commands that use it"),
     ("reconstruct", "reconstruct a scan with a trained network, or with the iterative solver alone"),
     ("report", "compare runs: tables, statistics and pictures on one page"),
     ("diff", "show in which settings arms, runs or files differ"),

@@ -58,10 +58,13 @@ def dataset_key(plan: Config) -> str:
         return data.dataset_key(plan.data, plan.probe)
 
 
-def dataset(plan: Config) -> PtychoDataset:
-    """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none."""
+def dataset(plan: Config, each_block: Callable[[int, int], None] = lambda done, count: None) -> PtychoDataset:
+    """The dataset of ``plan``, cached. Raises ConfigError for settings and files that make none.
+
+    ``each_block`` is told how many of how many patterns of a measured scan are read.
+    """
     with as_config_errors():
-        return data.load_dataset(plan.data, plan.probe)
+        return data.load_dataset(plan.data, plan.probe, each_block)
 
 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
@@ -92,9 +95,9 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
     make_optimizer = _part(cfg, "optimizer")
     with _of_a_user("optimizer", to_plain(cfg.optimizer)):
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    made_for = schedule(cfg)
+    made_for = schedule(cfg, len(dataset.train))
     with _of_a_user("scheduler", to_plain(cfg.scheduler)):
-        made_for(optimizer, cfg.trainer.max_epochs, 1)
+        made_for(optimizer, cfg.trainer.max_epochs)
     return PhysicsSupervised(
         network,
         torch.from_numpy(dataset.probe.copy()),
@@ -108,12 +111,13 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
     )
 
 
-def schedule(cfg: DictConfig) -> Schedule:
-    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's."""
+def schedule(cfg: DictConfig, patterns: int) -> Schedule:
+    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's, for so many samples."""
     node = to_plain(cfg.scheduler)
     interval = node.pop("interval", "epoch")
     with _of_a_user("scheduler", node):
-        return Schedule(models.part(node, find), interval)
+        steps, rest = divmod(patterns, cfg.data.batch_size)
+        return Schedule(models.part(node, find), interval, steps + (rest > 0 and not cfg.data.drop_last))
 
 
 def guard(cfg: DictConfig) -> Guard:

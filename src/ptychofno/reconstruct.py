@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
+    from ptychofno.data import PtychoDataset
     from ptychofno.evaluation import Evaluation
 
 RECONSTRUCTIONS_DIR = "reconstructions"
@@ -28,12 +29,13 @@ _FLAT_ROUNDS = "refine.rounds=30"
 _GROUPS = ("data", "probe", "model.output", "evaluation", "refine")
 _SETTINGS = ("infer_batch_size", "trainer.accelerator", "trainer.num_threads", "trainer.matmul_precision")
 _USAGE = """\
-SETTING=VALUE changes what is reconstructed and how it is compared: data (data=measured data.path=scan.npz,
-data.nphotons=1e5), probe, what becomes of the network's patch (model/output=patch, model.output.rounds=16),
-rounds of overlap (refine=none, refine.rounds=50), evaluation, infer_batch_size, trainer.accelerator,
-trainer.num_threads, trainer.matmul_precision. What is not typed is as in training. The network gets the
-probe and the amplitude scale of the data. With flat instead of a run, the rounds of overlap start from an
-object of constant amplitude: the iterative solver alone, without a network."""
+SETTING=VALUE changes what is reconstructed and how it is compared: data (data=measured data.path=scan.h5,
+data.nphotons=1e5; a measured scan is cropped or binned to the network's size), probe, what becomes of the
+network's patch (model/output=patch, model.output.rounds=16), rounds of overlap (refine=none,
+refine.rounds=50), evaluation, infer_batch_size, trainer.accelerator, trainer.num_threads,
+trainer.matmul_precision. What is not typed is as in training. The network gets the probe and the amplitude
+scale of the data. With flat instead of a run, the rounds of overlap start from an object of constant
+amplitude: the iterative solver alone, without a network."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,9 +67,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=Path,
         help=f"where to write (default: RUN_DIR/{RECONSTRUCTIONS_DIR}/, or outputs/flat/, and a name)",
     )
+    add(
+        "--format",
+        metavar="FORMAT",
+        default="",
+        help="also write a measured object as ptychodus (product.h5), cxi or tiff (16 bit); or as cxi,tiff",
+    )
     args = parser.parse_intermixed_args(argv)
     with exit_codes():
-        reconstruct(args.run_dir, args.changes, args.checkpoint, args.output, args.config_dir)
+        formats = [name for name in args.format.split(",") if name]
+        reconstruct(args.run_dir, args.changes, args.checkpoint, args.output, args.config_dir, formats)
 
 
 class Start(NamedTuple):
@@ -89,12 +98,18 @@ class Start(NamedTuple):
 
 
 def reconstruct(
-    run: str, changes: Sequence[str], checkpoint: str, output: Path | None, config_dir: str | None = None
+    run: str,
+    changes: Sequence[str],
+    checkpoint: str,
+    output: Path | None,
+    config_dir: str | None = None,
+    formats: Sequence[str] = (),
 ) -> None:
     """Predict, stitch, refine, compare, write and show. Raises ConfigError for a mistake of the user."""
     _check_settings(changes)
+    _check_formats(formats)
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
-    cfg = _settings_for(start, changes, config_dir)
+    cfg = _at_its_size(start, changes, _settings_for(start, changes, config_dir), config_dir)
     name = _name(changes, start.checkpoint)
     where = output or start.outputs / name
 
@@ -103,21 +118,25 @@ def reconstruct(
     from ptychofno.display.terminal import show_metrics
 
     console = make_console()
-    evaluation, about = _evaluated(start, cfg, changes, console)
+    evaluation, about, dataset = _evaluated(start, cfg, changes, console, formats)
     _write(where, resolved_yaml(cfg), about, evaluation, f"{start.name}: {name}")
+    if formats:
+        _export(where, formats, evaluation, dataset, cfg.data.held_out_every)
     console.print(f"reconstructed and compared in {duration(about['seconds'])}")
     show_metrics(console, where)
 
 
 def _evaluated(
-    start: Start, cfg: Any, changes: Sequence[str], console: Console
-) -> tuple[Evaluation, dict[str, Any]]:
-    """The reconstruction, and what is written about where it comes from."""
+    start: Start, cfg: Any, changes: Sequence[str], console: Console, formats: Sequence[str]
+) -> tuple[Evaluation, dict[str, Any], PtychoDataset]:
+    """The reconstruction, what is written about where it comes from, and its data."""
     from ptychofno import build
     from ptychofno.config.composition import compose
     from ptychofno.config.records import settings
-    from ptychofno.display.terminal import RoundsBar, tell_probe
+    from ptychofno.display.terminal import RoundsBar, reading_bar, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
+    from ptychofno.evaluation.export import check_formats
+    from ptychofno.runs.carrying import differences
 
     plan = settings(cfg)
     key = build.dataset_key(plan)
@@ -125,8 +144,10 @@ def _evaluated(
         read_where_it_was(plan, key, start.values["data"].get("cache_dir"))
     device = build.device(cfg)
     with build.reproducibly(cfg), build.as_config_errors():
-        dataset = build.dataset(plan)
+        with reading_bar(console) as each_block:
+            dataset = build.dataset(plan, each_block)
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
+        check_formats(formats, dataset.object_pixel_m, measured=plan.data.kind == "measured")
         network = None if start.run_dir is None else _network(start, cfg, dataset)
         patterns, _, size, _ = dataset.scan().amplitude.shape
         console.print(
@@ -134,11 +155,14 @@ def _evaluated(
             f" {size} x {size} of {dataset.name}, dataset {key}, on {build.device_name(device)}",
             soft_wrap=True,
         )
-        tell_probe(console, dataset)
+        tell_scan(console, dataset)
+        if start.run_dir is not None:
+            for line in differences(start.run_dir / artifacts.MODEL, start.values, dataset):
+                console.print(f"note: {line}", style="red", soft_wrap=True)
         began = time.monotonic()
         with RoundsBar(console, plan.refine) as each_round:
             evaluation = judge(network, dataset, plan, device, each_round)
-    return evaluation, {
+    about = {
         "run_dir": None if start.run_dir is None else str(start.run_dir),
         "checkpoint": start.checkpoint,
         "weights": None if start.weights is None else str(start.weights),
@@ -149,8 +173,10 @@ def _evaluated(
         # A measured scan has another key with its probe refined, as runs have it.
         "dataset_key_in_training": build.dataset_key(settings(cfg if start.run_dir else compose(changes))),
         "patterns": patterns,
+        "object_pixel_m": dataset.object_pixel_m,
         "seconds": time.monotonic() - began,
     }
+    return evaluation, about, dataset
 
 
 def _recorded(run: str, checkpoint: str) -> Start:
@@ -180,6 +206,48 @@ def _settings_for(start: Start, changes: Sequence[str], config_dir: str | None) 
     file = start.run_dir / artifacts.CONFIG
     parts = ("model", "data", "probe", "refine")
     return recomposed(start.values, changes, file, config_dir=config_dir, parts=parts)
+
+
+def _at_its_size(start: Start, changes: Sequence[str], cfg: Any, config_dir: str | None) -> Any:
+    """The settings with which a measured scan of any size has the network's."""
+    if start.run_dir is None or not cfg.data._target_.endswith(".MeasuredData"):
+        return cfg
+    from ptychofno import build
+    from ptychofno.config.records import settings
+    from ptychofno.runs.carrying import settings_for
+
+    with build.as_config_errors():
+        more = settings_for(settings(cfg).data, start.run_dir / artifacts.MODEL, changes)
+    return _settings_for(start, [*changes, *more], config_dir)
+
+
+def _export(
+    where: Path, formats: Sequence[str], evaluation: Evaluation, dataset: PtychoDataset, held_out_every: int
+) -> None:
+    """Write a measured object as other programs read it."""
+    from ptychofno.data.dataset import pattern_numbers
+    from ptychofno.evaluation.export import FORMATS, Reconstructed
+
+    found = Reconstructed(
+        name=dataset.name,
+        object=evaluation.prediction,
+        probe=dataset.probe if evaluation.probe is None else evaluation.probe,
+        positions_px=dataset.scan().positions_px[:, 0],
+        index=pattern_numbers(dataset, held_out_every),
+        pixel_m=dataset.object_pixel_m,
+        energy_ev=dataset.energy_ev,
+        distance_m=dataset.distance_m,
+        errors=list(evaluation.rounds[0]) if evaluation.rounds else [],
+    )
+    for name in formats:
+        FORMATS[name](where, found)
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    known = ("ptychodus", "cxi", "tiff")
+    for name in formats:
+        if name not in known:
+            raise ConfigError(f"--format={name}: expected {', '.join(known)}")
 
 
 def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:

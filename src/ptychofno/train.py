@@ -86,6 +86,7 @@ def execute(
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     from ptychofno import build
+    from ptychofno.display.terminal import reading_bar
     from ptychofno.runs.directory import finish
     from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau
     from ptychofno.training import keep_freed_memory
@@ -94,8 +95,8 @@ def execute(
     keep_freed_memory()
     record_beginning(cfg, plan, dataset_key, run, console)
     with build.reproducibly(cfg):
-        with _timed(seconds, "data"):
-            dataset = build.dataset(plan)
+        with _timed(seconds, "data"), reading_bar(console) as each_block:
+            dataset = build.dataset(plan, each_block)
         training = assemble(cfg, plan, dataset, run.record["resumed"] > 0)
         show_beginning(cfg, plan, run, training, console)
         outcome = fit_run(cfg, plan, training, run.path, stop, console)
@@ -188,6 +189,7 @@ def show_beginning(cfg: DictConfig, plan: Config, run: Run, training: Training, 
         device=build.device_name(build.device(cfg), build.processes(cfg)),
         matmul_precision=build.matmul_precision(cfg),
         flat_baseline=training.flat_baseline,
+        object_pixel_m=training.dataset.object_pixel_m,
     )
     if training.started_from is not None:
         run.update(init_from=training.started_from)

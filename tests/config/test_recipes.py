@@ -161,7 +161,7 @@ def test_a_measured_scan_brings_its_probe_unless_told_otherwise() -> None:
     measured = ["data=measured", "data.path=scan.npz"]
     config = settings(compose(measured))
     assert isinstance(config.probe, RefinedProbe)
-    assert config.data.layout.zero_frequency == "corner"
+    assert config.data.layout.zero_frequency is None
     assert isinstance(settings(compose([*measured, "probe=aperture"])).probe, ApertureProbe)
     other = settings(compose([*measured, "data/layout=ptychopinn", "+arm=control"]))
     assert other.data.layout.patterns_keys == ["diff3d", "diffraction"]

@@ -23,7 +23,7 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_are_plain_dataclasses() -> None:
-    config = settings(compose(["data=measured", "data.path=x.npz"]))
+    config = settings(compose(["data=measured", "data/layout=tike", "data.path=x.npz"]))
     assert type(config) is schema.Config
     assert type(config.data) is MeasuredData
     assert type(config.data.layout) is MeasuredLayout

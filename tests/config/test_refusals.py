@@ -93,7 +93,7 @@ TYPED = {
     "hydra.job.chdir=true": "hydra.job.chdir=true: a run stays where it is started; "
     "run_dir=… says where it is written",
     # missing, unresolvable, fixed
-    "data=measured": "data.path: needs a value: NPZ file of the scan",
+    "data=measured": "data.path: needs a value: file of the scan; any format that inspect knows",
     "optimizer.lr=${nope}": f"optimizer.lr=${{nope}}: {LR}, but Interpolation key 'nope' not found",
     "probe=dataset": "probe=dataset: only data=measured brings a probe; "
     "expected one of aperture, gaussian, npz",

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptychofno.data.objects import GridLinesData, NaturalImagesData, RandomFieldsData
-from ptychofno.data.settings import MeasuredData, MeasuredLayout
+from ptychofno.data.settings import MeasuredData, MeasuredDetector, MeasuredGeometry, MeasuredLayout
 
 _SCAN = {
     "name": "small",
@@ -28,13 +28,38 @@ IMAGES = NaturalImagesData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14)
 FIELDS = RandomFieldsData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14, correlation_px=6)
 CLASSES = (LINES, IMAGES, FIELDS)
 
+AUTO = MeasuredLayout(
+    patterns_keys=None,
+    quantity=None,
+    zero_frequency=None,
+    probe_key=None,
+    positions_keys=None,
+    positions_unit=None,
+    mask_key=None,
+    mask_means=None,
+    swap_axes=False,
+    negate_rows=False,
+    negate_cols=False,
+)
+DETECTOR = MeasuredDetector(
+    transpose=False,
+    flip_rows=False,
+    flip_cols=False,
+    centre="middle",
+    centre_offset_px=[0, 0],
+    bin=1,
+    saturation=None,
+)
+GEOMETRY = MeasuredGeometry(energy_ev=None, distance_m=None, detector_pixel_m=None)
 TIKE = MeasuredLayout(
     patterns_keys=["data"],
     quantity="counts",
     zero_frequency="corner",
     probe_key="probe",
     positions_keys=["scan"],
+    positions_unit="px",
     mask_key=None,
+    mask_means=None,
     swap_axes=False,
     negate_rows=False,
     negate_cols=False,
@@ -49,8 +74,11 @@ def settings(path: Path, layout: MeasuredLayout, **changes: object) -> MeasuredD
         drop_last=False,
         gridsize=1,
         path=str(path),
+        also=[],
         N=None,
         held_out_every=6,
         layout=layout,
+        geometry=GEOMETRY,
+        detector=DETECTOR,
     )
     return replace(data, **changes)

@@ -10,7 +10,8 @@ from small_scans import TIKE, settings
 
 from ptychofno import physics
 from ptychofno.data import PtychoDataset, dataset_key, load_dataset
-from ptychofno.data.measured import check_pixels, read_measured
+from ptychofno.data.detector import check_pixels
+from ptychofno.data.measured import read_measured
 from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe, RefinedProbe
 from ptychofno.data.settings import MeasuredData, MeasuredLayout
 
@@ -21,7 +22,9 @@ PTYCHOPINN = MeasuredLayout(
     zero_frequency="centre",
     probe_key="probeGuess",
     positions_keys=["ycoords", "xcoords"],
+    positions_unit="px",
     mask_key=None,
+    mask_means=None,
     swap_axes=False,
     negate_rows=False,
     negate_cols=False,
@@ -287,12 +290,15 @@ def test_unusual_scans_in_pixels_are_read(tmp_path, scan, positions, why):
         ("data", lambda patterns: patterns + 0j, r"'data' is complex64; expected real counts"),
         ("data", lambda patterns: np.array([patterns, 1], dtype=object), r"'data' holds pickled objects"),
         ("data", lambda _: np.array(["a", "b"]), r"'data' is <U1; expected numbers"),
-        ("data", lambda patterns: patterns[0], r"shape \(16, 16\); expected \(n, N, N\)"),
-        ("data", lambda patterns: patterns[:, :14], r"shape \(24, 14, 16\); expected \(n, N, N\)"),
-        ("data", lambda patterns: np.moveaxis(patterns, 0, 2), r"move the last axis to the front"),
-        ("data", lambda patterns: np.stack([patterns, patterns]), r"shape \(2, 24, 16, 16\)"),
-        ("data", lambda patterns: patterns[:, 1:, 1:], r"15 x 15 pixels; expected an even number"),
-        ("data", lambda patterns: patterns[:3], r"are 3; data\.held_out_every=6 needs 4 or more"),
+        ("data", lambda patterns: patterns[0], r"'scan' has shape \(24, 2\); expected \(1, 2\)"),
+        ("data", lambda patterns: patterns.ravel(), r"shape \(6144,\); expected \(n, N, N\) or"),
+        (
+            "data",
+            lambda patterns: patterns[:, :14],
+            r"16 x 16 pixels, the patterns 14: .*expected a probe of",
+        ),
+        ("data", lambda patterns: np.stack([patterns, patterns]), r"\(24, 2\); expected \(48, 2\)"),
+        ("data", lambda patterns: patterns[:3], r"'scan' has shape \(24, 2\); expected \(3, 2\)"),
         ("data", lambda patterns: 0 * patterns, r"'data' is dark everywhere"),
         ("data", breaking(([2, 5, 6, 20],), 0), r"4 of 24 patterns are dark, the first at index 2"),
         ("data", lambda patterns: patterns * (np.arange(24) != 7)[:, None, None], r"the first at index 7"),
@@ -316,8 +322,13 @@ def test_unusual_scans_in_pixels_are_read(tmp_path, scan, positions, why):
         ("scan", lambda _: 16.0 * raster(4, 6), r"'scan' lie 16 apart.*overlap.*may be nanometres"),
         ("scan", lambda _: 20.0 * np.repeat(raster(4, 3), 2, axis=0), r"'scan' lie 20 apart"),
         ("probe", np.abs, r"probe 'probe' is float32; expected complex"),
-        ("probe", lambda probe: np.stack([probe] * 3)[None], r"holds 3 modes; one mode is supported"),
-        ("probe", lambda probe: probe[1:, 1:], r"shape \(15, 15\); expected \(16, 16\)"),
+        (
+            "probe",
+            lambda probe: np.stack([probe, np.roll(probe, 6, 1)]),
+            r"holds 2 modes, of which the strongest",
+        ),
+        ("probe", lambda probe: probe[1:, 1:], r"15 x 15 pixels, the patterns 16: .*expected a probe of 16"),
+        ("probe", lambda probe: probe[1:], r"shape \(15, 16\); expected a square"),
         ("probe", lambda probe: 0 * probe, r"zero everywhere"),
         ("probe", np.fft.fftshift, r"probe 'probe' is brightest around the corner; .*np\.fft\.fftshift"),
         ("probe", breaking((2, 3), np.nan), r"'probe'\[2, 3\] is"),
@@ -339,9 +350,9 @@ def test_defect_is_refused_by_name(tmp_path, scan, key, change, message):
     ("changes", "layout", "message"),
     [
         ({"gridsize": 3}, {}, r"held_out_every=6 with data\.gridsize=3 needs 52 or more"),
-        ({"N": 32}, {}, r"data\.N=32, but .* 16 x 16 pixels; choose data\.N=16"),
+        ({"N": 64}, {}, r"data\.N=64: .* have 16 x 16 pixels; expected data\.N=16 or null"),
         ({"path": "absent.npz"}, {}, r"data\.path=absent\.npz: no such file"),
-        ({"path": "."}, {}, r"data\.path=\.: is a directory; expected an NPZ file"),
+        ({"path": "."}, {}, r"data\.path=\.: is a directory; expected HDF5, NPZ"),
         ({}, {"patterns_keys": ["dato", "pattern"]}, r"no array 'dato' or 'pattern' .*nearest: 'data'"),
         (
             {},
@@ -350,7 +361,7 @@ def test_defect_is_refused_by_name(tmp_path, scan, key, change, message):
         ),
         ({}, {"positions_keys": ["scans"]}, r"no array 'scans' .*nearest: 'scan'"),
         ({}, {"positions_keys": ["a", "b", "c"]}, r"has 3 entries; expected one key"),
-        ({}, {"positions_keys": ["scan", "scan"]}, r"'scan' has shape \(1, 24, 2\); expected \(24,\)"),
+        ({}, {"positions_keys": ["scan", "scan"]}, r"'scan' has shape \(1, 24, 2\); expected one"),
         ({}, {"positions_keys": []}, r"has 0 entries"),
     ],
 )
@@ -383,7 +394,8 @@ def test_a_mask_hides_whatever_the_detector_wrote_there(tmp_path, scan):
     with pytest.raises(ValueError, match="mask 'mask' has shape"):
         read(replace(tike_file(tmp_path / "odd.npz", scan, mask=valid[1:]), layout=layout))
     with pytest.raises(ValueError, match="is 0 everywhere"):
-        read(replace(tike_file(tmp_path / "none.npz", scan, mask=0 * valid), layout=layout))
+        none_valid = replace(layout, mask_means="valid")
+        read(replace(tike_file(tmp_path / "none.npz", scan, mask=0 * valid), layout=none_valid))
 
 
 def test_scan_axes_are_turned_as_the_layout_says(tmp_path, scan):

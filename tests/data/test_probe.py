@@ -115,8 +115,9 @@ def with_nan() -> np.ndarray:
     [
         ({"prob": some_probe(), "other": some_probe()}, r"'probe' .*'prob', 'other'; nearest: 'prob'$"),
         ({"probe": np.abs(some_probe())}, r"'probe' is float64; expected complex"),
-        ({"probe": some_probe()[:, :-1]}, r"shape \(32, 31\); expected \(32, 32\)"),
-        ({"probe": some_probe(3)}, r"shape \(3, 32, 32\) holds 3 modes; one mode is supported"),
+        ({"probe": some_probe()[:, :-1]}, r"shape \(32, 31\); expected a square"),
+        ({"probe": some_probe()[1:, 1:]}, r"shape \(31, 31\); expected \(32, 32\)"),
+        ({"probe": some_probe(3)}, r"holds 3 modes, of which the strongest has .*name it alone in"),
         ({"probe": with_nan()}, r"'probe'\[3, 4\] is"),
         ({"probe": 1e60 * some_probe()}, r"amplitude of .*e\+60; expected a largest amplitude"),
         ({"probe": 0 * some_probe()}, r"zero everywhere"),
@@ -131,18 +132,17 @@ def test_unusable_probe_file_is_refused_by_name(tmp_path, arrays, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_file_that_is_no_npz_is_refused(tmp_path):
-    text, single, cut = tmp_path / "text.npz", tmp_path / "single.npy", tmp_path / "cut.npz"
+def test_file_of_no_known_kind_is_refused(tmp_path):
+    text, cut = tmp_path / "text.npz", tmp_path / "cut.npz"
     text.write_text("not an archive")
-    np.save(single, some_probe())
     whole = tmp_path / "whole.npz"
     write(whole, probe=some_probe())
     cut.write_bytes(whole.read_bytes()[:-100])
-    for path in (text, single, cut):
-        with pytest.raises(ValueError, match=r"probe\.path=.*not a readable NPZ file"):
+    for path, said in ((text, "expected HDF5, NPZ, NPY or a table"), (cut, "not a readable NPZ file")):
+        with pytest.raises(ValueError, match=rf"probe\.path=.*{said}"):
             NpzProbe(path=str(path), key="probe").make(N)
     for path in (tmp_path / "absent.npz", tmp_path):
-        with pytest.raises(ValueError, match=r"probe\.path=.*(no such file|is a directory); expected an"):
+        with pytest.raises(ValueError, match=r"probe\.path=.*(no such file|is a directory); expected HDF5"):
             NpzProbe(path=str(path), key="probe").make(N)
 
 

@@ -52,6 +52,7 @@ def simulated(probe, test, objects):
         test_objects=objects,
         valid=None,
         given_probe=None,
+        object_pixel_m=None,
         scan=lambda: test,
     )
 
@@ -84,6 +85,7 @@ def measured(scan, make):
         test_objects=None,
         valid=None,
         given_probe=None,
+        object_pixel_m=None,
         scan=lambda: make_split(amplitude, positions),
     )
     return SimpleNamespace(dataset=dataset, oracle=Oracle(scan.amplitude[:, None], patches))

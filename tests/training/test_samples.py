@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ptychofno import build, models, physics
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.data.probe import DatasetProbe
-from ptychofno.data.settings import MeasuredData, MeasuredLayout
 from ptychofno.training import (
     MAELoss,
     NoClip,
@@ -138,29 +139,10 @@ def measured(path: Path, data: PtychoDataset, hidden: float) -> PtychoDataset:
     patterns = np.where(VALID > 0, data.train.amplitude[:, 0], np.float32(hidden))
     positions = data.train.positions_px[:, 0]
     np.savez(path, data=patterns, probe=data.probe, scan=positions, mask=VALID)
-    layout = MeasuredLayout(
-        patterns_keys=["data"],
-        quantity="amplitude",
-        zero_frequency="centre",
-        probe_key="probe",
-        positions_keys=["scan"],
-        mask_key="mask",
-        swap_axes=False,
-        negate_rows=False,
-        negate_cols=False,
-    )
-    settings = MeasuredData(
-        name="scan",
-        cache_dir="unused",
-        batch_size=8,
-        drop_last=False,
-        gridsize=1,
-        path=str(path),
-        N=None,
-        held_out_every=5,
-        layout=layout,
-    )
-    return read_measured(settings, DatasetProbe(), "key")
+    said = [f"data.path={path}", "data.held_out_every=5", "data.batch_size=8"]
+    said += ["data.layout.quantity=amplitude", "data.layout.zero_frequency=centre"]
+    plan = settings(compose(["data=measured", "probe=dataset", *said]))
+    return read_measured(plan.data, DatasetProbe(), "key")
 
 
 @pytest.mark.parametrize("hidden", [1e6, np.nan])
@@ -200,7 +182,7 @@ def test_a_flat_object_is_explained_behind_a_mask(scan, output: str | None) -> N
     probe, valid = torch.from_numpy(data.probe), torch.from_numpy(data.valid)
     flat = physics.diffraction_amplitude(torch.full_like(probe, 0.7), probe).expand(3, 1, -1, -1) * valid
     after = None if output is None else network(data, output).output
-    best, amplitude = flat_baseline(MAELoss(1.0), flat, probe, after, valid)
+    best, amplitude = flat_baseline(MAELoss(1.0, 1.0, 1.0), flat, probe, after, valid)
     assert best < 1e-4 and amplitude == pytest.approx(0.7, rel=1e-3)
 
 

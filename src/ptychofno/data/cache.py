@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,16 +26,16 @@ from filelock import FileLock
 
 from ptychofno.data.dataset import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
-from ptychofno.data.npz import existing_file
 from ptychofno.data.objects import SimulatedData
 from ptychofno.data.probe import GivenProbe, ScanProbe
+from ptychofno.data.readers.files import existing_file
 from ptychofno.data.settings import DataBase, MeasuredData
 from ptychofno.data.simulation import check_scan, simulate
 from ptychofno.runs import artifacts
 
 # Part of every key. Raise them whenever the same settings would give other data than before.
 GENERATOR_VERSION = 2
-READER_VERSION = 3
+READER_VERSION = 4
 _MANIFEST = "manifest.json"
 _SPLITS = ("train", "validation", "test")
 Data = DataBase
@@ -58,8 +59,12 @@ def dataset_key(data: Data, probe: Probe) -> str:
     return _identity(data, probe)[1]
 
 
-def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
+def load_dataset(
+    data: Data, probe: Probe, each_block: Callable[[int, int], None] = lambda done, count: None
+) -> PtychoDataset:
     """The dataset of these settings, from the cache or generated into it; arrays are read-only.
+
+    ``each_block`` is told how many of how many patterns of a measured scan are read.
 
     Raises ValueError with one line: settings or files that make no dataset, or (``CacheError``)
     a cache directory that cannot be read or written.
@@ -82,7 +87,7 @@ def load_dataset(data: Data, probe: Probe) -> PtychoDataset:
             with _named_errors(entry):
                 dataset = _open_or_quarantine(entry, key)
             if dataset is None:
-                generated = _generate(entry, key, data, probe)
+                generated = _generate(entry, key, data, probe, each_block)
                 with _named_errors(entry):
                     return _published(entry, generated, description)
     _log.info("using cached dataset %s", entry.name)
@@ -109,10 +114,9 @@ def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
         if name in _NOT_OF_THE_DATA:
             continue
         if field.name == "path":
-            try:
-                values["content_sha256"] = _file_sha256(existing_file(value, name))
-            except OSError as error:
-                raise ValueError(f"{name}={value}: cannot be read ({error.strerror})") from error
+            values["content_sha256"] = _content_sha256(value, name)
+        elif field.name == "also":
+            values["also_sha256"] = [_content_sha256(path, name) for path in value]
         elif dataclasses.is_dataclass(value):
             values[field.name] = _key_values(value, name)
         else:
@@ -121,10 +125,27 @@ def _key_values(settings: Any, prefix: str) -> dict[str, Any]:
     return values
 
 
-def _generate(entry: Path, key: str, data: Data, probe: Probe) -> PtychoDataset:
+def _content_sha256(path: str, setting: str) -> str:
+    file = existing_file(path, setting)
+    try:
+        state = file.stat()
+        return _sha256_of(file, state.st_ino, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise ValueError(f"{setting}={path}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(file: Path, *state: int) -> str:
+    """The checksum of a file in this state, taken once by a process: large scans take seconds."""
+    return _file_sha256(file)
+
+
+def _generate(
+    entry: Path, key: str, data: Data, probe: Probe, each_block: Callable[[int, int], None]
+) -> PtychoDataset:
     if isinstance(data, MeasuredData):
         _log.info("reading the measured scan into dataset %s", entry.name)
-        return read_measured(data, probe, key)
+        return read_measured(data, probe, key, each_block)
     if not isinstance(data, SimulatedData):  # a class of a user's own
         _log.info("making dataset %s", entry.name)
         return data.dataset(probe, key)
@@ -182,6 +203,7 @@ def _open(entry: Path, key: str) -> PtychoDataset | None:
             opened = pool.map(_open_array, paths, manifest["files"].values())
             arrays = dict(zip((path.stem for path in paths), opened, strict=True))
         values = manifest["scalars"] | arrays
+        values["notes"] = tuple(values["notes"])
         for name in _SPLITS:
             parts = [field.name for field in dataclasses.fields(Split)]
             values[name] = Split(**{part: values.pop(f"{name}_{part}") for part in parts})

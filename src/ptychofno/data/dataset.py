@@ -53,6 +53,14 @@ class PtychoDataset:
     """1 where a detector pixel is valid and 0 elsewhere, float32 (N, N); None where all are."""
     given_probe: np.ndarray | None = None
     """The probe that ``probe`` was refined from, complex64 (N, N); None where it was not."""
+    object_pixel_m: float | None = None
+    """Size of an object pixel; None where nothing tells it."""
+    energy_ev: float | None = None
+    """Photon energy, where it is known."""
+    distance_m: float | None = None
+    """From the object to the detector, where it is known."""
+    notes: tuple[str, ...] = ()
+    """What was decided when the scan was read, a line each."""
 
     @property
     def N(self) -> int:
@@ -83,6 +91,18 @@ class PtychoDataset:
             positions_px=np.concatenate([split.positions_px for split in splits]),
             object_index=np.concatenate([split.object_index for split in splits]),
         )
+
+
+def pattern_numbers(dataset: PtychoDataset, held_out_every: int) -> np.ndarray:
+    """The number in its file of each pattern of a measured ``scan()``, int64 (n,)."""
+    count = len(dataset.train) + len(dataset.validation) + len(dataset.test)
+    return np.argsort(split_of(count, held_out_every), kind="stable")
+
+
+def split_of(count: int, held_out_every: int) -> np.ndarray:
+    """Of each pattern of a measured scan its split: 0 training, 1 validation, 2 test."""
+    index = np.arange(count) % held_out_every
+    return np.where(index == 0, 1, np.where(index == held_out_every // 2, 2, 0))
 
 
 def amplitude_moments(amplitude: np.ndarray) -> tuple[float, float]:

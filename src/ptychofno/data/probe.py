@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -13,12 +12,13 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from typing_extensions import Doc
 
-from ptychofno.data.npz import NpzArchive, require_finite, require_scale
+from ptychofno.data.readers.files import open_source
+from ptychofno.data.readers.keys import modes
+from ptychofno.data.readers.scan import Modes
+from ptychofno.data.sampling import check_probe
 
-CONTRADICTION = 0.05
-"""How clearly something must be brighter around the corner, or the centre, to be refused for it."""
-
-NO_SCAN = "probe=dataset comes with measured data; choose another probe, such as probe=aperture"
+_NEARLY_ALL = 0.9
+"""Share of the light from which on one mode stands for all."""
 
 
 class GivenProbe:
@@ -91,8 +91,19 @@ class NpzProbe(GivenProbe):
     key: Annotated[str, Doc("name of the array in that file")] = "probe"
 
     def make(self, N: int) -> np.ndarray:
-        with NpzArchive(self.path, "probe.path") as archive:
-            return read_probe(archive, self.key, "probe.key", N)
+        found = self.read()
+        if found.values.shape[-1] != N:
+            raise ValueError(
+                f"{found.where} has shape {found.values.shape[-2:]}; expected ({N}, {N}), the size of the"
+                " patterns"
+            )
+        check_probe(found.values, found.where)
+        return single_mode(found.values, found.where)[0]
+
+    def read(self) -> Modes:
+        """The probe of the file, as it is there. Raises ValueError naming file and key where it is none."""
+        with open_source(self.path, "probe.path") as source:
+            return modes(source, self.key, "probe.key")
 
 
 class ScanProbe:
@@ -115,42 +126,25 @@ class RefinedProbe(ScanProbe):
     rounds: Annotated[int, Ge(2), Le(10_000), Doc("rounds of overlap on the training patterns, at most")] = 15
 
 
-def read_probe(archive: NpzArchive, key: str, setting: str, N: int) -> np.ndarray:
-    """The single-mode probe under ``key`` of an open file, complex64 (N, N).
+def single_mode(found: np.ndarray, where: str) -> tuple[np.ndarray, str | None]:
+    """The strongest mode of (m, N, N), complex64 (N, N), and a line that says what is left out.
 
-    Axes of length 1 before the last two are dropped; several modes are refused, as is a probe that is
-    centred at the corner.
+    Modes are made orthogonal first, which leaves the light they make together. Raises ValueError where one
+    of them is not nearly all.
     """
-    array = archive.array(key, setting)
-    where = f"{archive.source}: probe '{key}'"
-    if not np.iscomplexobj(array):
-        raise ValueError(f"{where} is {array.dtype}; expected complex values")
-    if array.ndim < 2 or array.shape[-2:] != (N, N):
-        raise ValueError(f"{where} has shape {array.shape}; expected ({N}, {N}), the size of the patterns")
-    modes = math.prod(array.shape[:-2])
-    if modes != 1:
-        raise ValueError(f"{where} of shape {array.shape} holds {modes} modes; one mode is supported")
-    require_finite(array, archive.source, key)
-    if not array.any():
-        raise ValueError(f"{where} is zero everywhere; expected an illumination")
-    require_scale(float(np.abs(array).max()), where)
-    if centredness(np.abs(array.reshape(N, N))) < -CONTRADICTION:
+    if len(found) == 1:
+        return found[0], None
+    _, power, orthogonal = np.linalg.svd(found.reshape(len(found), -1), full_matrices=False)
+    share = float(power[0] ** 2 / np.square(power).sum())
+    if share < _NEARLY_ALL:
         raise ValueError(
-            f"{where} is brightest around the corner; expected it at the centre: np.fft.fftshift"
+            f"{where} holds {len(found)} modes, of which the strongest has {share:.0%} of the light; one mode"
+            f" of {_NEARLY_ALL:.0%} or more is supported: name it alone in data.layout.probe_key"
         )
-    return array.reshape(N, N).astype(np.complex64)
-
-
-def centredness(image: np.ndarray) -> float:
-    """How far the light of ``image`` (N, N), not negative, gathers around its centre, 1, or a corner, -1.
-
-    From its mean city-block distance: half the size for an even illumination, less for light around the
-    centre (a disc, or a ring as well), more for light around the corner.
-    """
-    N = image.shape[0]
-    from_centre = np.abs(np.arange(N) - N // 2)
-    distance = np.average(from_centre[:, None] + from_centre, weights=image)
-    return 1 - float(distance) / (N / 2)
+    strongest = (power[0] * orthogonal[0]).reshape(found.shape[1:])
+    turned = np.exp(-1j * np.angle(np.vdot(found[0], strongest)))
+    note = f"of {len(found)} modes of the probe the strongest is taken, {share:.1%} of the light"
+    return (strongest * turned).astype(np.complex64), note
 
 
 def _radius(N: int, unit_px: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
@@ -37,34 +37,92 @@ class DataBase:
 
 @dataclass(kw_only=True)
 class MeasuredLayout:
-    """Names and conventions of a file."""
+    """Names and conventions that a user says instead of the file; null leaves them to the file."""
 
     patterns_keys: Annotated[
-        list[str], Len(1), Doc("names under which the patterns may stand; the first one present counts")
-    ]
-    quantity: Annotated[Literal["counts", "amplitude"], Doc("what the patterns hold")]
-    zero_frequency: Annotated[Literal["corner", "centre"], Doc("where the zero frequency stands")]
-    probe_key: Annotated[str, Doc("name of the probe, complex")]
-    positions_keys: Annotated[
-        list[str], Len(1, 2), Doc("one key of (row, col) pairs, or the keys of rows and of columns")
-    ]
-    mask_key: Annotated[
-        str | None, Doc("name of the mask, 1 where a detector pixel is valid; null for none")
+        list[str] | None,
+        Len(1),
+        Doc("names under which the patterns may stand; the first one present counts"),
     ] = None
+    quantity: Annotated[Literal["counts", "amplitude"] | None, Doc("what the patterns hold")] = None
+    zero_frequency: Annotated[Literal["corner", "centre"] | None, Doc("where the zero frequency stands")] = (
+        None
+    )
+    probe_key: Annotated[str | None, Doc("name of the probe, complex")] = None
+    positions_keys: Annotated[
+        list[str] | None, Len(1, 2), Doc("one key of (row, col) pairs, or the keys of rows and of columns")
+    ] = None
+    positions_unit: Annotated[
+        Literal["px", "m", "mm", "um", "nm", "angstrom"] | None,
+        Doc("unit of the positions; px are object pixels"),
+    ] = None
+    mask_key: Annotated[str | None, Doc("name of the mask of the detector's pixels")] = None
+    mask_means: Annotated[Literal["valid", "bad"] | None, Doc("what a mask says by a value other than 0")] = (
+        None
+    )
     swap_axes: Annotated[bool, Doc("the file's rows are columns of the scan, and its columns rows")] = False
     negate_rows: Annotated[bool, Doc("rows of the scan count the other way")] = False
     negate_cols: Annotated[bool, Doc("columns of the scan count the other way")] = False
 
 
 @dataclass(kw_only=True)
+class MeasuredGeometry:
+    """What the size of an object pixel follows from; null takes the file's."""
+
+    energy_ev: Annotated[float | None, Gt(0), Doc("photon energy in eV")] = None
+    distance_m: Annotated[float | None, Gt(0), Doc("from the object to the detector, in metres")] = None
+    detector_pixel_m: Annotated[float | None, Gt(0), Doc("size of a detector pixel in metres")] = None
+
+
+@dataclass(kw_only=True)
+class MeasuredDetector:
+    """Orientation, centre, bins and saturation of the detector."""
+
+    transpose: Annotated[bool, Doc("rows and columns of the detector change places, before flips")] = False
+    flip_rows: Annotated[bool, Doc("rows of the detector count the other way")] = False
+    flip_cols: Annotated[bool, Doc("columns of the detector count the other way")] = False
+    centre: Annotated[
+        Literal["middle", "mass"],
+        Doc("where the zero frequency is: in the middle of the detector, or at the light's centre of mass"),
+    ] = "middle"
+    centre_offset_px: Annotated[
+        list[int], Len(2, 2), Doc("the zero frequency lies so far from there (row, col)")
+    ] = field(default_factory=lambda: [0, 0])
+    bin: Annotated[
+        int, Ge(1), Le(64), Doc("so many detector pixels in each direction become one, their counts summed")
+    ] = 1
+    saturation: Annotated[
+        float | None,
+        Gt(0),
+        Doc("pixels that reach so many counts in any pattern are masked; null refuses them where they show"),
+    ] = None
+
+
+@dataclass(kw_only=True)
 class MeasuredData(DataBase):
-    """A measured scan in a file."""
+    """A measured scan in a file, or in several."""
 
     kind: ClassVar[str] = "measured"
 
-    path: Annotated[str, Doc("NPZ file of the scan")]
-    N: Annotated[int | None, Ge(8), Le(1024), Doc("expected pattern size; null takes the file's")] = None
+    path: Annotated[str, Doc("file of the scan; any format that inspect knows")]
+    also: Annotated[list[str], Doc("further files of the scan: positions, probe, mask or more patterns")] = (
+        field(default_factory=list)
+    )
+    N: Annotated[
+        int | None,
+        Ge(8),
+        Le(1024),
+        Doc("pattern size; a larger detector is cropped around the zero frequency, null takes its own"),
+    ] = None
     held_out_every: Annotated[int, Ge(3), Doc("one pattern in this many for validation and one for test")] = (
         12
     )
-    layout: Annotated[MeasuredLayout, Doc("names and conventions of the file (group data/layout)")]
+    layout: Annotated[MeasuredLayout, Doc("names and conventions of the file (group data/layout)")] = field(
+        default_factory=MeasuredLayout
+    )
+    geometry: Annotated[MeasuredGeometry, Doc("what turns metres into object pixels")] = field(
+        default_factory=MeasuredGeometry
+    )
+    detector: Annotated[MeasuredDetector, Doc("orientation, centre, bins and saturation")] = field(
+        default_factory=MeasuredDetector
+    )

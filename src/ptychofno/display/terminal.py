@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
         ),
         soft_wrap=True,
     )
-    tell_probe(console, dataset)
+    tell_scan(console, dataset)
     warm_up = cfg.scheduler.get("warmup_epochs") or 0
     if warm_up >= cfg.trainer.max_epochs:
         console.print(
@@ -150,8 +151,25 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
         )
 
 
-def tell_probe(console: Console, dataset: PtychoDataset) -> None:
-    """How far a refined probe is from the one that was given."""
+@contextmanager
+def reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar over the patterns of a measured scan while they are read; gives what is told of them."""
+    with _bar(console, TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        task = progress.add_task("reading", total=None, visible=False)
+
+        def told(done: int, count: int) -> None:
+            description = f"reading pattern {done} of {count}"
+            progress.update(task, completed=done, total=count, description=description, visible=True)
+
+        yield told
+
+
+def tell_scan(console: Console, dataset: PtychoDataset) -> None:
+    """What was decided when a scan was read, and how far a refined probe is from the one that was given."""
+    if dataset.object_pixel_m is not None:
+        console.print(f"an object pixel is {dataset.object_pixel_m * 1e9:.3g} nm", soft_wrap=True)
+    for note in dataset.notes:
+        console.print(note, soft_wrap=True, markup=False)
     if dataset.given_probe is not None:
         given, found = dataset.given_probe.ravel(), dataset.probe.ravel()
         overlap = abs(np.vdot(given, found)) / (np.linalg.norm(given) * np.linalg.norm(found))

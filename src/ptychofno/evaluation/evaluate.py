@@ -52,6 +52,8 @@ class Evaluation:
     """Complex64 (N, N), as given or as refined with the first object."""
     rounds: Sequence[Sequence[float]] = ()
     """For each object the relative error of its patterns' amplitudes, at the start and after every round."""
+    object_pixel_m: float | None = None
+    """Size of an object pixel; None where nothing tells it."""
 
 
 def evaluate(
@@ -115,6 +117,7 @@ def evaluate(
         phase_alignment=phase_alignment,
         probe=found[0].probe,
         rounds=[one.misfit for one in found],
+        object_pixel_m=dataset.object_pixel_m,
     )
 
 
@@ -124,7 +127,7 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
     Keys: ``prediction`` complex64 (H, W), its free phase removed; ``illumination`` float32
     (H, W); ``region`` int64 (2, 2), first and last-plus-one row and column of the scanned area;
     ``probe`` complex64 (N, N), refined where that was asked for; ``target`` complex64 (H, W) where there
-    is a truth.
+    is a truth; ``object_pixel_m`` where it is known.
     """
     arrays: dict[str, Any] = {
         "prediction": evaluation.prediction,

@@ -105,7 +105,7 @@ def _draw_measured(evaluation: Evaluation, title: str) -> Figure:
         axes.set_title(kind.capitalize(), fontsize=14, color=INK, pad=7)
         _colour_bar(figure, drawn, axes_at(figure, x + across + 0.12, head, 0.16, down), _UNITS[kind])
         if column == 0:
-            _scale_bar(axes, width)
+            _scale_bar(axes, width, evaluation.object_pixel_m)
     names = {
         "diffraction_error_stitched": "error of held-out patterns, from the object of all others:",
         "flat": "flat object:",
@@ -158,16 +158,21 @@ def _colour_bar(figure: Figure, drawn: AxesImage, axes: Axes, label: str) -> Non
     axes.tick_params(labelsize=12, color=MUTED, labelcolor=INK, length=3)
 
 
-def _scale_bar(axes: Axes, width_px: int) -> None:
-    """A bar of a round number of pixels, about a fifth of the image, in the lower left corner."""
-    unit = 10 ** int(np.floor(np.log10(width_px / 5)))
-    length = max(unit * factor for factor in (1, 2, 5) if unit * factor <= max(width_px / 5, unit))
+def _scale_bar(axes: Axes, width_px: int, pixel_m: float | None = None) -> None:
+    """A bar of a round length, about a fifth of the image, in the lower left corner; in nm where known."""
+    scale, unit = (1.0, "px") if pixel_m is None else (pixel_m * 1e9, "nm")
+    width = width_px * scale
+    power = 10.0 ** np.floor(np.log10(width / 5))
+    round_length = max(power * factor for factor in (1, 2, 5) if power * factor <= width / 5)
+    length = round_length / scale
     edge = [withStroke(linewidth=3, foreground="black")]
     start = 0.05 * width_px
     across = axes.get_xaxis_transform()
     line = axes.plot([start, start + length], [0.05, 0.05], color="white", linewidth=3, transform=across)[0]
     line.set(path_effects=[withStroke(linewidth=5, foreground="black")], solid_capstyle="butt")
-    label = axes.text(start + length / 2, 0.075, f"{length} px", transform=across, path_effects=edge)
+    label = axes.text(
+        start + length / 2, 0.075, f"{round_length:g} {unit}", transform=across, path_effects=edge
+    )
     label.set(color="white", fontsize=11, ha="center")
 
 

@@ -13,8 +13,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.checks import check_divisible
-from ptychofno.config.composition import checked
-from ptychofno.config.diagnosis import check_readable
+from ptychofno.config.composition import checked, parsed
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files, shortened
 from ptychofno.config.records import resolved_yaml
@@ -74,7 +73,7 @@ def plan(master: DictConfig, overrides: list[str]) -> list[Run]:
 def combinations(overrides: list[str]) -> list[list[str]]:
     """The overrides of every job; of several for one key the last counts, as with Hydra's own sweeper."""
     values: dict[str, list[str]] = {}
-    for override in check_readable(overrides):
+    for override in parsed(overrides):
         key = override.get_key_element()
         swept = override.is_sweep_override()
         if swept and not override.is_discrete_sweep():

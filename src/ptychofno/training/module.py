@@ -199,8 +199,7 @@ class PhysicsSupervised(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.generator.parameters())
-        steps = -(-int(self.trainer.estimated_stepping_batches) // self.total_epochs)
-        scheduler = self.schedule(optimizer, self.total_epochs, steps)
+        scheduler = self.schedule(optimizer, self.total_epochs)
         entry = {"scheduler": scheduler, "interval": self.schedule.interval, "frequency": 1}
         if isinstance(scheduler, ReduceLROnPlateau):
             entry["monitor"] = "val_loss"

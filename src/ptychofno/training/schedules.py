@@ -25,11 +25,12 @@ class Schedule:
 
     make: Callable[..., Any]
     interval: str = "epoch"
+    steps_per_epoch: int = 1
 
-    def __call__(self, optimizer: Optimizer, epochs: int, steps_per_epoch: int) -> Any:
-        """The scheduler of a run."""
+    def __call__(self, optimizer: Optimizer, epochs: int) -> Any:
+        """The scheduler of a run of so many epochs."""
         named = signature(self.make).parameters
-        length = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        length = {"epochs": epochs, "steps_per_epoch": self.steps_per_epoch}
         taken = {name: value for name, value in length.items() if name in named}
         return self.make(optimizer, **taken)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychofno.data import npz
-from ptychofno.data.npz import NpzArchive
+from ptychofno.data.readers import open_source
+from ptychofno.data.readers import source as sources
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -31,8 +31,8 @@ def header(shape: tuple[int, ...]) -> bytes:
 def test_a_false_array_is_one_line(
     content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(npz, "_EMPTY_BYTES", 2**20)
+    monkeypatch.setattr(sources, "_EMPTY_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("scan.npy", content)
-    with NpzArchive(str(tmp_path / "x.npz"), "data.path") as archive, pytest.raises(ValueError, match=said):
+    with open_source(str(tmp_path / "x.npz"), "data.path") as archive, pytest.raises(ValueError, match=said):
         archive.array("scan", "data.layout.positions_keys")

@@ -1,0 +1,234 @@
+"""What a file of a measured scan holds, and how to go on with it: ``python -m ptychofno.inspect FILE …``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptychofno.config.errors import ConfigError, exit_codes
+from ptychofno.display.text import aligned, make_console, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ptychofno.data.preparation import Prepared
+    from ptychofno.data.readers import RawScan, Source
+
+_USAGE = """\
+Names all arrays of the files with shape, type and range, says which format they are taken for and what is
+known of the scan, draws the mean pattern with its mask, the scan path and the probe, and ends with the lines
+that reconstruct it and train on it. Several files of one scan are given together, that of the patterns first:
+
+  python -m ptychofno.inspect patterns.npy positions.csv probe.npz
+
+SETTING=VALUE says what the files do not, as in training: data.N=128, data.geometry.energy_ev=8333,
+data.layout.patterns_keys=[entry/data], data.detector.centre=mass."""
+
+_SAMPLED = 16
+_LARGEST_WHOLE = 2**24
+_MOST_ROWS = 60
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ptychofno.inspect",
+        description="Look into the files of a measured scan.",
+        epilog=_USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", metavar="FILE|SETTING=VALUE", nargs="+", help="see below")
+    parser.add_argument(
+        "--picture", metavar="PNG", type=Path, help="where to draw (default: outputs/inspect/FILE.png)"
+    )
+    args = parser.parse_intermixed_args(argv)
+    with exit_codes():
+        typed = [word for word in args.words if word.partition("=")[0].startswith("data.")]
+        files = [word for word in args.words if word not in typed]
+        if not files:
+            raise ConfigError("expected a file, and only settings were given")
+        try:
+            inspect(files, typed, args.picture)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+
+def inspect(files: Sequence[str], typed: Sequence[str], picture: Path | None) -> None:
+    """Print what is in the files, what they are taken for and how to go on, and draw it."""
+    from ptychofno.config.composition import compose
+    from ptychofno.config.records import settings
+    from ptychofno.data.preparation import prepare
+    from ptychofno.data.readers import open_scan, open_source
+
+    overrides = _overrides(files, typed)
+    data = settings(compose(["data=measured", *overrides])).data
+    console = make_console()
+    with ExitStack() as stack:
+        for number, path in enumerate(files):
+            source = stack.enter_context(open_source(path, "data.also" if number else "data.path"))
+            _show_file(console, path, source)
+    with open_scan(data.path, data.also, data.layout) as raw:
+        _show_scan(console, raw)
+        try:
+            prepared = prepare(raw, data)
+        except ValueError as error:
+            console.print(f"not ready: {printable(str(error))}", style="red", soft_wrap=True)
+            return
+        for line in _prepared_lines(prepared):
+            console.print(line, soft_wrap=True)
+        where = picture or Path("outputs/inspect") / f"{Path(files[0]).name}.png"
+        _draw(where, prepared, files[0])
+    said = shlex.join(["data=measured", *overrides])
+    console.print(f"picture: {where}", soft_wrap=True)
+    console.print("\nthe object by rounds of overlap, and a network trained on this scan:", soft_wrap=True)
+    console.print(f"  python -m ptychofno.reconstruct flat {said} refine.rounds=50", soft_wrap=True)
+    console.print(f"  python -m ptychofno.train {said} refine.rounds=30", soft_wrap=True)
+
+
+def _overrides(files: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """The settings that name the files, spelt as the command line takes them."""
+    also = ",".join(map(_spelt, files[1:]))
+    return [f"data.path={_spelt(files[0])}", *([f"data.also=[{also}]"] if also else []), *typed]
+
+
+def _spelt(path: str) -> str:
+    plain = all(char.isalnum() or char in "/._-+~" for char in path)
+    return path if plain else '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+# --- what is in a file -----------------------------------------------------------------------
+
+
+def _show_file(console: Console, path: str, source: Source) -> None:
+    size = Path(path).expanduser().stat().st_size
+    console.print(f"{path}: {source.kind}, {size / 1e6:.3g} MB", style="bold", soft_wrap=True)
+    keys = source.keys
+    rows = [
+        ["array", "shape", "type", "range and remarks"],
+        *(_row(source, key) for key in keys[:_MOST_ROWS]),
+    ]
+    for cells in aligned(rows):
+        console.print(f"  {'  '.join(map(printable, cells))}".rstrip(), soft_wrap=True)
+    if len(keys) > _MOST_ROWS:
+        console.print(f"  … and {len(keys) - _MOST_ROWS} more")
+    for name, value in list(source.attributes("").items())[:20]:
+        console.print(f"  attribute {printable(name)} = {printable(str(value))[:80]}", soft_wrap=True)
+
+
+def _row(source: Source, key: str) -> list[str]:
+    try:
+        array = source.lazy(key)
+        remarks = list(_remarks(_values(array), array.dtype))
+    except ValueError as error:
+        return [key, "", "", str(error).partition(": ")[2] or str(error)]
+    units = source.attributes(key).get("units")
+    remarks += [f"units {units}"] if units else []
+    return [key, " x ".join(map(str, array.shape)) or "one", str(array.dtype), ", ".join(remarks)]
+
+
+def _values(array: Any) -> np.ndarray:
+    """All values of an array, or some of a large one."""
+    if int(np.prod(array.shape, dtype=object)) <= _LARGEST_WHOLE or len(array.shape) < 2:
+        return np.asarray(array[()])
+    wanted = np.unique(np.linspace(0, array.shape[0] - 1, _SAMPLED).astype(int))
+    return np.stack([np.asarray(array[int(i)]) for i in wanted])
+
+
+def _remarks(values: np.ndarray, dtype: np.dtype[Any]) -> Iterator[str]:
+    """The range of values, and what among them is probably no measurement."""
+    if dtype.kind in "US":
+        yield repr(str(values))[:60]
+    if dtype.kind not in "biufc" or not values.size:
+        return
+    if dtype.kind == "c":
+        yield f"modulus to {np.nanmax(np.abs(values)):.4g}"
+        return
+    finite = values[np.isfinite(values)] if dtype.kind == "f" else values
+    if finite.size:
+        yield (
+            f"{finite.min():.6g} to {finite.max():.6g}" if values.size > 1 else f"{finite.reshape(-1)[0]:.6g}"
+        )
+    if finite.size < values.size:
+        yield f"{values.size - finite.size} NaN or infinite"
+    if dtype.kind in "iu" and values.size > 1 and (full := int((values == np.iinfo(dtype).max).sum())):
+        yield f"{full} at the type's maximum"
+    if values.size > 64 and dtype.kind in "if" and (negative := int((finite < 0).sum())):
+        yield f"{negative} negative"
+
+
+# --- what it is taken for --------------------------------------------------------------------
+
+
+def _show_scan(console: Console, raw: RawScan) -> None:
+    console.print(f"\ntaken for: {raw.format}", style="bold", soft_wrap=True)
+    for name, found in _parts(raw).items():
+        console.print(f"  {name}: {found or 'not found'}", soft_wrap=True)
+
+
+def _parts(raw: RawScan) -> dict[str, str | None]:
+    """What is known of a scan, in words, and None for what is not."""
+    said: dict[str, str | None] = dict.fromkeys(
+        ("patterns", "positions", "probe", "mask", "energy", "distance", "detector pixel")
+    )
+    if (patterns := raw.patterns) is not None:
+        grid = f", {patterns.grid[0]} x {patterns.grid[1]} places" if patterns.grid else ""
+        size = f"{len(patterns)} of {patterns.size[0]} x {patterns.size[1]}, {patterns.dtype}{grid}"
+        said["patterns"] = f"{size}, {raw.quantity or 'counts or amplitudes'}, from {patterns.where}"
+    if (positions := raw.positions) is not None:
+        unit = positions.unit or "a unit that is not said"
+        said["positions"] = f"{len(positions.values)} in {unit}, from {positions.where}"
+    if raw.probe is not None:
+        count, rows, cols = raw.probe.values.shape
+        said["probe"] = f"{count} mode{'s' if count > 1 else ''} of {rows} x {cols}"
+    if raw.mask is not None:
+        rows, cols = raw.mask.values.shape
+        meaning = f"1 means {raw.mask.means}" if raw.mask.means else "what 1 means is not said"
+        said["mask"] = f"{rows} x {cols}, {meaning}"
+    if raw.energy_ev is not None:
+        said["energy"] = f"{raw.energy_ev:.6g} eV"
+    if raw.distance_m is not None:
+        said["distance"] = f"{raw.distance_m:.4g} m"
+    if raw.detector_pixel_m is not None:
+        said["detector pixel"] = f"{raw.detector_pixel_m * 1e6:.4g} um"
+    return said
+
+
+def _prepared_lines(prepared: Prepared) -> Iterator[str]:
+    height, width = np.ptp(prepared.positions_px, axis=0)
+    N = prepared.window.N
+    yield f"\nused: {len(prepared.patterns)} patterns of {N} x {N}, {prepared.look.quantity}"
+    yield f"  the scan covers {height:.0f} x {width:.0f} object pixels"
+    if prepared.object_pixel_m is not None:
+        yield f"  an object pixel is {prepared.object_pixel_m * 1e9:.3g} nm"
+    if prepared.modes is None:
+        yield "  no probe: begun from the mean pattern and refined; probe=aperture begins otherwise"
+    for note in prepared.notes:
+        yield f"  {note}"
+
+
+def _draw(path: Path, prepared: Prepared, title: str) -> None:
+    from ptychofno.display.scan import draw_scan
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_scan(
+            path,
+            title=Path(title).name,
+            mean=prepared.mean_amplitude,
+            valid=prepared.window.binned_valid(prepared.window.valid),
+            positions_px=prepared.positions_px,
+            modes=prepared.modes,
+        )
+    except OSError as error:
+        raise ConfigError(f"--picture={path}: cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    main()

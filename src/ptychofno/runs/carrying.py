@@ -1,0 +1,73 @@
+"""A trained network on another scan: what brings the scan to its size, how far it is from training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptychofno.data.dataset import PtychoDataset
+from ptychofno.data.preparation import bins_for
+from ptychofno.data.settings import MeasuredData
+from ptychofno.runs.weights import trained_shape
+from ptychofno.training import load_tensors
+
+_UNLIKE = 0.5
+"""Overlap of two probes, from 0 to 1, below which a network has hardly seen the like."""
+
+_FACTOR = 10.0
+"""Ratio of photons per pattern from which on a network has seen another noise."""
+
+
+def settings_for(data: Any, model: Path, typed: Sequence[str]) -> list[str]:
+    """The settings, of those that are not typed, that bring a measured scan to a network's size.
+
+    Raises ValueError for files that cannot be read.
+    """
+    shape = trained_shape(model)
+    if shape is None or not isinstance(data, MeasuredData):
+        return []
+    patches, size = shape
+    wanted = {"data.N": size, "data.gridsize": math.isqrt(patches)}
+    if not any(change.startswith("data.detector.bin=") for change in typed):
+        wanted["data.detector.bin"] = bins_for(data, size)
+    names = {change.partition("=")[0] for change in typed}
+    return [f"{name}={value}" for name, value in wanted.items() if name not in names]
+
+
+def differences(model: Path, values: Mapping[str, Any], dataset: PtychoDataset) -> list[str]:
+    """What of a dataset is far from what a network was trained on, a line each.
+
+    Args:
+        values: recorded settings of the run that trained it.
+    """
+    try:
+        bundle = load_tensors(model)
+    except Exception:
+        return []
+    found = []
+    probe = bundle.get("probe")
+    if probe is not None and tuple(probe.shape) == dataset.probe.shape:
+        overlap = probe_overlap(probe.numpy(), np.asarray(dataset.probe))
+        if overlap < _UNLIKE:
+            found.append(
+                f"the probe overlaps by {overlap:.2f} of 1 with the one the network was trained with"
+            )
+    trained = values.get("data", {}).get("nphotons")
+    N, scale = dataset.N, dataset.photon_scale
+    photons = (dataset.rms_amplitude * N * scale) ** 2
+    if isinstance(trained, int | float) and not 1 / _FACTOR < photons / trained < _FACTOR:
+        found.append(
+            f"the patterns have {photons:.2g} photons in the mean, those of training had {trained:.2g}:"
+            " the network has not seen such noise"
+        )
+    return found
+
+
+def probe_overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """|<P, Q>| of two probes (N, N) of power 1, the largest over shifts: 1 for the same one."""
+    cross = np.fft.ifft2(np.fft.fft2(first) * np.fft.fft2(second).conj())
+    return float(np.abs(cross).max() / (np.linalg.norm(first) * np.linalg.norm(second) + 1e-30))

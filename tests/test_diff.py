@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,7 @@ def test_two_arms(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_an_arm_does_not_have_is_absent(capsys: pytest.CaptureFixture[str]) -> None:
     assert settings(capsys, "control", "agc")["clip.eps"] == {"agc": 1e-3}
-    diff.main(["control", "agc"])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("clip.eps")]
-    assert line.split() == ["clip.eps", diff.ABSENT, "0.001"]
-
-
-def test_columns_are_aligned_and_one_key_stands_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    # Columns are aligned, and one key stands on a line.
     diff.main(["control", "agc", "stable_sgd"])
     header, *lines = capsys.readouterr().out.splitlines()
     starts = [header.index(name) for name in ("control", "agc", "stable_sgd")]
@@ -58,6 +52,8 @@ def test_columns_are_aligned_and_one_key_stands_on_a_line(capsys: pytest.Capture
     for line in lines:
         assert all(line[start - 1] == " " and line[start] != " " for start in starts)
     assert "\033" not in header
+    (line,) = [line for line in lines if line.startswith("clip.eps")]
+    assert line.split()[:3] == ["clip.eps", diff.ABSENT, "0.001"]
 
 
 def test_overrides_run_directories_and_files_are_the_same_kind_of_thing(
@@ -84,15 +80,11 @@ def test_where_and_how_is_left_out_unless_all(capsys: pytest.CaptureFixture[str]
     assert everything["run_dir"][both[0]] == "here" and everything["optimizer.lr"]["agc"] == 1e-3
 
 
-@pytest.mark.parametrize(("names", "code"), [(("agc", "agc"), 0), (("agc", "control"), 1)])
-def test_exit_code(names: tuple[str, str], code: int) -> None:
-    diff.main([*names])
-    if code == 0:
-        diff.main([*names, "--exit-code"])
-        return
+def test_exit_code() -> None:
+    diff.main(["agc", "agc", "--exit-code"])
     with pytest.raises(SystemExit) as exited:
-        diff.main([*names, "--exit-code"])
-    assert exited.value.code == code
+        diff.main(["agc", "control", "--exit-code"])
+    assert exited.value.code == 1
 
 
 @pytest.mark.parametrize(
@@ -145,12 +137,3 @@ def test_a_terminal_sees_colours(capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     diff.main(["control", "agc"])
     assert "\033[32m0.01" in capsys.readouterr().out
-
-
-def test_no_torch() -> None:
-    program = (
-        "import sys; from ptychofno import diff; diff.main(['control', 'agc']); "
-        "sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr

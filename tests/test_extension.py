@@ -92,6 +92,7 @@ def _outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 OWN = ["--config-dir", "mylab"]
 TINY = ["trainer.max_epochs=1", "logger=csv", "refine=none", "run_dir=own"]
+TINY += ["model.hidden_channels=4", "model.fno_blocks=2"]
 ALL = [
     "model/block=gated",
     "model.block.gain=0.2",

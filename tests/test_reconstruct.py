@@ -19,6 +19,7 @@ from ptychofno.train import train
 
 RUN = Path("outputs/run")
 TINY = ["data=grid_lines_tiny", "model.hidden_channels=4", "model/inputs=backprojection"]
+TINY.append("model.fno_blocks=2")
 
 pytestmark = pytest.mark.usefixtures("_in_workplace")
 

@@ -85,7 +85,7 @@ def test_nothing_is_read_or_written_through_a_link(
 def test_what_a_record_may_not_be(name: str, kind: str, tmp_path: Path) -> None:
     artifacts.write_json(tmp_path / artifacts.RUN, {"state": "completed"})
     artifacts.write_text(tmp_path / artifacts.CONFIG, "seed: 1\n")
-    content = {"huge": "# x\n" * 2**22 + "1", "deep": "[" * 10**5, "list": "[1]"}
+    content = {"huge": "# x\n" * 2**22 + "1", "deep": "[" * 10**4, "list": "[1]"}
     artifacts.write_text(tmp_path / name, content.get(kind, '{"state": "failed", "resumed": "x"}'))
     if (name, kind) != (artifacts.CONFIG, "word for a number"):
         assert refusal(tmp_path).startswith(f"{tmp_path / name}: cannot be read; resume=never")

@@ -29,6 +29,7 @@ from ptychofno.sweeps import launch
 from ptychofno.sweeps.launch import _batches, threads_of
 from ptychofno.sweeps.plan import KILLED, Run
 from ptychofno.train import train
+from quick_runs import without_pictures
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
@@ -45,7 +46,13 @@ STAGE_A = {
     "stable_adamw",
     "plateau",
 }
-QUICK = ["data=grid_lines_tiny", "trainer.max_epochs=1", "model.hidden_channels=4", "logger=none"]
+QUICK = [
+    "data=grid_lines_tiny",
+    "trainer.max_epochs=1",
+    "model.hidden_channels=2",
+    "logger=none",
+    "refine=none",
+]
 
 
 pytestmark = pytest.mark.usefixtures("_in_workplace")
@@ -53,11 +60,12 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 def sweep(*argv: str, code: int = 0) -> None:
     """``argv`` from within this process."""
-    if code == 0:
-        line.run(train, ["-m", *argv])
-        return
-    with pytest.raises(SystemExit) as exited:
-        line.run(train, ["-m", *argv])
+    with without_pictures():
+        if code == 0:
+            line.run(train, ["-m", *argv])
+            return
+        with pytest.raises(SystemExit) as exited:
+            line.run(train, ["-m", *argv])
     assert exited.value.code == code
 
 
@@ -115,22 +123,17 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("empty")
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_composes_with_any_data(study: str) -> None:
-    for data in ("grid_lines", "grid_lines_tiny"):
-        one = ["+arm=agc"] if study != "architectures" else ["model=cnn,stable_hybrid"]
-        runs = composed(
-            f"+study={study}", *([] if data == "grid_lines" else [f"data={data}"]), *one, "seed=7"
-        )
-        assert all(run_dir.startswith(f"outputs/{study}/") for run_dir in runs)
-        assert {cfg.data.name for cfg in runs.values()} == {data}
-        assert {(cfg.seed, cfg.trainer.max_epochs, cfg.data.nimgs_train) for cfg in runs.values()} == {
-            (7, 20, 1)
-        }
+    one = ["+arm=agc"] if study != "architectures" else ["model=cnn,stable_hybrid"]
+    runs = composed(f"+study={study}", "data=grid_lines_tiny", *one, "seed=7")
+    assert all(run_dir.startswith(f"outputs/{study}/") for run_dir in runs)
+    assert {cfg.data.name for cfg in runs.values()} == {"grid_lines_tiny"}
+    assert {(cfg.seed, cfg.trainer.max_epochs, cfg.data.nimgs_train) for cfg in runs.values()} == {(7, 20, 1)}
 
 
 @pytest.mark.usefixtures("empty")
 def test_a_study_of_a_measured_scan() -> None:
     runs = composed("+study=stage_a", "+arm=agc", "seed=1", "data=measured", "data.path=x.npz")
-    assert [cfg.probe.name for cfg in runs.values()] == ["refined"]
+    assert [cfg.probe._target_.rpartition(".")[2] for cfg in runs.values()] == ["RefinedProbe"]
 
 
 @pytest.mark.usefixtures("empty")
@@ -149,6 +152,7 @@ def test_stage_a_is_every_arm_and_seed_named_by_them() -> None:
 def test_depths_and_models_name_what_they_distinguish() -> None:
     deep = composed("+study=stage_b", "+arm=agc", "seed=1")
     assert set(deep) == {f"outputs/stage_b/agc-seed1-model.fno_blocks={depth}" for depth in (4, 6, 8)}
+    assert {cfg.data.name for cfg in deep.values()} == {"grid_lines"}
     assert {(cfg.model.max_hidden_channels, cfg.model.checkpoint_activations) for cfg in deep.values()} == {
         (512, True)
     }
@@ -318,7 +322,11 @@ submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="needs the e
 @pytest.mark.parametrize(
     "launcher",
     [
-        pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=joblib, id="joblib"),
+        pytest.param(
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+            marks=[joblib, pytest.mark.slow],
+            id="joblib",
+        ),
         pytest.param(["hydra/launcher=submitit_local"], marks=[submitit, pytest.mark.slow], id="submitit"),
     ],
 )
@@ -390,7 +398,11 @@ def wait_for(process: subprocess.Popen[str], *files: Path) -> None:
     "launcher",
     [
         pytest.param([], id="basic"),
-        pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], marks=joblib, id="joblib"),
+        pytest.param(
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+            marks=[joblib, pytest.mark.slow],
+            id="joblib",
+        ),
         pytest.param(["hydra/launcher=submitit_local"], marks=[submitit, pytest.mark.slow], id="submitit"),
     ],
 )
@@ -431,6 +443,7 @@ def test_the_end_of_a_stopped_sweep_is_that_of_an_unbroken_one(started: Any) -> 
 
 
 @joblib
+@pytest.mark.slow
 def test_a_worker_that_dies_is_named_and_the_others_go_on(
     started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

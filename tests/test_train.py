@@ -24,6 +24,7 @@ from ptychofno import build
 from ptychofno.command import line
 from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
+from ptychofno.config.files import Files
 from ptychofno.display import terminal
 from ptychofno.display.terminal import ProgressBar
 from ptychofno.display.text import make_console
@@ -32,17 +33,19 @@ from ptychofno.runs.directory import Run, objective, open_run
 from ptychofno.runs.stats import state_of
 from ptychofno.train import train
 from ptychofno.training import Interrupted, save_tensors
+from quick_runs import run
 
 ROOT = Path(__file__).parents[1]
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "arm").glob("[!_]*.yaml"))
 QUICK = ["data=grid_lines_tiny", "trainer.max_epochs=1", "logger=none"]
-SMALL = [*QUICK, "model.hidden_channels=4", "model.modes=4"]
+TINY = ["model.hidden_channels=2", "model.modes=4", "model.fno_blocks=1"]
+SMALL = [*QUICK, *TINY, "refine=none"]
 
 
 pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
-def run(*overrides: str) -> None:
+def command(*overrides: str) -> None:
     line.run(train, list(overrides))
 
 
@@ -50,38 +53,48 @@ def record(run_dir: Path) -> dict[str, Any]:
     return dict(artifacts.read_json(run_dir / artifacts.RUN))
 
 
+@pytest.mark.slow  # arms combine what the test below trains; what they say is compared with their table
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_trains(arm: str) -> None:
     run(f"+arm={arm}", *QUICK, f"run_dir=outputs/arms/{arm}")
     assert record(Path("outputs/arms") / arm)["state"] in ("completed", "collapsed")
 
 
-CHOICES = [
-    *(["model=" + name] for name in ("hybrid", "stable_hybrid", "fno", "cnn")),
-    *(["model/block=" + name] for name in ("ptycho", "layerscale", "zero_gamma")),
-    *(["model/inputs=" + name] for name in ("amplitude", "backprojection")),
-    *(["optimizer=" + name] for name in ("adam", "adamw", "sgd", "muon")),
-    *(["scheduler=" + name] for name in ("default", "exponential", "warmup_cosine", "plateau")),
-    *(["clip=" + name] for name in ("none", "norm", "value", "agc")),
-    ["averaging=ema"],
-    ["guard=rollback"],
-    *(["loss=" + name] for name in ("mae", "poisson")),
-    ["data.gridsize=2"],
-    ["data.nimgs_train=2", "data.nimgs_test=2"],
-    ["data.set_phi=false"],
-    ["data.batch_size=7", "data.drop_last=true"],
-    ["data.thinning=0.5", "data.nphotons=1e4", "loss=poisson"],
-    ["data.gridsize=2", "data.thinning=0.5"],
-    ["evaluation.stitch=centre_crop"],
-    ["trainer.precision=bf16-mixed"],
-    ["trainer.matmul_precision=highest"],
-]
+PARTS = {
+    group: Files().choices(group)
+    for group in (
+        *("model", "model/block", "model/inputs", "model/output", "optimizer", "scheduler"),
+        *("clip", "averaging", "guard", "loss"),
+    )
+}
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids=" ".join)
+@pytest.mark.parametrize("turn", range(max(map(len, PARTS.values()))))
+def test_every_part_trains(turn: int, tmp_path: Path) -> None:
+    """As many runs as the largest group has choices, each with the next choice of every group."""
+    chosen = {group: names[turn % len(names)] for group, names in PARTS.items()}
+    small = ["model.hidden_channels=4", "refine=none"]
+    if chosen["model"] == "cnn":
+        del chosen["model/block"]
+    else:
+        small.append("model.fno_blocks=2")
+    run(*QUICK, *(f"{group}={name}" for group, name in chosen.items()), *small, f"run_dir={tmp_path / 'run'}")
+    metrics = artifacts.read_json(tmp_path / "run" / artifacts.METRICS)
+    assert 0 <= metrics["ssim"][0] <= 1 and metrics["phase_vacuous"] is False
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ["data.gridsize=2", "data.batch_size=7", "data.drop_last=true"],
+        ["data.gridsize=2", "data.thinning=0.5", "data.nphotons=1e5", "loss=poisson"],
+        ["data.nimgs_train=2", "data.nimgs_test=2", "trainer.precision=bf16-mixed"],
+        ["data.set_phi=false", "evaluation.stitch=centre_crop", "trainer.matmul_precision=highest"],
+    ],
+    ids=" ".join,
+)
 def test_every_choice_trains(choice: list[str], tmp_path: Path) -> None:
-    small = [*QUICK, "model.hidden_channels=4"]
-    run(*small, *choice, f"run_dir={tmp_path / 'run'}")
+    run(*SMALL, *choice, f"run_dir={tmp_path / 'run'}")
     metrics = artifacts.read_json(tmp_path / "run" / artifacts.METRICS)
     assert 0 <= metrics["ssim"][0] <= 1
     assert metrics["phase_vacuous"] is ("data.set_phi=false" in choice)
@@ -107,9 +120,21 @@ def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and names[0] == names[1]
 
 
-def test_what_a_run_leaves_behind() -> None:
-    run(*SMALL, "trainer.max_epochs=2", "logger=tensorboard", "seed=11", "run_dir=outputs/whole")
-    there = Path("outputs/whole")
+WHOLE = Path("outputs/whole")
+AS_WHOLE = [*QUICK, *TINY, "trainer.max_epochs=2", "logger=tensorboard", "seed=11", "refine.rounds=2"]
+AS_WHOLE += ["model/output=patch", f"run_dir={WHOLE}"]
+
+
+@pytest.fixture
+def whole(_in_workplace: None) -> Path:
+    """A finished run in the directory that the tests of this module share."""
+    if not WHOLE.exists():
+        command(*AS_WHOLE)
+    return WHOLE
+
+
+def test_what_a_run_leaves_behind(whole: Path) -> None:
+    there = whole
     for name in (
         artifacts.CONFIG,
         artifacts.RUN,
@@ -143,10 +168,9 @@ def test_what_a_run_leaves_behind() -> None:
     assert config["seed"] == 11 and config["data"]["N"] == 32
 
 
-def test_the_saved_model_is_the_judged_one() -> None:
-    run(*SMALL, "run_dir=outputs/saved")
-    network = weights.load_model(Path("outputs/saved") / artifacts.MODEL)
-    best = torch.load(Path("outputs/saved") / artifacts.BEST_WEIGHTS, weights_only=True)
+def test_the_saved_model_is_the_judged_one(whole: Path) -> None:
+    network = weights.load_model(whole / artifacts.MODEL)
+    best = torch.load(whole / artifacts.BEST_WEIGHTS, weights_only=True)
     assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
 
 
@@ -158,34 +182,26 @@ def test_a_model_file_is_data(tmp_path: Path) -> None:
         weights.load_model(tmp_path / "m.pt")
 
 
-def test_a_finished_run_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
-    run(*SMALL, "run_dir=outputs/again")
-    files = {path: path.stat().st_mtime_ns for path in Path("outputs/again").rglob("*.*") if path.is_file()}
+def test_a_finished_run_is_not_overwritten(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {path: path.stat().st_mtime_ns for path in whole.rglob("*.*") if path.is_file()}
     capsys.readouterr()
-    run(*SMALL, "run_dir=outputs/again")
+    command(*AS_WHOLE)
     assert "finished already" in capsys.readouterr().out
     untouched = {path: path.stat().st_mtime_ns for path in files}
-    log = Path("outputs/again") / artifacts.TRAIN_LOG
+    log = whole / artifacts.TRAIN_LOG
     assert {**untouched, log: 0} == {**files, log: 0}
-    run(*SMALL, "run_dir=outputs/again", "resume=never")
-    assert record(Path("outputs/again-previous-1"))["state"] == record(Path("outputs/again"))["state"]
+    with pytest.raises(SystemExit) as refused:
+        command(*AS_WHOLE, "optimizer.lr=0.5")
+    assert refused.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "optimizer.lr=0.003" in said[0]
 
 
-def test_a_run_from_before_there_were_guards_and_averages_and_outputs_is_not_another_one(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run(*SMALL, "model/output=patch", "run_dir=outputs/older")
-    file = Path("outputs/older") / artifacts.CONFIG
-    config = yaml.safe_load(file.read_text())
-    assert config["model"].pop("output")["_target_"] == "ptychofno.models.PatchOutput"
-    del config["guard"], config["averaging"]
-    file.write_text(yaml.safe_dump(config))
-    capsys.readouterr()
-    run(*SMALL, "model/output=patch", "run_dir=outputs/older")
-    assert "finished already" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        run(*SMALL, "model/output=patch", "run_dir=outputs/older", "guard=rollback")
-    assert "holds a run with guard._target_=ptychofno.training.NoGuard" in capsys.readouterr().err
+def test_resume_never_sets_an_earlier_run_aside(whole: Path, tmp_path: Path) -> None:
+    there = shutil.copytree(whole, tmp_path / "older")
+    run(*SMALL, f"run_dir={there}", "resume=never")
+    states = [record(path)["state"] for path in (there, there.with_name("older-previous-1"))]
+    assert set(states) <= set(artifacts.RESULT_STATES)
 
 
 def test_interventions_are_told_and_on_record(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,15 +219,6 @@ def test_interventions_are_told_and_on_record(capsys: pytest.CaptureFixture[str]
     told = [line for line in capsys.readouterr().out.splitlines() if "back to the last good state" in line]
     log = (there / artifacts.TRAIN_LOG).read_text().splitlines()
     assert len(told) == 2 and all(any(line in logged for logged in log) for line in told)
-
-
-def test_another_configuration_in_the_same_directory_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    run(*SMALL, "run_dir=outputs/taken")
-    with pytest.raises(SystemExit) as refused:
-        run(*SMALL, "run_dir=outputs/taken", "optimizer.lr=0.5")
-    assert refused.value.code == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "optimizer.lr=0.003" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +239,7 @@ def test_what_only_shows_when_running_is_one_line_too(
         pytest.skip("there is a GPU")
     base = [entry for entry in SMALL if not (overrides[0].startswith("data=") and entry.startswith("data="))]
     with pytest.raises(SystemExit) as refused:
-        run(*base, *overrides, f"run_dir={tmp_path / 'run'}")
+        command(*base, *overrides, f"run_dir={tmp_path / 'run'}")
     lines = capsys.readouterr().err.strip().splitlines()
     assert refused.value.code == 2 and len(lines) == 1 and said in lines[0]
     assert record(tmp_path / "run")["state"] == "failed"
@@ -285,11 +292,11 @@ def test_a_run_whose_last_loss_is_not_finite_shows_its_result_again(
         return healthy(module, amplitude, index)
 
     monkeypatch.setattr(PhysicsSupervised, "validation_step", broken_later)
-    command = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
-    run(*command)
+    typed = [*SMALL, "trainer.max_epochs=2", f"run_dir={tmp_path / 'run'}"]
+    run(*typed)
     assert record(tmp_path / "run")["state"] == "diverged"
     capsys.readouterr()
-    run(*command)
+    run(*typed)
     assert "validation loss not finite (best" in capsys.readouterr().out
 
 
@@ -301,18 +308,21 @@ def test_small_losses_are_shown_to_four_digits(tmp_path: Path, capsys: pytest.Ca
     assert "validation loss 0.0001235 (best 0.0001234 in epoch 1 of 2; best flat object 0.02988)" in line
 
 
-@pytest.mark.parametrize(("warm_up", "noted"), [(1, True), (0, False)])
-def test_a_warm_up_that_outlasts_the_run_is_noted(
-    warm_up: int, noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_warm_up_that_outlasts_the_run_is_noted_and_names_are_printed_to_the_letter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(*SMALL, f"scheduler.warmup_epochs={warm_up}", f"run_dir={tmp_path / 'run'}")
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
-    assert len(said) == noted
-    assert all("scheduler.warmup_epochs=1 is not over after trainer.max_epochs=1" in line for line in said)
+    odd = tmp_path / "x [red]y[/b]"
+    for warm_up in (0, 1):
+        run(*SMALL, f"scheduler.warmup_epochs={warm_up}", f"run_dir='{odd}-{warm_up}'")
+        out = capsys.readouterr().out
+        assert f"{odd}-{warm_up}/{artifacts.METRICS}" in out
+        said = [line for line in out.splitlines() if line.startswith("note: ")]
+        assert len(said) == warm_up
+    assert "scheduler.warmup_epochs=1 is not over after trainer.max_epochs=1" in said[0]
 
 
 def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(*SMALL, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
+    command(*SMALL, "optimizer.lr=1e30", "clip=none", "scheduler=default", f"run_dir={tmp_path / 'run'}")
     said = record(tmp_path / "run")
     assert said["state"] == "diverged" and "not finite in epoch 1" in said["error"]
     assert "diverged" in capsys.readouterr().out
@@ -323,25 +333,24 @@ def test_a_diverged_run_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_data_that_changed_since_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
+    typed = [
         "data=measured",
         f"data.path={tmp_path / 'scan.npz'}",
         *SMALL[1:],
         f"run_dir={tmp_path / 'run'}",
     ]
     measured_scan(tmp_path / "scan.npz")
-    run(*command)
+    run(*typed)
     with np.load(tmp_path / "scan.npz") as scan:
         changed = {**scan, "data": scan["data"] + 1}
     np.savez(tmp_path / "scan.npz", **changed)
     with pytest.raises(SystemExit):
-        run(*command)
+        command(*typed)
     assert "was trained on dataset" in capsys.readouterr().err
     assert record(tmp_path / "run")["state"] in artifacts.RESULT_STATES
 
 
-@pytest.mark.parametrize("name", [artifacts.RUN, artifacts.CONFIG])
-@pytest.mark.parametrize("content", ["garbage: [", "[1]", ""])
+@pytest.mark.parametrize(("name", "content"), [(artifacts.RUN, ""), (artifacts.CONFIG, "garbage: [")])
 def test_a_damaged_run_is_named_with_the_way_out(
     name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,7 +359,7 @@ def test_a_damaged_run_is_named_with_the_way_out(
     artifacts.write_json(there / artifacts.RUN, {"state": "completed"})
     (there / name).write_text(content)
     with pytest.raises(SystemExit) as refused:
-        run(*SMALL, f"run_dir={there}")
+        command(*SMALL, f"run_dir={there}")
     lines = capsys.readouterr().err.strip().splitlines()
     assert refused.value.code == 2 and len(lines) == 1
     assert str(there / name) in lines[0] and "resume=never" in lines[0]
@@ -368,7 +377,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(
     resume, best = (tmp_path / "run" / name for name in (artifacts.RESUME_CHECKPOINT, artifacts.BEST_WEIGHTS))
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
         patched.setattr(ProgressBar, "on_train_batch_end", _stop_in_the_second_epoch)
-        run(*two)
+        command(*two)
     whole = best.read_bytes()
     for file, content in ((best, whole[:-100]), (best, None), (resume, b"no checkpoint"), (resume, None)):
         file.unlink()
@@ -377,7 +386,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(
         elif file == resume:
             save_tensors(file, [1])
         with pytest.raises(SystemExit) as refused:
-            run(*two)
+            command(*two)
         said = capsys.readouterr().err
         assert refused.value.code == 2
         assert said.startswith(f"{file}: cannot be resumed from") and "resume=never" in said
@@ -391,7 +400,7 @@ def test_a_run_in_progress_is_left_alone(
     with open_run(tmp_path / "run", "", "auto") as held:
         held.update(state="running")
         with pytest.raises(SystemExit):
-            run(*SMALL, f"run_dir={tmp_path / 'run'}", f"resume={resume}")
+            command(*SMALL, f"run_dir={tmp_path / 'run'}", f"resume={resume}")
         assert "another process is writing this run" in capsys.readouterr().err
         assert not (tmp_path / "run-previous-1").exists()
 
@@ -423,15 +432,9 @@ def test_a_wrong_class_of_a_users_own_is_one_line(
     overrides: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:
-        run(*SMALL, *overrides, f"run_dir={tmp_path / 'run'}")
+        command(*SMALL, *overrides, f"run_dir={tmp_path / 'run'}")
     lines = capsys.readouterr().err.strip().splitlines()
     assert refused.value.code == 2 and len(lines) == 1 and said in lines[0]
-
-
-def test_names_are_printed_to_the_letter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    odd = tmp_path / "x [red]y[/b]"
-    run(*SMALL, f"run_dir='{odd}'")
-    assert f"{odd}/{artifacts.METRICS}" in capsys.readouterr().out
 
 
 def test_a_run_gives_a_sweeper_its_objective(tmp_path: Path) -> None:
@@ -454,14 +457,19 @@ def test_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+    ("signum", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_interrupts_and_the_same_command_goes_on(signum: int, code: int, tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.max_epochs=400", f"run_dir={tmp_path / 'run'}"]
-    command = [sys.executable, "-m", "ptychofno.train", *arguments]
+    typed = [sys.executable, "-m", "ptychofno.train", *arguments]
     in_a_slurm_job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1"}
     process = subprocess.Popen(
-        command,
+        typed,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **in_a_slurm_job},
@@ -484,7 +492,7 @@ def test_a_secret_from_the_environment_is_written_nowhere(
 ) -> None:
     monkeypatch.setenv("SECRET_PLACE", str(tmp_path / "hidden-c0ffee"))
     with pytest.raises(SystemExit):
-        run(
+        command(
             "data=measured", "data.path=${oc.env:SECRET_PLACE}.npz", *SMALL[1:], f"run_dir={tmp_path / 'run'}"
         )
     for file in (tmp_path / "run").rglob("*"):

@@ -9,24 +9,26 @@ from typing import Any
 import pytest
 import torch
 
+import quick_runs
 from ptychofno.command import line
 from ptychofno.runs import artifacts
 from ptychofno.train import train
 
-SMALL = ["data=grid_lines_tiny", "logger=none", "model.hidden_channels=4", "model.modes=4"]
-SMALL += ["trainer.num_threads=1"]
+SMALL = ["data=grid_lines_tiny", "logger=none", "model.hidden_channels=2", "model.modes=4"]
+SMALL += ["model.fno_blocks=2", "trainer.num_threads=1", "refine=none"]
+ONE = Path("outputs/one")
 
 pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 
 def run(*overrides: str) -> None:
-    line.run(train, [*SMALL, *overrides])
+    quick_runs.run(*SMALL, *overrides)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as refused:
-        run(*overrides)
+        line.run(train, [*SMALL, *overrides])
     said = capsys.readouterr().err.strip()
     assert refused.value.code == 2 and "\n" not in said
     return said
@@ -39,6 +41,14 @@ def record(run_dir: Path) -> dict[str, Any]:
 def weights(file: Path) -> dict[str, Any]:
     content = torch.load(file, weights_only=True)
     return dict(content.get("state_dict", content))
+
+
+@pytest.fixture
+def one(_in_workplace: None) -> Path:
+    """A run in the directory that the tests of this module share."""
+    if not ONE.exists():
+        run("trainer.max_epochs=1", f"run_dir={ONE}")
+    return ONE
 
 
 def test_a_finished_run_is_given_more_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,9 +76,7 @@ def test_more_epochs_need_the_state_of_training(tmp_path: Path, capsys: pytest.C
     assert record(tmp_path / "run")["state"] in artifacts.RESULT_STATES
 
 
-def test_a_run_starts_from_another_ones_weights(tmp_path: Path) -> None:
-    one = tmp_path / "one"
-    run("trainer.max_epochs=1", f"run_dir={one}")
+def test_a_run_starts_from_another_ones_weights(one: Path, tmp_path: Path) -> None:
     held_still = ["optimizer=sgd", "optimizer.lr=1e-30", "trainer.max_epochs=1", "data.nphotons=1e6"]
     for number, place in enumerate((one, one / artifacts.MODEL, one / artifacts.LAST_WEIGHTS)):
         run(f"init_from={place}", *held_still, f"run_dir={tmp_path / str(number)}")
@@ -81,11 +89,7 @@ def test_a_run_starts_from_another_ones_weights(tmp_path: Path) -> None:
         assert said == {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
-def test_what_a_run_starts_from_is_of_its_identity(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one = tmp_path / "one"
-    run("trainer.max_epochs=1", f"run_dir={one}")
+def test_what_a_run_starts_from_is_of_its_identity(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refusal(capsys, "trainer.max_epochs=1", f"run_dir={one}", f"init_from={one}")
     assert "holds a run with init_from=null" in said
 
@@ -95,12 +99,11 @@ def test_what_a_run_starts_from_is_of_its_identity(
     [
         (["init_from=nowhere"], "init_from=nowhere: nowhere: not a file of weights"),
         (["model.hidden_channels=8"], "not a usable model: weights of another shape lift"),
-        (["model.fno_blocks=3"], "not a usable model: weights unexpected encoder.3."),
+        (["model.fno_blocks=1"], "not a usable model: weights unexpected encoder.1."),
     ],
 )
 def test_what_does_not_fit_is_one_line(
-    own: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own: list[str], said: str, one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run("trainer.max_epochs=1", "run_dir=narrow")
-    found = refusal(capsys, "init_from=narrow", f"run_dir={tmp_path / 'run'}", *own)
+    found = refusal(capsys, f"init_from={one}", f"run_dir={tmp_path / 'run'}", *own)
     assert found.startswith("init_from=") and said in found

@@ -6,6 +6,7 @@ COMMANDS = (
     ("reconstruct", "reconstruct a scan with a trained network, or with the iterative solver alone"),
     ("report", "compare runs: tables, statistics and pictures on one page"),
     ("diff", "show in which settings arms, runs or files differ"),
+    ("export", "write a trained network as a file for other programs, ONNX or torch"),
     ("activations", "show what every layer of a network does"),
 )
 

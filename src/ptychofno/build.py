@@ -234,8 +234,11 @@ def matmul_precision(cfg: DictConfig) -> str:
 
 
 def loggers(cfg: DictConfig) -> list[Any]:
-    """The live logs of ``cfg.logger``, any of Lightning's."""
-    return [_made(cfg, f"logger.{name}") for name in cfg.logger]
+    """The live logs of ``cfg.logger``, any of Lightning's. Raises ConfigError where a package is missing."""
+    try:
+        return [_made(cfg, f"logger.{name}") for name in cfg.logger]
+    except ModuleNotFoundError as missing:
+        raise ConfigError(f"logger: {missing.name or missing}; see the extras of ptychofno") from None
 
 
 def model_context(dataset: PtychoDataset) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ptychofno.command import line
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.pytorch.loggers import Logger
     from omegaconf import DictConfig
     from rich.console import Console
     from torch import Tensor, nn
@@ -90,19 +91,24 @@ def execute(
     from ptychofno.runs.directory import finish
     from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau
     from ptychofno.training import keep_freed_memory
+    from ptychofno.training.live import described, log_result
 
     seconds: dict[str, float] = {}
     keep_freed_memory()
     record_beginning(cfg, plan, dataset_key, run, console)
-    with build.reproducibly(cfg):
+    loggers, logged = build.loggers(cfg), build.to_plain(cfg)
+    del logged["logger"]  # which may hold an address with a password
+    with build.reproducibly(cfg), described(loggers, logged):
         with _timed(seconds, "data"), reading_bar(console) as each_block:
             dataset = build.dataset(plan, each_block)
         training = assemble(cfg, plan, dataset, run.record["resumed"] > 0)
         show_beginning(cfg, plan, run, training, console)
-        outcome = fit_run(cfg, plan, training, run.path, stop, console)
+        outcome = fit_run(cfg, plan, training, run.path, stop, console, loggers)
         seconds["training"] = sum(outcome.epochs["seconds"])
         with _timed(seconds, "evaluation"):
-            state, stats = evaluate(cfg, plan, run, training, outcome, console)
+            state, stats, metrics = evaluate(cfg, plan, run, training, outcome, console)
+        values = {**metrics, "best_val_loss": outcome.best_val_loss, "crashed": state != "completed"}
+        log_result(loggers, logged, values, sorted(run.path.glob("*.png")))
     seconds["total"] = sum(seconds.values())
     epochs, val_loss = outcome.epochs["epoch"], outcome.epochs["val_loss"]
     finish(
@@ -204,6 +210,7 @@ def fit_run(
     run_dir: Path,
     stop: StopRequest,
     console: Console | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Outcome:
     """Train; ``console`` is that of the process that writes and shows."""
     from ptychofno import build
@@ -231,7 +238,7 @@ def fit_run(
             resume=plan.resume != "never",
             keep_every=plan.trainer.keep_every,
             guard=build.guard(cfg),
-            loggers=[] if console is None else build.loggers(cfg),
+            loggers=loggers,
             callbacks=callbacks,
             strategy=plan.trainer.strategy,
             devices=plan.trainer.devices,
@@ -241,8 +248,8 @@ def fit_run(
 
 def evaluate(
     cfg: DictConfig, plan: Config, run: Run, training: Training, outcome: Outcome, console: Console
-) -> tuple[str, dict[str, Any]]:
-    """Judge the chosen weights, and draw and write what came of it. Gives the run's state and statistics."""
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Judge the chosen weights, and draw and write what came of it. Gives state, statistics and metrics."""
     from ptychofno import build
     from ptychofno.evaluation import draw_curves
     from ptychofno.runs import artifacts
@@ -270,7 +277,7 @@ def evaluate(
         weights=outcome.last_weights,
     )
     artifacts.write_json(run.path / artifacts.STATS, stats)
-    return state, stats
+    return state, stats, metrics
 
 
 def judge_weights(

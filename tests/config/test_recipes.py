@@ -195,19 +195,25 @@ def test_the_command_line_wins_over_an_arm() -> None:
     assert differences(["model=cnn", "+arm=stable"], {"model": "CNNGenerator"}) == {}
 
 
+def turns(sources: Files) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Choices of all groups, and how they are typed: as many as the largest group has."""
+    choices = {group: sources.choices(group) for group in sources.groups if "/" not in group}
+    choices = {group: names for group, names in choices.items() if group not in ("arm", "study")}
+    measured = {"dataset", "refined"}  # probes that come with a measured scan only
+    rows = [
+        {group: names[i % len(names)] for group, names in choices.items()}
+        for i in range(max(map(len, choices.values())))
+    ]
+    rows = [row | ({"probe": "aperture"} if row["probe"] in measured else {}) for row in rows]
+    for picked in [*rows, *({**rows[0], "data": "measured", "probe": probe} for probe in measured)]:
+        paths = [f"{group}.path=x.npz" for group, name in picked.items() if name in ("measured", "npz")]
+        yield picked, [*(f"{group}={name}" for group, name in picked.items()), *paths]
+
+
 def test_every_choice_of_every_group_composes() -> None:
     sources = Files()
-    choices = {group: sources.choices(group) for group in sources.groups if "/" not in group}
-    recipes = ("arm", "study")
-    for i in range(max(len(names) for names in choices.values())):
-        picked = {group: names[i % len(names)] for group, names in choices.items() if group not in recipes}
-        paths = [f"{g}.path=x.npz" for g, name in picked.items() if name in ("measured", "npz")]
-        probe = (
-            []
-            if picked["data"] == "measured" or picked["probe"] not in ("dataset", "refined")
-            else ["probe=aperture"]
-        )
-        compose([*(f"{group}={name}" for group, name in picked.items()), *paths, *probe])
+    for _, overrides in turns(sources):
+        compose(overrides)
     for i in range(3):
         parts = [(g, sources.choices(g)) for g in ("model/block", "model/inputs", "model/output")]
         compose([f"{group}={names[i % len(names)]}" for group, names in parts])
@@ -223,22 +229,18 @@ def parts_of(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_every_shipped_file_states_every_setting_of_its_part() -> None:
     """So that all of them can be typed without a plus; and each says what it is."""
-    sources, seen = Files(), 0
-    for group in sources.groups:
-        if group in ("arm", "study", "logger") or "/" in group:
-            continue
-        for choice in sources.choices(group):
-            paths = [f"{group}.path=x.npz"] if choice in ("measured", "npz") else []
-            probe = ["data=measured", "data.path=x.npz"] if choice in ("dataset", "refined") else []
-            cfg = loaded(sources, [f"{group}={choice}", *paths, *probe])
+    sources, seen = Files(), set()
+    for picked, overrides in turns(sources):
+        cfg = loaded(sources, overrides)
+        for group in picked.keys() - {"logger"}:
             for key, node in parts_of(OmegaConf.to_container(cfg[group], resolve=False), group):
                 known = declared(node["_target_"])
                 if known is None or not node["_target_"].startswith("ptychofno."):
                     continue
-                seen += 1
+                seen.add((group, picked[group], key))
                 documented = {name for name, setting in known.items() if setting.doc}
                 assert documented == {name for name in node if name not in ("_target_", "interval")}, key
-    assert seen > 25
+    assert len(seen) > 25
 
 
 def test_composing_leaves_no_state_behind() -> None:

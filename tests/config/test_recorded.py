@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,13 @@ from ptychofno.runs.recorded import recomposed
 PARTS = ("seed", "model", "optimizer", "clip", "loss", "data", "probe")
 
 
+@cache
+def recorded_yaml(*overrides: str) -> str:
+    return resolved_yaml(compose(overrides))
+
+
 def values(*overrides: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(resolved_yaml(compose(overrides))))
+    return dict(yaml.safe_load(recorded_yaml(*overrides)))
 
 
 def again(recorded: dict[str, Any], *overrides: str) -> dict[str, Any]:
@@ -53,6 +59,15 @@ def test_typed_settings_win_over_recorded_ones() -> None:
     assert other["probe"]["defocus_rad"] == 5 and other["optimizer"]["momentum"] == 0.9
     measured = again(recorded, "data=measured", "data.path=x.npz")
     assert measured["probe"]["_target_"].endswith(".RefinedProbe") and measured["probe"]["rounds"] == 15
+
+
+def test_a_part_that_is_typed_replaces_the_recorded_one_whole() -> None:
+    recorded = values()
+    assert "rounds" in recorded["model"]["output"]
+    assert again(recorded, "model/output=patch")["model"]["output"] == {
+        "_target_": "ptychofno.models.outputs.PatchOutput"
+    }
+    assert again(recorded, "model.output.rounds=9")["model"]["output"]["rounds"] == 9
 
 
 def test_a_network_trained_on_counts_may_be_shown_amplitudes() -> None:

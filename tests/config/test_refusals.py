@@ -39,31 +39,23 @@ TYPED = {
     # misspelt settings
     "optimizer.lrr=1": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
     "+optimizer.lrr=1": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
-    "optimizer={lrr: 1}": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
     "optimiser.lr=1": "optimiser.lr: no such setting; did you mean optimizer.lr?",
     "max_epochs=3": "max_epochs: no such setting; did you mean trainer.max_epochs?",
-    "sed=3": "sed: no such setting; did you mean seed?",
     "optimizer.xyzzy=3": "optimizer.xyzzy: no such setting; optimizer has lr, betas, momentum, weight_decay",
     "scheduler.gamma=0.9": "scheduler.gamma: no such setting of the chosen scheduler; "
     "it belongs to scheduler=exponential",
-    "data.layout.quantity=counts": "data.layout.quantity: no such setting of the chosen data; "
-    "it belongs to data=measured",
     "model.block.layerscale_init=1": "model.block.layerscale_init: no such setting of the chosen "
     "model/block; it belongs to model/block=layerscale, zero_gamma",
     # wrong types
     "optimizer.lr=fast": f"optimizer.lr=fast: {LR}",
-    "optimizer.lr=null": f"optimizer.lr=null: {LR}",
     "optimizer.betas=[0.9,x]": f"optimizer.betas[1]=x: {BETA}",
     "trainer.max_epochs=2.5": "trainer.max_epochs=2.5: expected an integer >= 1 and <= 1000000",
     "enable_checkpointing=maybe": "enable_checkpointing=maybe: expected true or false",
-    "model.max_hidden_channels=x": "model.max_hidden_channels=x: expected an integer >= 1 or null",
     # out of range
     "optimizer.lr=-1": f"optimizer.lr=-1: {LR}",
     "optimizer.lr=nan": "optimizer.lr=nan: expected a finite number > 0",
-    "optimizer.lr=inf": "optimizer.lr=inf: expected a finite number > 0",
     "optimizer.betas=[0.9,1.5]": f"optimizer.betas[1]=1.5: {BETA}",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected a list of 2 numbers >= 0 and < 1",
-    "trainer.accelerator=gpuu": "trainer.accelerator=gpuu: expected one of auto, cpu, gpu; did you mean gpu?",
     "run_dir=": "run_dir=: expected some text",
     "run_dir=$HOME/x": "run_dir=$HOME/x: expected a directory, without '$'",
     "data.name=../up": "data.name=../up: expected the name of a directory: letters, digits, '_', '.', '-', "
@@ -73,11 +65,8 @@ TYPED = {
     f"seed={2**63}": f"seed={2**63}: expected an integer >= 0 and <= {2**63 - 1}",
     # groups and their choices
     "optimizer=adamm": f"optimizer=adamm: {any_of('optimizer')}; did you mean adam?",
-    "optimizer=null": f"optimizer=null: {any_of('optimizer')}",
     "model/block=layerscal": f"model/block=layerscal: {any_of('model/block')}; did you mean layerscale?",
     "model/blok=ptycho": "model/blok=ptycho: no such group; did you mean model/block=ptycho?",
-    "optimizers=adam": "optimizers=adam: no such group; did you mean optimizer=adam?",
-    "+arms=stable": "+arms=stable: no such group; did you mean +arm=stable?",
     "arms=stable": "arms=stable: no such group; did you mean +arm=stable?",
     "model.block=5": "model.block=5: expected settings; a choice is written model/block=CHOICE",
     # plus, tilde, grammar
@@ -98,10 +87,8 @@ TYPED = {
     "probe=dataset": "probe=dataset: only data=measured brings a probe; "
     "expected one of aperture, gaussian, npz",
     # classes of objects and probes
-    "data=natural_imges": f"data=natural_imges: {any_of('data')}; did you mean natural_images?",
     "data.correlation_px=4": "data.correlation_px: no such setting of the chosen data; "
     "it belongs to data=random_fields",
-    "probe.fwhm=0.2": "probe.fwhm: no such setting of the chosen probe; it belongs to probe=gaussian",
 }
 
 
@@ -114,9 +101,7 @@ def test_typed_mistakes(override: str) -> None:
     ("choice", "override", "expected"),
     [
         ("data=random_fields", "data.correlation_px=0.5", "a number >= 1 and <= 4096"),
-        ("data=random_fields_small", "data.phase_range_rad=7", "a number >= 0 and <= 6.28"),
         ("data=natural_images", "data.min_amplitude=1", "a number >= 0 and < 1"),
-        ("data=natural_images_small", "data.min_amplitude=dark", "a number >= 0 and < 1"),
         ("probe=gaussian", "probe.fwhm=0.5", "a number > 0 and <= 0.35"),
     ],
 )
@@ -132,22 +117,19 @@ def test_settings_of_one_object_class_are_not_those_of_another() -> None:
     assert misspelt == "data.corelation_px: no such setting; did you mean data.correlation_px?"
 
 
-@pytest.mark.parametrize(
-    ("key", "most"),
-    [
-        ("trainer.num_threads", 1024),
-        ("trainer.max_epochs", 1_000_000),
-        ("data.size", 16384),
-        ("data.nlines", 1_000_000),
-        ("data.nimgs_train", 1000),
-        ("data.nimgs_test", 1000),
-        ("model.hidden_channels", 4096),
-        ("model.modes", 1024),
-    ],
-)
-def test_sizes_end_somewhere(key: str, most: int) -> None:
-    compose([f"{key}={most}"])
-    assert f"and <= {most}" in refusal(f"{key}={most + 1}")
+def test_sizes_end_somewhere() -> None:
+    most = {
+        "trainer.num_threads": 1024,
+        "trainer.max_epochs": 1_000_000,
+        "data.size": 16384,
+        "data.nlines": 1_000_000,
+        "data.nimgs_train": 1000,
+        "model.hidden_channels": 4096,
+        "model.modes": 1024,
+    }
+    compose([f"{key}={value}" for key, value in most.items()])
+    for key, value in most.items():
+        assert f"and <= {value}" in refusal(f"{key}={value + 1}")
 
 
 def test_only_paths_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,11 +183,8 @@ WITH_BASE = f"{GLOBAL}defaults: [control, _self_]\n"
 
 FILES = {
     WITH_BASE + "optimizer: {lrr: 1}": "optimizer.lrr: no such setting; did you mean optimizer.lr?",
-    WITH_BASE + "optimizers: {lr: 1}": "optimizers: no such setting; did you mean optimizer?",
     WITH_BASE + "optimizer: {lr: fast}": f"optimizer.lr=fast: {LR}",
     WITH_BASE + "optimizer: {betas: [0.9, x]}": f"optimizer.betas[1]=x: {BETA}",
-    WITH_BASE + "optimizer: {lr: -1}": f"optimizer.lr=-1: {LR}",
-    WITH_BASE + "optimizer: {lr: .nan}": "optimizer.lr=nan: expected a finite number > 0",
     WITH_BASE + "optimizer: sgd": "optimizer=sgd: expected settings; a choice is written optimizer=CHOICE",
     WITH_BASE + "clip: {eps: 1}": "clip.eps: no such setting of the chosen clip; it belongs to clip=agc",
     GLOBAL

@@ -188,7 +188,7 @@ def test_chunks_have_noise_of_their_own(monkeypatch):
     def flat(*_: object) -> Transmission:
         return Transmission(np.ones((96, 96)), np.zeros((96, 96)))
 
-    monkeypatch.setattr(simulation, "draw_object", flat)
+    monkeypatch.setattr(type(LINES), "draw", flat)
     dataset = simulate(train_step_px=2, nimgs_train=2)
     patterns = [
         *dataset.train.amplitude[[0, 512, 1024, 1089]],

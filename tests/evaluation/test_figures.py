@@ -74,8 +74,7 @@ def text_of(figure):
     return " | ".join(text.get_text() for text in texts)
 
 
-@pytest.mark.parametrize("measured", [False, True])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize(("measured", "scale"), [(False, 1e-3), (True, 1e4)])
 def test_a_reconstruction_fits_its_page(tmp_path, drawn, measured, scale):
     path = tmp_path / "reconstruction.png"
     draw_reconstruction(path, make_evaluation(scale, measured), "stable_warmup, seed 1")
@@ -96,11 +95,7 @@ def test_prediction_and_target_share_a_scale_and_differences_are_symmetric(tmp_p
         assert difference[0] == -difference[1] < 0
     amplitude = np.abs(evaluation.target[evaluation.region])
     assert limits[0] == pytest.approx((amplitude.min(), amplitude.max()))
-
-
-def test_the_metrics_stand_below_their_row(tmp_path, drawn):
-    evaluation = make_evaluation()
-    draw_reconstruction(tmp_path / "r.png", evaluation, "title")
+    # The metrics stand below their row.
     text = text_of(drawn[0])
     for part in (0, 1):
         assert f"SSIM {evaluation.metrics['ssim'][part]:.3f}" in text
@@ -118,8 +113,8 @@ def test_a_measured_scan_shows_amplitude_phase_and_errors(tmp_path, drawn):
     )
 
 
-@pytest.mark.parametrize("shape", [(60, 80), (80, 40)])
-def test_constant_images_can_be_drawn(tmp_path, drawn, shape):
+def test_constant_images_can_be_drawn(tmp_path, drawn):
+    shape = (80, 40)
     draw_reconstruction(tmp_path / "flat.png", make_evaluation(flat=True, shape=shape), "flat")
     flat = make_evaluation(flat=True, shape=shape)
     metrics = compare(flat.prediction, flat.prediction)
@@ -132,7 +127,7 @@ def test_constant_images_can_be_drawn(tmp_path, drawn, shape):
         assert_nothing_is_cut_off(figure)
 
 
-@pytest.mark.parametrize(("epochs", "flat_baseline"), [(0, None), (1, 0.31), (2, None), (200, 0.31)])
+@pytest.mark.parametrize(("epochs", "flat_baseline"), [(0, None), (1, 0.31), (200, 0.31)])
 def test_curves_of_any_length_fit_their_page(tmp_path, drawn, epochs, flat_baseline):
     path = tmp_path / "curves.png"
     draw_curves(path, make_history(epochs), flat_baseline, "control, seed 1")
@@ -171,7 +166,7 @@ def test_a_wide_span_is_logarithmic_and_a_negative_loss_is_not(tmp_path, drawn):
 
 
 @pytest.mark.parametrize(
-    "title", ["a $x_ b$", r"\$ \frac{$", "lr=1e-3$", "结晶 😀", "undecodable \udcff", "tab\tand\nline", ""]
+    "title", [r"a $x_ b$ \$ \frac{$", "lr=1e-3$ 结晶 😀 undecodable \udcff tab\tand\nline", ""]
 )
 def test_titles_are_drawn_as_they_are(tmp_path, drawn, title):
     draw_curves(tmp_path / "curves.png", make_history(3), 0.3, title)

@@ -159,16 +159,20 @@ def test_a_finer_grid_gives_the_same_function(size: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    ("spec", "grid"), [(kept_modes(3, 6), (6, 6)), (2, (6, 6)), ((3, 2), (13, 8)), ((13, 2), (13, 8))]
+    ("spec", "grid", "layout"),
+    [
+        (kept_modes(3, 4), (4, 4), "contiguous"),
+        (2, (5, 4), "channels_last"),
+        ((5, 2), (5, 4), "contiguous"),
+    ],
 )
 def test_second_derivatives_and_gradients_per_sample(
     spec: Band | int | tuple[int, int],
     grid: tuple[int, int],
     layout: str,
 ) -> None:
-    layer = SpectralConv2d(2, 3, spec).double()
+    layer = SpectralConv2d(2, 1, spec).double()
     x = laid(torch.randn(2, 2, *grid, dtype=torch.float64), layout)
     weight = layer.weight.detach().clone().requires_grad_()
 
@@ -184,10 +188,9 @@ def test_second_derivatives_and_gradients_per_sample(
     torch.testing.assert_close(together, torch.stack(alone))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    ("spec", "size"),
-    [(kept_modes(12, 8), 8), (kept_modes(2, 16), 16), (3, 16)],
+    ("spec", "size", "layout"),
+    [(kept_modes(12, 8), 8, "contiguous"), (kept_modes(2, 16), 16, "channels_last"), (3, 16, "contiguous")],
 )
 def test_the_layer_is_one_graph(spec: Band | int, size: int, layout: str) -> None:
     """fullgraph: nothing that breaks the graph, forward or backward."""

@@ -39,20 +39,18 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["run.json", "config.yaml", "history.json", "metrics.json", "grad_norms.csv", "reconstruction.npz"],
-)
 def test_links_are_not_followed(
-    add_run: RunWriter, study_dir: Path, secret: Path, name: str, capsys: pytest.CaptureFixture[str]
+    add_run: RunWriter, study_dir: Path, secret: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = add_run("control", 1)
-    (path / name).unlink()
-    (path / name).symlink_to(secret)
+    names = ["run.json", "config.yaml", "history.json", "metrics.json", "grad_norms.csv"]
+    for seed, name in enumerate([*names, "reconstruction.npz"]):
+        path = add_run("control", seed)
+        (path / name).unlink()
+        (path / name).symlink_to(secret)
+        if name in names:
+            assert f"{name}: a link, or not readable" in read(path).problems
     main([str(study_dir)])
     assert SECRET not in written(study_dir) + capsys.readouterr().out
-    if name != "reconstruction.npz":
-        assert f"{name}: a link, or not readable" in read(path).problems
 
 
 def test_a_linked_folder_is_not_followed(add_run: RunWriter, tmp_path: Path) -> None:
@@ -135,9 +133,16 @@ def test_json_is_an_object_or_nothing(add_run: RunWriter, text: str) -> None:
     assert run.state == "unknown" and run.problems[0].startswith("run.json: not")
 
 
-@pytest.mark.parametrize("value", [None, True, "1", [["1"]], {"a": 1}, 1e400, 2**70, -0.5])
-def test_values_of_a_wrong_type_are_missing(add_run: RunWriter, study_dir: Path, value: object) -> None:
-    path = add_run("control", 1)
+def test_values_of_a_wrong_type_are_missing(add_run: RunWriter, study_dir: Path) -> None:
+    for seed, value in enumerate((None, True, "1", [["1"]], {"a": 1}, 1e400, 2**70, -0.5)):
+        path = add_run("control", seed)
+        holds_only(path, value)
+        run = read(path)
+        assert run.state == "unknown" and not np.isfinite(run.epochs).any()
+    main([str(study_dir)])
+
+
+def holds_only(path: Path, value: object) -> None:
     record = dict.fromkeys(
         ("state", "seed", "arm", "study", "error", "dataset_key", "git_commit", "versions", "device"), value
     )
@@ -146,9 +151,6 @@ def test_values_of_a_wrong_type_are_missing(add_run: RunWriter, study_dir: Path,
         keys = json.loads((path / name).read_text())
         (path / name).write_text(json.dumps(dict.fromkeys(keys, value)))
     (path / "config.yaml").write_text(yaml.safe_dump({"seed": None, 1: {2: [3]}, "optimizer": value}))
-    main([str(study_dir)])
-    run = read(path)
-    assert run.state == "unknown" and not np.isfinite(run.epochs).any()
 
 
 def npz(**members: bytes) -> bytes:
@@ -264,20 +266,18 @@ class Attributes(HTMLParser):
             self.found[key].add(value or "")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [r"$\\undefined{$", '<g id="dot1">', "<!-- --> ]]>", "url(http://evil)", "#1f2430", "\\1 &amp; %s {x}"],
-)
-def test_figures_show_names_to_the_letter_and_refer_to_nothing(
-    add_run: RunWriter, study_dir: Path, name: str
-) -> None:
+def test_figures_show_names_to_the_letter_and_refer_to_nothing(add_run: RunWriter, study_dir: Path) -> None:
     add_run("control", 1)
-    path = add_run("x", 1, config=settings(optimizer__lr=1.0))
-    (path / "run.json").write_text(json.dumps(json.loads((path / "run.json").read_text()) | {"arm": name}))
+    names = [r"$\\undefined{$", '<g id="dot1">', "<!-- --> ]]>", "url(http://evil)", "#1f2430"]
+    names.append("\\1 &amp; %s {x}")
+    for number, name in enumerate(names):
+        path = add_run(f"x{number}", 1, config=settings(optimizer__lr=1.0 + number))
+        record = json.loads((path / "run.json").read_text())
+        (path / "run.json").write_text(json.dumps(record | {"arm": name}))
     main([str(study_dir)])
     page = (study_dir / PAGE).read_text()
     figures = "".join(re.findall(r"<svg.*?</svg>", page, re.S))
-    assert f">{escape(name, quote=False)}</text>" in figures
+    assert all(f">{escape(name, quote=False)}</text>" in figures for name in names)
     found = Attributes(figures).found
     assert set(found) <= ATTRIBUTES and not any("url(" in style for style in found["style"])
     assert all(link.startswith("#m") for link in found["xlink:href"])
@@ -302,7 +302,7 @@ def test_an_unreadable_directory_is_a_run_in_no_known_state(tmp_path: Path) -> N
         files.RunFiles(tmp_path / "gone-seed3")
 
 
-@pytest.mark.parametrize("huge", [1e300, -1e308, 5e-324])
+@pytest.mark.parametrize("huge", [-1e308, 5e-324])
 def test_no_number_is_too_large_for_a_chart(add_run: RunWriter, study_dir: Path, huge: float) -> None:
     path = add_run("control", 1)
     for name in ("history.json", "metrics.json"):

@@ -60,6 +60,7 @@ def test_its_own_script_runs_and_no_other(page: Path, tmp_path: Path) -> None:
     assert document.count("<svg") > 5 and document.count('class="held"') == 4
 
 
+@pytest.mark.slow
 def test_it_shows_something_in_light_and_dark(page: Path, tmp_path: Path) -> None:
     paper = {}
     for name, flags in {"light": [], "dark": ["--blink-settings=preferredColorScheme=0"]}.items():

@@ -49,13 +49,6 @@ def test_interventions(add_run: RunWriter, counted: list[object] | None, found: 
     assert read(add_run("a", 1, interventions=counted)).interventions == found
 
 
-def test_a_run_from_before_there_were_guards_joins_its_arm(add_run: RunWriter, study_dir: Path) -> None:
-    guard = {"_target_": "ptychofno.training.NoGuard"}
-    add_run("a", 1)
-    add_run("a", 2, config=settings(seed=2, guard=guard))
-    assert [len(arm.runs) for arm in arms_of(study_dir).values()] == [2]
-
-
 @pytest.mark.parametrize(
     ("state", "losses", "epoch"),
     [

@@ -39,9 +39,13 @@ def test_fix_by_the_criterion(add_run: RunWriter, study_dir: Path) -> None:
     assert study.verdict.candidate is not None and study.verdict.candidate.name == "good"
     assert study.verdict.headline.startswith("Best arm: good. 0 of 6 runs crashed")
     assert not study.warnings
-    p = evidence.fewer(0, 6, 5, 6)
+    p = 2 * evidence.fewer(0, 6, 5, 6)
     said = "\n".join(study.verdict.sentences)
-    assert f"unlikely to be chance (Fisher's exact test, one-sided p = {p:.2g})" in said
+    assert "83 percentage points fewer" in said
+    assert (
+        f"unlikely to be chance (Boschloo's exact test, one-sided p = {p:.2g} after Holm for 2 arms)" in said
+    )
+    assert "a run of good is the better one in 0 % of all pairs" in said
 
 
 def test_too_few_seeds_are_said_to_be_too_few(add_run: RunWriter, study_dir: Path) -> None:
@@ -50,8 +54,8 @@ def test_too_few_seeds_are_said_to_be_too_few(add_run: RunWriter, study_dir: Pat
     study = load([study_dir])
     assert judgement(study, "stable") == "fewer crashes, too few seeds (3 of 5)"
     needed = evidence.seeds_to_tell_rates(0, 1 / 3)
-    sentence = next(s for s in study.verdict.sentences if "may be chance (Fisher" in s)
-    assert f"about {needed} seeds per arm" in sentence
+    sentence = next(s for s in study.verdict.sentences if "may be chance (Boschloo" in s)
+    assert f"about {needed} runs per arm show it, {needed - 3} more than now" in sentence
     assert study.verdict.headline.startswith("Best arm so far: stable.")
 
 
@@ -62,7 +66,7 @@ def test_a_control_that_never_crashed_leaves_nothing_to_fix(add_run: RunWriter, 
     assert ranking(study) == ["agc", "control"]
     said = "\n".join(study.verdict.sentences)
     assert "no arm can be a fix" in said
-    assert "35 runs without a crash would show that it is below 10 %" in said
+    assert "at most 63 % (one-sided, 95 %); 26 more runs without a crash would bound it at 10 %" in said
 
 
 def test_unstable_arms_do_not_qualify(add_run: RunWriter, study_dir: Path) -> None:
@@ -244,3 +248,52 @@ def test_runs_of_several_devices_are_named(add_run: RunWriter, study_dir: Path) 
         add_run("control", seed, device=device)
     (warning,) = (line for line in load([study_dir]).warnings if "device" in line)
     assert "device: CPU, 1 thread (2 runs) and CPU, 2 threads (1 run)" in warning
+
+
+def on_object(data_seed: int, **more: object) -> dict[str, object]:
+    return {
+        "config": settings(data__seed=data_seed),
+        "dataset_key": f"key{data_seed}",
+        "directory": f"{more.pop('arm')}-seed{more.pop('seed')}-data.seed={data_seed}",
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"), [((0.02, 0.02), "changes nothing"), ((0.02, 0.005), "changes which")]
+)
+def test_runs_on_several_objects_are_one_arm(
+    add_run: RunWriter, study_dir: Path, losses: tuple[float, float], said: str
+) -> None:
+    for data_seed, loss in enumerate(losses):
+        for seed in (1, 2):
+            add_run("control", seed, **on_object(data_seed, arm="control", seed=seed))
+            add_run("other", seed, **on_object(data_seed, arm="other", seed=seed, loss=loss))
+    study = load([study_dir])
+    assert sorted(ranking(study)) == ["control", "other"] and not study.warnings
+    assert all(len(arm.runs) == 4 for arm in study.arms)
+    (sentence,) = (line for line in study.verdict.sentences if "data.seed" in line)
+    assert said in sentence
+    assert {row["data_seed"] for row in tables.as_values(study)["runs"]} == {0, 1}
+
+
+def test_arms_on_other_objects_are_never_ranked_together(add_run: RunWriter, study_dir: Path) -> None:
+    add_run("control", 1, **on_object(0, arm="control", seed=1))
+    add_run("control", 1, **on_object(1, arm="control", seed=1))
+    add_run("half", 1, **on_object(1, arm="half", seed=1))
+    study = load([study_dir], anyway=True)
+    assert ranking(study) == ["control"]
+    assert any("half: dataset key1 instead of key0 and key1" in warning for warning in study.warnings)
+    assert any("no result for seed 1 of data.seed 0 (no run)" in warning for warning in study.warnings)
+
+
+def test_time_on_the_plateau_counts_the_runs_that_never_left(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 3)
+    fill(add_run, "stuck", 2, 3, losses=[0.18, 0.18, 0.18, 0.1])
+    for path in study_dir.glob("stuck-seed[12]"):
+        history = path / "history.json"
+        history.write_text(history.read_text().replace("0.1]", "0.18]"))
+    study = load([study_dir])
+    said = "\n".join(study.verdict.sentences)
+    assert "left the flat plateau by epoch 2 with control, by no epoch with stuck" in said
+    assert "Time on the plateau" in page(study)

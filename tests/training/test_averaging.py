@@ -177,13 +177,13 @@ class StepWeights(L.Callback):
 # --- the same bits ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 2, EPOCH, EPOCH + 3])
-def test_a_stopped_run_goes_on_to_the_same_bits(steps: int, scan: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits(scan: dict[str, Tensor], tmp_path: Path) -> None:
     whole = run(scan, tmp_path / "whole", averaging=EMA)
-    stop = StopRequest()
-    with pytest.raises(Interrupted):
-        run(scan, tmp_path / "cut", averaging=EMA, stop=stop, callbacks=[StopAfter(stop, steps)])
-    assert same(whole, run(scan, tmp_path / "cut", averaging=EMA))
+    for steps in (2, EPOCH - 1):
+        cut, stop = tmp_path / str(steps), StopRequest()
+        with pytest.raises(Interrupted):
+            run(scan, cut, averaging=EMA, stop=stop, callbacks=[StopAfter(stop, steps)])
+        assert same(whole, run(scan, cut, averaging=EMA))
 
 
 def test_a_guard_takes_the_average_back_too(scan: dict[str, Tensor], tmp_path: Path) -> None:
@@ -197,8 +197,7 @@ def test_a_guard_takes_the_average_back_too(scan: dict[str, Tensor], tmp_path: P
     assert follow.counts == [0, EPOCH, EPOCH, EPOCH]
 
 
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("steps", [EPOCH + 1, EPOCH + 4, 2 * EPOCH, 2 * EPOCH + 2])
+@pytest.mark.parametrize(("late", "steps"), [(False, EPOCH + 4), (True, 2 * EPOCH + 2)])
 def test_so_does_a_guarded_run_that_was_stopped(
     late: bool, steps: int, scan: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

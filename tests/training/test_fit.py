@@ -6,11 +6,8 @@ import csv
 import math
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +50,11 @@ from ptychofno.training.history import KEYS
 from ptychofno.training.schedules import Schedule
 
 FLAT = 0.25
+WARM_UP = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))
+PLATEAU = Schedule(partial(schedules.plateau, factor=0.5, patience=0, min_lr=0.0))
 MODEL: dict[str, Any] = {
     "_target_": "ptychofno.models.HybridUNOGenerator",
-    "fno_blocks": 2,
+    "fno_blocks": 1,
     "hidden_channels": 4,
     "modes": 3,
     "block": {"_target_": "ptychofno.models.PtychoBlock"},
@@ -67,7 +66,7 @@ def run(
     scan: dict[str, Tensor],
     run_dir: Path,
     *,
-    schedule: Schedule = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05)),
+    schedule: Schedule = WARM_UP,
     clip: Any = NormClip(1.0),
     optimizer: Any = partial(torch.optim.Adam, lr=1e-3),
     epochs: int = 3,
@@ -81,12 +80,13 @@ def run(
     flat_baseline: float = 1.0,
     keep_every: int | None = None,
     thin: Thinning | None = None,
+    blocks: int = 1,
 ) -> Outcome:
     run_dir.mkdir(parents=True, exist_ok=True)
     amplitude = scan["amplitude"] if amplitude is None else amplitude
     with reproducible(seed, 1):
         network = models.build_generator(
-            MODEL,
+            {**MODEL, "fno_blocks": blocks},
             size=16,
             patches=1,
             probe=scan["probe"],
@@ -130,31 +130,15 @@ def warmup_cosine(epoch: int, total: int, warmup: int, ratio: float) -> float:
 @pytest.mark.parametrize(
     ("schedule", "closed_form"),
     [
-        (Schedule(schedules.constant), lambda e: 1.0),
         (Schedule(partial(schedules.exponential, gamma=0.95)), lambda e: 0.95**e),
-        (
-            Schedule(partial(schedules.warmup_cosine, warmup_epochs=3, min_ratio=0.05)),
-            lambda e: warmup_cosine(e, 8, 3, 0.05),
-        ),
-        (
-            Schedule(partial(schedules.warmup_cosine, warmup_epochs=0, min_ratio=0.0)),
-            lambda e: warmup_cosine(e, 8, 0, 0.0),
-        ),
-        (
-            Schedule(partial(schedules.warmup_cosine, warmup_epochs=-3, min_ratio=0.05)),
-            lambda e: warmup_cosine(e, 8, 0, 0.05),
-        ),
-        (
-            Schedule(partial(schedules.warmup_cosine, warmup_epochs=8, min_ratio=0.05)),
-            lambda e: 0.1 + 0.9 * e / 8,
-        ),
+        (WARM_UP, lambda e: warmup_cosine(e, 4, 1, 0.05)),
     ],
 )
 def test_every_epoch_trains_at_the_closed_forms_learning_rate(
     schedule: Schedule, closed_form: Any, scan: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    outcome = run(scan, tmp_path, schedule=schedule, epochs=8)
-    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * closed_form(e) for e in range(8)])
+    outcome = run(scan, tmp_path, schedule=schedule, epochs=4)
+    assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * closed_form(e) for e in range(4)])
 
 
 class Freeze(L.Callback):
@@ -185,24 +169,32 @@ def test_plateau_lowers_the_learning_rate_when_nothing_improves(
 def test_plateau_counts_the_epoch_in_which_a_run_was_resumed(
     steps: int, scan: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    schedule, stop = Schedule(partial(schedules.plateau, factor=0.5, patience=0, min_lr=0.0)), StopRequest()
+    stop = StopRequest()
     with pytest.raises(Interrupted):
-        run(scan, tmp_path, schedule=schedule, stop=stop, callbacks=[Freeze(), StopAfter(stop, steps)])
-    outcome = run(scan, tmp_path, schedule=schedule, callbacks=[Freeze()])
+        run(scan, tmp_path, schedule=PLATEAU, stop=stop, callbacks=[Freeze(), StopAfter(stop, steps)])
+    outcome = run(scan, tmp_path, schedule=PLATEAU, callbacks=[Freeze()])
     assert outcome.epochs["learning_rate"] == pytest.approx([1e-3, 1e-3, 5e-4])
+
+
+def rates(make: Any, epochs: int) -> list[float]:
+    """Learning rates that a scheduler makes of 0.3."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    scheduler, found = make(optimizer), []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(("warmup", "ratio"), [(3, 0.05), (0, 0.0), (-3, 0.05), (8, 0.05)])
+def test_warmup_cosine_is_its_closed_form(warmup: int, ratio: float) -> None:
+    found = rates(lambda optimizer: build_warmup_cosine_scheduler(optimizer, 8, warmup, ratio), 8)
+    assert found == pytest.approx([0.3 * warmup_cosine(e, 8, max(warmup, 0), ratio) for e in range(8)])
 
 
 @pytest.mark.parametrize(("total", "warmup", "ratio"), [(20, 5, 0.05), (7, 1, 0.0), (50, 10, 0.5)])
 def test_warmup_cosine_is_torchs_chain(total: int, warmup: int, ratio: float) -> None:
-    def rates(make: Any) -> list[float]:
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
-        scheduler, found = make(optimizer), []
-        for _ in range(total + 1):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-        return found
-
     def chain(optimizer: torch.optim.Optimizer) -> Any:
         schedulers = torch.optim.lr_scheduler
         return schedulers.SequentialLR(
@@ -214,8 +206,8 @@ def test_warmup_cosine_is_torchs_chain(total: int, warmup: int, ratio: float) ->
             milestones=[warmup],
         )
 
-    ours = rates(lambda optimizer: build_warmup_cosine_scheduler(optimizer, total, warmup, ratio))
-    assert ours == pytest.approx(rates(chain), abs=1e-12)
+    ours = rates(lambda optimizer: build_warmup_cosine_scheduler(optimizer, total, warmup, ratio), total + 1)
+    assert ours == pytest.approx(rates(chain, total + 1), abs=1e-12)
     assert ours[-1] == pytest.approx(0.3 * ratio)
 
 
@@ -229,19 +221,27 @@ def test_sgd_is_nesterovs_when_there_is_momentum() -> None:
 
 
 def test_a_run_learns_and_records_every_epoch(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    outcome = run(scan, tmp_path, epochs=16, optimizer=partial(torch.optim.Adam, lr=1e-2))
-    assert all(len(outcome.epochs[key]) == 16 for key in KEYS)
-    assert outcome.epochs["epoch"] == list(range(1, 17))
+    outcome = run(scan, tmp_path, epochs=8, optimizer=partial(torch.optim.Adam, lr=1e-2), flat_baseline=FLAT)
+    assert all(len(outcome.epochs[key]) == 8 for key in KEYS)
+    assert outcome.epochs["epoch"] == list(range(1, 9))
     assert outcome.epochs["val_loss"][-1] < 0.7 * outcome.epochs["val_loss"][0]
     assert outcome.best_epoch == 1 + int(np.argmin(outcome.epochs["val_loss"]))
     assert artifacts.read_json(tmp_path / artifacts.HISTORY) == outcome.epochs
     with (tmp_path / artifacts.GRAD_NORMS).open() as file:
         rows = list(csv.DictReader(file))
     steps_per_epoch = math.ceil(len(scan["amplitude"]) / 16)
-    assert len(rows) == 16 * steps_per_epoch
+    assert len(rows) == 8 * steps_per_epoch
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     norms = [float(row["grad_norm"]) for row in rows if row["epoch"] == "2"]
     assert outcome.epochs["grad_norm_max"][1] == pytest.approx(max(norms))
+    # What tells learning from the plateau.
+    learning = outcome.epochs
+    assert learning["explained"] == [1 - loss / FLAT for loss in learning["val_loss"]]
+    assert learning["pred_contrast"][-1] > 0.2
+    assert all(
+        ratio > 0 for kind in ("spectral", "local", "bias") for ratio in learning[f"update_ratio_{kind}"]
+    )
+    assert learning["update_ratio_gain"] == [None] * 8  # this block has none
 
 
 def test_a_follower_judges_all_validation_patterns_of_every_epoch(
@@ -278,17 +278,9 @@ def test_clipping_is_seen_before_and_after(
         assert epochs["grad_norm_clipped_max"][0] == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_what_tells_learning_from_the_plateau(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    """A network that gives the same patch for every pattern predicts patterns without contrast."""
-    optimizer = partial(torch.optim.Adam, lr=1e-2)
-    learning = run(scan, tmp_path / "learning", epochs=8, optimizer=optimizer, flat_baseline=FLAT).epochs
-    assert learning["explained"] == [1 - loss / FLAT for loss in learning["val_loss"]]
-    assert learning["pred_contrast"][-1] > 0.2
-    assert all(
-        ratio > 0 for kind in ("spectral", "local", "bias") for ratio in learning[f"update_ratio_{kind}"]
-    )
-    assert learning["update_ratio_gain"] == [None] * 8  # this block has none
-
+def test_the_same_patch_for_every_pattern_predicts_no_contrast(
+    scan: dict[str, Tensor], tmp_path: Path
+) -> None:
     class Flat(L.Callback):
         def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
             with torch.no_grad():
@@ -315,7 +307,7 @@ def test_weights_before_a_dead_activation_are_counted_as_dead(
                 self.alive += weight.numel() if lives else 0
 
     kill = Kill()
-    dead = run(scan, tmp_path / "dead", epochs=2, callbacks=[kill]).epochs["dead_weights"]
+    dead = run(scan, tmp_path / "dead", epochs=2, callbacks=[kill], blocks=2).epochs["dead_weights"]
     assert dead == pytest.approx([1 - kill.alive / kill.everything] * 2)
     assert max(run(scan, tmp_path / "healthy", epochs=2).epochs["dead_weights"]) < 0.01
 
@@ -362,20 +354,20 @@ class Poison(L.Callback):
             parameters[0].grad.view(-1)[0] = float("nan")
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "at the end of the epoch"])
+@pytest.mark.parametrize(
+    ("late", "optimizer"),
+    [
+        (False, partial(Muon, lr=1e-3, weight_decay=0.1)),
+        (True, partial(torch.optim.Adam, lr=1e-3, fused=True)),
+    ],
+    ids=["at once", "at the end of the epoch"],
+)
 def test_a_gradient_that_is_not_finite_stops_before_the_step(
-    late: bool, optimizer: str, scan: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    late: bool, optimizer: Any, scan: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PhysicsSupervised, "_reads_late", lambda *_: late)
     poison = Poison(at=10)
-    make = {
-        "adam": partial(torch.optim.Adam, lr=1e-3, fused=True),
-        "adamw": partial(torch.optim.AdamW, lr=1e-3, fused=True),
-        "sgd": partial(sgd, lr=1e-3, momentum=0.9, weight_decay=0.0),
-        "muon": partial(Muon, lr=1e-3, weight_decay=0.1),
-    }[optimizer]
-    outcome = run(scan, tmp_path, callbacks=[poison], optimizer=make)
+    outcome = run(scan, tmp_path, callbacks=[poison], optimizer=optimizer)
     assert outcome.diverged == "gradient norm is not finite in epoch 2"
     assert len(outcome.epochs["epoch"]) == 1 and outcome.best_epoch == 1
     assert len(outcome.grad_norms) == poison.at + 1  # also those of the broken epoch
@@ -405,23 +397,36 @@ def test_a_loss_that_is_not_finite_stops_in_the_first_step(scan: dict[str, Tenso
 # --- the same bits ---------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bits_whatever_ran_before(
-    scan: dict[str, Tensor], tmp_path: Path
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Outcome and directory of a run of three epochs under a schedule, trained once."""
+
+    @cache
+    def trained(schedule: Schedule) -> tuple[Outcome, Path]:
+        path = tmp_path_factory.mktemp("unbroken")
+        return run(scans, path, schedule=schedule), path
+
+    scans: dict[str, Tensor] = {}
+
+    def of(scan: dict[str, Tensor], schedule: Schedule = WARM_UP) -> tuple[Outcome, Path]:
+        scans.update(scan)
+        return trained(schedule)
+
+    return of
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_ran_before_and_leaves_nothing_behind(
+    scan: dict[str, Tensor], tmp_path: Path, unbroken: Any
 ) -> None:
-    alone = run(scan, tmp_path / "alone", seed=1)
-    run(scan, tmp_path / "other", seed=2, clip=AdaptiveClip(0.01, 1e-3))
+    alone, path = unbroken(scan)
+    other = run(scan, tmp_path / "other", seed=2, epochs=1, clip=AdaptiveClip(0.01, 1e-3))
     torch.manual_seed(99)
-    assert same(alone, run(scan, tmp_path / "after", seed=1))
-    files = [(tmp_path / name / artifacts.BEST_WEIGHTS).read_bytes() for name in ("alone", "after")]
-    assert files[0] == files[1]
-    assert not same(alone, run(scan, tmp_path / "another seed", seed=2))
-
-
-def test_a_run_leaves_nothing_behind(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.manual_seed(5)
     before, handlers = torch.get_rng_state(), [signal.getsignal(s) for s in StopRequest.signals]
     with StopRequest().listening() as stop:
-        run(scan, tmp_path, stop=stop)
+        assert same(alone, run(scan, tmp_path / "after", stop=stop))
+    files = [(there / artifacts.BEST_WEIGHTS).read_bytes() for there in (path, tmp_path / "after")]
+    assert files[0] == files[1]
+    assert other.epochs["train_loss"][0] != alone.epochs["train_loss"][0]
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
     assert handlers == [signal.getsignal(s) for s in StopRequest.signals]
@@ -429,7 +434,7 @@ def test_a_run_leaves_nothing_behind(scan: dict[str, Tensor], tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "schedule",
-    [Schedule(schedules.constant), Schedule(partial(schedules.plateau, factor=0.1, patience=0, min_lr=0.0))],
+    [Schedule(schedules.constant), PLATEAU],
     ids=["constant", "plateau"],
 )
 def test_more_epochs_give_the_bits_of_a_longer_run(
@@ -443,11 +448,9 @@ def test_more_epochs_give_the_bits_of_a_longer_run(
 
 
 def test_more_epochs_follow_the_schedule_over_all_of_them(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    schedule = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))
-    run(scan, tmp_path / "parts", epochs=2, schedule=schedule)
-    longer = run(scan, tmp_path / "parts", epochs=6, schedule=schedule).epochs["learning_rate"]
-    asked = run(scan, tmp_path / "whole", epochs=6, schedule=schedule).epochs["learning_rate"]
-    assert longer[2:] == asked[2:] and len(longer) == 6
+    run(scan, tmp_path, epochs=2)
+    rates = run(scan, tmp_path, epochs=4).epochs["learning_rate"]
+    assert rates[2:] == pytest.approx([1e-3 * warmup_cosine(e, 4, 1, 0.05) for e in (2, 3)])
 
 
 class StopAfter(L.Callback):
@@ -464,23 +467,19 @@ class StopAfter(L.Callback):
 
 
 @pytest.mark.parametrize(
-    "schedule",
-    [
-        Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05)),
-        Schedule(partial(schedules.plateau, factor=0.5, patience=0, min_lr=0.0)),
-    ],
+    ("schedule", "steps"),
+    [(WARM_UP, 0), (PLATEAU, 5), (PLATEAU, 9)],
+    ids=["at once", "at the end of an epoch", "within an epoch"],  # of 6 steps
 )
-@pytest.mark.parametrize("steps", [0, 2, 4, 6, 9])  # 5 steps an epoch: within, at the end, at the start
 def test_a_stopped_run_goes_on_to_the_same_bits(
-    schedule: Schedule, steps: int, scan: dict[str, Tensor], tmp_path: Path
+    schedule: Schedule, steps: int, scan: dict[str, Tensor], tmp_path: Path, unbroken: Any
 ) -> None:
-    whole = run(scan, tmp_path / "whole", schedule=schedule)
+    whole, path = unbroken(scan, schedule)
     stop = StopRequest()
     with pytest.raises(Interrupted):
-        run(scan, tmp_path / "cut", schedule=schedule, stop=stop, callbacks=[StopAfter(stop, steps)])
-    resumed = run(scan, tmp_path / "cut", schedule=schedule)
-    assert same(whole, resumed)
-    texts = [(tmp_path / name / artifacts.GRAD_NORMS).read_text() for name in ("whole", "cut")]
+        run(scan, tmp_path, schedule=schedule, stop=stop, callbacks=[StopAfter(stop, steps)])
+    assert same(whole, run(scan, tmp_path, schedule=schedule))
+    texts = [(there / artifacts.GRAD_NORMS).read_text() for there in (path, tmp_path)]
     assert texts[0] == texts[1]
 
 
@@ -508,51 +507,45 @@ class StopInLastValidation(L.Callback):
             self.stop.received = signal.SIGTERM
 
 
-def test_a_stop_in_the_last_validation_is_heeded(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    whole = run(scan, tmp_path / "whole")
+def test_a_stop_in_the_last_validation_is_heeded(
+    scan: dict[str, Tensor], tmp_path: Path, unbroken: Any
+) -> None:
     stop = StopRequest()
     with pytest.raises(Interrupted):
-        run(scan, tmp_path / "cut", stop=stop, callbacks=[StopInLastValidation(stop)])
-    assert same(whole, run(scan, tmp_path / "cut"))
+        run(scan, tmp_path, stop=stop, callbacks=[StopInLastValidation(stop)])
+    assert same(unbroken(scan)[0], run(scan, tmp_path))
 
 
-KILLED = """
-    import os, signal, sys
-    sys.path.insert(0, {folder!r})
-    from pathlib import Path
-    import lightning as L
-    import torch
-    import test_fit
-
-    class Kill(L.Callback):
-        def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            if trainer.global_step == 8:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    scan = torch.load({scan!r}, weights_only=True)
-    test_fit.run(scan, Path({run!r}), callbacks=[Kill()])
-"""
+class Kill(L.Callback):
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(scan, tmp_path / "scan.pt")
-    whole = run(scan, tmp_path / "whole")
-    script = textwrap.dedent(KILLED).format(
-        folder=str(Path(__file__).parent), scan=str(tmp_path / "scan.pt"), run=str(tmp_path / "cut")
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
-    assert same(whole, run(scan, tmp_path / "cut"))
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a process with CUDA cannot fork")
+def test_a_killed_run_goes_on_to_the_same_bits(
+    scan: dict[str, Tensor], tmp_path: Path, unbroken: Any
+) -> None:
+    whole, _ = unbroken(scan)
+    child = os.fork()
+    if child == 0:
+        try:
+            run(scan, tmp_path, callbacks=[Kill()])
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert same(whole, run(scan, tmp_path))
 
 
 def test_without_checkpointing_nothing_is_written_and_the_best_weights_are_kept(
-    scan: dict[str, Tensor], tmp_path: Path
+    scan: dict[str, Tensor], tmp_path: Path, unbroken: Any
 ) -> None:
-    quiet = run(scan, tmp_path / "quiet", enable_checkpointing=False)
-    assert not (tmp_path / "quiet" / artifacts.CHECKPOINTS_DIR).exists()
-    assert same(quiet, run(scan, tmp_path / "loud"))
+    quiet = run(scan, tmp_path, enable_checkpointing=False)
+    assert not (tmp_path / artifacts.CHECKPOINTS_DIR).exists()
+    assert same(quiet, unbroken(scan)[0])
 
 
 # --- batches ---------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pytest
@@ -219,10 +218,10 @@ def test_every_part_of_it_follows_the_schedule(scan: dict[str, Tensor], tmp_path
         tmp_path,
         optimizer=MUON,
         schedule=Schedule(partial(schedules.warmup_cosine, warmup_epochs=2, min_ratio=0.05)),
-        epochs=6,
+        epochs=4,
         callbacks=[Rates()],
     )
-    expected = [1e-3 * warmup_cosine(epoch, 6, 2, 0.05) for epoch in range(6)]
+    expected = [1e-3 * warmup_cosine(epoch, 4, 2, 0.05) for epoch in range(4)]
     assert outcome.epochs["learning_rate"] == pytest.approx(expected)
     assert Rates.found == [pytest.approx([rate, rate]) for rate in expected]
     for kind in ("spectral", "local", "bias"):
@@ -230,25 +229,9 @@ def test_every_part_of_it_follows_the_schedule(scan: dict[str, Tensor], tmp_path
     assert outcome.epochs["val_loss"][-1] < outcome.epochs["val_loss"][0]
 
 
-@pytest.mark.parametrize("steps", [0, 4, 6, 9])  # 6 steps an epoch
-def test_a_stopped_run_goes_on_to_the_same_bits(steps: int, scan: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits(scan: dict[str, Tensor], tmp_path: Path) -> None:
     whole = run(scan, tmp_path / "whole", optimizer=MUON)
     stop = StopRequest()
     with pytest.raises(Interrupted):
-        run(scan, tmp_path / "cut", optimizer=MUON, stop=stop, callbacks=[StopAfter(stop, steps)])
+        run(scan, tmp_path / "cut", optimizer=MUON, stop=stop, callbacks=[StopAfter(stop, 9)])
     assert same(whole, run(scan, tmp_path / "cut", optimizer=MUON))
-
-
-def test_a_gradient_that_is_not_finite_stops_before_the_step(scan: dict[str, Tensor], tmp_path: Path) -> None:
-    class Poison(L.Callback):
-        weights: dict[str, Tensor]
-
-        def on_after_backward(self, trainer: L.Trainer, module: Any) -> None:
-            if trainer.global_step == 8:
-                self.weights = {name: value.clone() for name, value in module.generator.state_dict().items()}
-                next(module.generator.parameters()).grad[0] = math.nan
-
-    poison = Poison()
-    outcome = run(scan, tmp_path, optimizer=MUON, callbacks=[poison])
-    assert outcome.diverged == "gradient norm is not finite in epoch 2"
-    assert all(torch.equal(value, poison.weights[name]) for name, value in outcome.last_weights.items())

@@ -77,10 +77,18 @@ class Files:
                     own = os.path.dirname(config)
                     waiting.append(name.lstrip("/") if name.startswith("/") or not own else f"{own}/{name}")
 
-    def targets(self, group: str) -> set[str]:
-        """Every ``_target_`` that a file of the group names."""
-        contents = (self.content_of(f"{group}/{choice}") for choice in self.choices(group))
-        return {str(content["_target_"]) for content in contents if "_target_" in content}
+    def targets(self, key: str) -> set[str]:
+        """Every ``_target_`` that a file names for the part ``key``, such as ``model.block``."""
+        parts, found = key.split("."), set()
+        for depth in range(len(parts), 0, -1):
+            group = "/".join(parts[:depth])
+            for choice in self.choices(group):
+                node: Any = self.content_of(f"{group}/{choice}")
+                for name in parts[depth:]:
+                    node = node.get(name) if isinstance(node, dict) else None
+                if isinstance(node, dict) and "_target_" in node:
+                    found.add(str(node["_target_"]))
+        return found
 
     def owners_of(self, key: str) -> tuple[str, list[str]]:
         """The group of which some choices set ``key``, and these choices: ``data`` for ``data.path``."""

@@ -165,7 +165,7 @@ def mix(modes: Tensor, weight: Tensor) -> Tensor:
 
 def _each(matrix: Tensor, batch: Tensor) -> Tensor:
     """One matrix times each of a batch."""
-    return torch.bmm(matrix.expand(len(batch), -1, -1), batch)
+    return torch.bmm(matrix.expand(batch.shape[0], -1, -1), batch)  # len() would fix an export to one size
 
 
 @lru_cache(maxsize=64)

@@ -58,7 +58,9 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, valid: Ten
     (1 or 0, (N, N); None where all are) the bare probe keeps its own modulus.
     """
     field = far_field(probe)
-    phase_factor = torch.where(field == 0, torch.ones_like(field), torch.sgn(field))
+    size = field.abs()
+    dark = (size == 0).to(size.dtype)
+    phase_factor = (field + dark) / (size + dark)
     seen = amplitude * phase_factor
     if valid is not None:
         seen = torch.where(valid > 0, seen, field)

@@ -1,16 +1,17 @@
-"""Runs that differ in nothing but their seed, taken together."""
+"""Runs that differ in nothing but their seeds, that of the network and that of the object, taken together."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import CensoredData
 
 from ptychofno.report.evidence import wilson
 from ptychofno.report.runs import REFERENCE, UNKNOWN, FoundRun
@@ -41,7 +42,7 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """One configuration and its runs, one per seed, in order of the seeds.
+    """One configuration and its runs, one per object and seed, in the order of these.
 
     ``settings`` is None where no run left a readable configuration. ``repeated`` holds further runs of
     a seed that is there already; they count nowhere.
@@ -107,6 +108,18 @@ class Arm:
         return float(median), float(high), float(pooled.max())
 
     @property
+    def plateau(self) -> CensoredData:
+        """Epochs until a run left the flat plateau; to its end, censored, where it never did."""
+        known = [run for run in self.results if np.isfinite(run.epochs).any()]
+        left = [run.measures.get("left_plateau", math.nan) for run in known]
+        stayed = [np.nanmax(run.epochs) for run, epoch in zip(known, left, strict=True) if not epoch >= 0]
+        return CensoredData(uncensored=[epoch for epoch in left if epoch >= 0], right=stayed)
+
+    def on_object(self, data_seed: int | None) -> Arm:
+        """The runs on one of the objects alone."""
+        return replace(self, runs=tuple(run for run in self.runs if run.data_seed == data_seed))
+
+    @property
     def interventions(self) -> list[int]:
         """Of the guard, per run with a result."""
         return [run.interventions for run in self.results]
@@ -147,13 +160,19 @@ def group(runs: Sequence[FoundRun]) -> list[Arm]:
 
 
 def _arm(name: str, members: list[FoundRun]) -> Arm:
-    """Of several runs of a seed the first with a result counts, else the first."""
+    """Of several runs of an object and seed the first with a result counts, else the first."""
     settings = next((run.settings for run in members if run.settings), None)
+    drawn = {run.data_seed for run in members if run.settings}
+    if len(drawn) == 1:  # a run that stopped before its configuration was written draws what the others do
+        (only,) = drawn
+        members = [run if run.settings else replace(run, data_seed=only) for run in members]
     members = sorted(members, key=lambda run: (not run.has_result, run.name))
-    kept: dict[int | str, FoundRun] = {}
+    kept: dict[tuple[int | None, int | str], FoundRun] = {}
     for run in members:
-        kept.setdefault(run.name if run.seed is None else run.seed, run)
-    ordered = sorted(kept.values(), key=lambda run: (run.seed is None, run.seed or 0, run.name))
+        kept.setdefault((run.data_seed, run.name if run.seed is None else run.seed), run)
+    ordered = sorted(
+        kept.values(), key=lambda run: (run.data_seed or 0, run.seed is None, run.seed or 0, run.name)
+    )
     repeated = [run for run in members if not any(run is one for one in ordered)]
     return Arm(name, tuple(ordered), settings, tuple(repeated))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptychofno.display.drawing import BLUE, INK, MUTED, RED, SERIES, axes_at, set_scale, tidy
 from ptychofno.report.arms import Arm
+from ptychofno.report.evidence import survival
 from ptychofno.report.runs import Measure
 from ptychofno.report.study import Study
 from ptychofno.report.svg import inline_svg, page_figure
@@ -71,26 +72,44 @@ def measures(study: Study, chosen: Sequence[Measure]) -> str:
 
 
 def loss_overview(study: Study) -> str:
-    """Median validation loss of all arms in one figure, named in the order in which they end."""
+    """Median validation loss of all arms."""
     found = [(arm, *_seeds(arm, "val_loss")) for arm in study.arms]
     known = [(arm, epochs, np.nanmedian(losses, axis=0)) for arm, epochs, losses in found if epochs.size]
-    if not known:
-        return ""
+    label = "Median validation loss of all arms by epoch"
+    return _overview(study, known, label, flat=_flat(study.arms)) if known else ""
+
+
+def off_plateau(study: Study) -> str:
+    """Share of all runs of an arm that are still on the flat plateau, by epoch, after Kaplan and Meier."""
+    found = [(arm, *survival(arm.plateau)[:2]) for arm in study.trained if len(arm.plateau)]
+    known = [(arm, np.append(0, epochs), np.append(1, share)) for arm, epochs, share in found]
+    label = "Share of runs still on the flat plateau by epoch"
+    return _overview(study, known, label, drawstyle="steps-post") if known else ""
+
+
+def _overview(
+    study: Study,
+    known: Sequence[tuple[Arm, Numbers, Numbers]],
+    label: str,
+    flat: float = math.nan,
+    **every: Any,
+) -> str:
+    """A line per arm in one figure, named in the order in which they end."""
     height = max(360.0, 60.0 + 20.0 * len(known))
     figure = page_figure(WIDTH, height)
     axes = _panel(figure, 52.0, 14.0, WIDTH - 300.0, height - 48.0)
-    for index, (arm, epochs, median) in enumerate(known):
+    for index, (arm, epochs, values) in enumerate(known):
         wide = arm is study.verdict.candidate or arm is study.control
-        style: dict[str, Any] = {"linewidth": 2.8 if wide else 1.6, "label": one_line(arm.name, 30)}
+        style: dict[str, Any] = {"linewidth": 2.8 if wide else 1.6, "label": one_line(arm.name, 30), **every}
         style["linestyle"] = "-" if index < len(_HUES) else "--"
-        _draw_line(axes, epochs, median, _HUES[index % len(_HUES)], **style)
+        _draw_line(axes, epochs, values, _HUES[index % len(_HUES)], **style)
     lines = axes.get_lines()
-    _finish([axes], _flat(study.arms))
+    _finish([axes], flat)
     lines.sort(key=lambda line: -np.asarray(line.get_ydata(), dtype=np.float64)[-1])
     legend = axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     for name in legend.get_texts():
         name.set(color=INK, fontsize=_NORMAL)
-    return inline_svg(figure, "Median validation loss of all arms by epoch")
+    return inline_svg(figure, label)
 
 
 def curves(study: Study) -> list[tuple[Arm, str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ptychofno.display.text import counted
 from ptychofno.report.arms import Arm
@@ -44,7 +45,6 @@ def compare(arms: Sequence[Arm], control: Arm | None, anyway: bool) -> Compariso
     """
     refused: dict[str, str] = {}
     warnings: list[str] = []
-    expected = _expected_seeds(arms)
 
     def refuse(what: str, reasons: dict[str, str], *, always: bool) -> None:
         if not reasons:
@@ -58,30 +58,40 @@ def compare(arms: Sequence[Arm], control: Arm | None, anyway: bool) -> Compariso
         warnings.append(f"{what}, {outcome}: {details}.")
 
     for what, name_of, noun, always in (
-        ("Different datasets", lambda run: run.dataset_key, "dataset", True),
-        ("Different code versions", lambda run: run.code, "code", False),
+        ("Different datasets", lambda run: (run.data_seed, run.dataset_key), "dataset", True),
+        ("Different code versions", lambda run: (None, run.code), "code", False),
     ):
         refuse(what, _odd_ones(arms, control, name_of, noun), always=always)
     refuse("Different losses", _other_loss(arms, control), always=True)
-    refuse("Missing results", _missing(arms, expected), always=False)
+    refuse("Missing results", _missing(arms), always=False)
     return Comparison(control, refused, (*warnings, *_remarks(arms)))
 
 
 def _odd_ones(
-    arms: Sequence[Arm], control: Arm | None, name_of: Callable[[FoundRun], str | None], noun: str
+    arms: Sequence[Arm],
+    control: Arm | None,
+    name_of: Callable[[FoundRun], tuple[int | None, str | None]],
+    noun: str,
 ) -> dict[str, str]:
-    """Arms whose results do not all share the reference's dataset or code."""
+    """Arms whose results do not all share the reference's dataset, one per object, or code."""
     found = {arm.name: Counter(name_of(run) for run in arm.results) for arm in arms if arm.results}
     own = found.get(control.name, Counter()) if control else Counter()
     shared = own or sum(found.values(), Counter())
-    if not shared:
-        return {}
-    reference = max(shared, key=lambda key: (shared[key], key or ""))
+    objects = own or _common(found.values())
+    by_frequency = sorted(shared, key=lambda pair: (shared[pair], pair[1] or ""))
+    reference = {drawn: name for drawn, name in by_frequency if any(drawn == other for other, _ in objects)}
+    expected = listed(_short(name) for name in reference.values())
     return {
-        name: f"{noun} {_listed_names(names)} instead of {_short(reference)}"
-        for name, names in found.items()
-        if set(names) != {reference} or reference is None
+        name: f"{noun} {_listed_names(pairs)} instead of {expected}"
+        for name, pairs in found.items()
+        if set(pairs) != set(reference.items()) or None in reference.values()
     }
+
+
+def _common(found: Collection[Iterable[Any]]) -> list[Any]:
+    """What at least half of all have, so that one with more makes no other incomplete; else what any has."""
+    times = Counter(entry for entries in found for entry in set(entries))
+    return [entry for entry, number in times.items() if 2 * number >= len(found)] or list(times)
 
 
 def _other_loss(arms: Sequence[Arm], control: Arm | None) -> dict[str, str]:
@@ -97,21 +107,21 @@ def _loss(arm: Arm) -> str:
     return str((arm.settings or {}).get(_SAME_LOSS[0], "none named")).rsplit(".", 1)[-1]
 
 
-def _expected_seeds(arms: Sequence[Arm]) -> list[int]:
-    """The seeds of at least half of all arms: one arm with further seeds does not make all others incomplete.
-
-    All seeds where the arms share none.
-    """
-    times = Counter(seed for arm in arms for seed in {run.seed for run in arm.runs} if seed is not None)
-    return sorted([seed for seed, number in times.items() if 2 * number >= len(arms)] or times)
-
-
-def _missing(arms: Sequence[Arm], expected: Sequence[int]) -> dict[str, str]:
+def _missing(arms: Sequence[Arm]) -> dict[str, str]:
+    """Arms without a result for an object and seed that is ``_common``."""
+    states = [
+        {(run.data_seed, run.seed): run.state for run in arm.runs if run.seed is not None} for arm in arms
+    ]
+    expected = sorted(_common(states), key=lambda pair: (pair[0] or 0, pair[1]))
+    several = len({drawn for drawn, _ in expected}) > 1
     reasons = {}
-    for arm in arms:
-        with_result = {run.seed for run in arm.results}
-        state_of = {run.seed: run.state for run in arm.runs}
-        lacking = [f"{seed} ({state_of.get(seed, 'no run')})" for seed in expected if seed not in with_result]
+    for arm, state_of in zip(arms, states, strict=True):
+        with_result = {(run.data_seed, run.seed) for run in arm.results}
+        lacking = [
+            f"{seed}{f' of data.seed {drawn}' if several else ''} ({state_of.get((drawn, seed), 'no run')})"
+            for drawn, seed in expected
+            if (drawn, seed) not in with_result
+        ]
         if lacking or not arm.results:
             reasons[arm.name] = f"no result for seed {listed(lacking)}" if lacking else "no result"
     return reasons
@@ -148,10 +158,10 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
     return remarks
 
 
-def _listed_names(names: Counter[str | None]) -> str:
-    if len(names) == 1:
-        return _short(*names)
-    return listed(f"{_short(name)} ({counted(count, 'run')})" for name, count in names.items())
+def _listed_names(pairs: Counter[tuple[int | None, str | None]]) -> str:
+    if len(pairs) == 1:
+        return _short(next(iter(pairs))[1])
+    return listed(f"{_short(name)} ({counted(count, 'run')})" for (_, name), count in pairs.items())
 
 
 def _short(name: str | None) -> str:

@@ -1,7 +1,8 @@
-"""How sure a comparison of few runs is.
+"""How sure a comparison of few runs is: effects with intervals, exact tests, and what more runs would show.
 
-Crash rates: Wilson's interval (Wilson 1927) and Fisher's exact test. Losses: the exact test of Mann and
-Whitney. Both say too how many runs the observed difference would need.
+Rates: Wilson's interval (1927), the one-sided bound of Clopper and Pearson (1934), the exact test of Boschloo
+(1970), Holm's step-down (1979) across arms. Losses: bootstrap, Mann and Whitney (1947). Time on the plateau:
+Kaplan and Meier (1958).
 """
 
 from __future__ import annotations
@@ -10,13 +11,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import binom, binomtest, fisher_exact, mannwhitneyu, norm
+from numpy.typing import NDArray
+from scipy.stats import (
+    CensoredData,
+    binomtest,
+    bootstrap,
+    boschloo_exact,
+    ecdf,
+    logrank,
+    mannwhitneyu,
+    norm,
+)
 
 LEVEL = 0.05
 POWER = 0.8
-MOST_SEEDS = 400
-"""Beyond this nobody trains; ``seeds_to_tell_rates`` gives up."""
+
+Numbers = NDArray[np.float64]
 
 
 def beyond_chance(p: float) -> bool:
@@ -32,76 +42,88 @@ def wilson(events: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def fewer(events: int, trials: int, others: int, other_trials: int) -> float:
-    """One-sided p of Fisher's exact test that the first rate is not below the second."""
-    table = [[events, trials - events], [others, other_trials - others]]
-    return float(fisher_exact(table, alternative="less").pvalue)
-
-
-@lru_cache(maxsize=256)
-def seeds_to_tell_rates(rate: float, other: float) -> int | None:
-    """Runs per arm after which ``fewer`` is at most 5 % in 80 % of all studies, if the rates are these.
-
-    The smallest number from which on a doubling and bisection finds that power; None when ``rate`` is
-    not below ``other`` or the number is above 400.
-    """
-    if not rate < other:
-        return None
-    enough = 2
-    while _power(enough, rate, other) < POWER:
-        enough *= 2
-        if enough > 2 * MOST_SEEDS:
-            return None
-    short = enough // 2
-    while enough - short > 1:
-        middle = (short + enough) // 2
-        short, enough = (short, middle) if _power(middle, rate, other) >= POWER else (middle, enough)
-    return enough if enough <= MOST_SEEDS else None
+def upper_bound(events: int, trials: int) -> float:
+    """What the rate is below with 95 % confidence, exactly: 1 − 0.05^(1/n) without an event in n trials."""
+    test = binomtest(events, trials, alternative="less")
+    return float(test.proportion_ci(confidence_level=1 - LEVEL, method="exact").high)
 
 
 def seeds_to_bound(rate: float) -> int:
-    """Runs without a single crash after which Wilson's interval ends below ``rate``: z² / (n + z²)."""
-    square = float(norm.isf(LEVEL / 2)) ** 2
-    return int(np.floor(square * (1 - rate) / rate)) + 1
+    """Runs without a single crash after which ``upper_bound`` is at most ``rate``."""
+    return int(np.ceil(np.log(LEVEL) / np.log1p(-rate)))
 
 
-def differ(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of the Mann-Whitney test that two samples come from one distribution."""
-    tied = len({*first, *second}) < len(first) + len(second)
-    return float(mannwhitneyu(first, second, method="asymptotic" if tied else "exact").pvalue)
+@lru_cache(maxsize=256)
+def fewer(events: int, trials: int, others: int, other_trials: int) -> float:
+    """One-sided p of Boschloo's exact test that the first rate is not below the second."""
+    if events + others in (0, trials + other_trials):
+        return 1.0
+    table = [[events, others], [trials - events, other_trials - others]]
+    return float(boschloo_exact(table, alternative="less").pvalue)
 
 
-def seeds_to_tell_losses(first: Sequence[float], second: Sequence[float]) -> int | None:
-    """Runs per arm that show a difference of this size at 5 % in 80 % of all studies.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values raised so that the chance of one false claim among all of them is at most the level."""
+    order = np.argsort(p_values)
+    raised = np.sort(p_values) * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return adjusted.tolist()
 
-    Noether (1987), eq. for the Wilcoxon test with equal samples: n = (z_α/2 + z_β)² / (6 (P − ½)²) with
-    P the share of pairs in which the first is smaller. None when the samples do not differ at all.
+
+def seeds_to_tell_rates(rate: float, other: float) -> int:
+    """Runs per arm that show at 5 %, in 80 % of all studies, that the first rate is below the other one.
+
+    Fleiss (1981), without correction, as of Boschloo's test: the sum of z_α √(2 p̄ (1 − p̄)) and
+    z_β √(p₁ (1 − p₁) + p₂ (1 − p₂)), squared, over (p₁ − p₂)².
     """
-    pairs = np.subtract.outer(np.asarray(second), np.asarray(first))
-    share = float((np.sign(pairs).mean() + 1) / 2)
-    if share == 0.5:
-        return None
+    mean = (rate + other) / 2
+    deviations = np.sqrt([2 * mean * (1 - mean), rate * (1 - rate) + other * (1 - other)])
+    return int(np.ceil((norm.isf([LEVEL, 1 - POWER]) @ deviations / (rate - other)) ** 2))
+
+
+def medians_apart(first: Numbers, second: Numbers) -> tuple[float, float, float]:
+    """Median of the first minus that of the second, and the ends of its 95 % interval.
+
+    The percentiles of 9,999 resamples; NaN with fewer than two values of each.
+    """
+    difference = float(np.median(first) - np.median(second))
+    if min(len(first), len(second)) < 2:
+        return difference, np.nan, np.nan
+    found = bootstrap(
+        (first, second),
+        lambda one, two, axis: np.median(one, axis=axis) - np.median(two, axis=axis),
+        confidence_level=1 - LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return difference, float(found.low), float(found.high)
+
+
+def beats(first: Numbers, second: Numbers) -> tuple[float, float]:
+    """The chance that a value of the first is below one of the second, ties half; p of Mann and Whitney."""
+    tied = len({*first.tolist(), *second.tolist()}) < len(first) + len(second)
+    test = mannwhitneyu(first, second, method="asymptotic" if tied else "exact")
+    return float(1 - test.statistic / (len(first) * len(second))), float(test.pvalue)
+
+
+def seeds_to_tell_losses(share: float) -> int | None:
+    """Runs per arm that show at 5 %, in 80 % of all studies, that one ``beats`` the other in this share.
+
+    Noether (1987), for equal samples: n = (z_α/2 + z_β)² / (6 (share − ½)²); None for one half.
+    """
     quantiles = float(norm.isf(LEVEL / 2) + norm.isf(1 - POWER))
-    return int(np.ceil(quantiles**2 / (6 * (share - 0.5) ** 2)))
+    return None if share == 0.5 else int(np.ceil(quantiles**2 / (6 * (share - 0.5) ** 2)))
 
 
-def _power(trials: int, rate: float, other: float) -> float:
-    """How often Fisher's one-sided test shows ``rate`` < ``other`` with this many runs of each."""
-    first = np.arange(trials + 1)
-    # Rows: crashes in both arms together; columns: crashes in the first. Hypergeometric, summed along.
-    total = np.arange(2 * trials + 1)[:, None]
-    second = total - first
-    possible = (second >= 0) & (second <= trials)
-    chances = np.exp(
-        _log_choose(trials, first)
-        + _log_choose(trials, second.clip(0, trials))
-        - _log_choose(2 * trials, total)
-    )
-    p = np.cumsum(np.where(possible, chances, 0.0), axis=1)
-    rejected = p[first[:, None] + first, first[:, None]] <= LEVEL * (1 + 1e-9)
-    likely = np.outer(binom.pmf(first, trials, rate), binom.pmf(first, trials, other))
-    return float(likely[rejected].sum())
+def survival(times: CensoredData) -> tuple[Numbers, Numbers, float]:
+    """When the share of runs that are still there drops, to what, and when to half or less (else inf)."""
+    share = ecdf(times).sf
+    half = share.quantiles[share.probabilities <= 0.5]
+    return share.quantiles, share.probabilities, float(half[0]) if half.size else np.inf
 
 
-def _log_choose(whole: int, part: np.ndarray) -> np.ndarray:
-    return np.asarray(gammaln(whole + 1) - gammaln(part + 1) - gammaln(whole - part + 1))
+def differ_in_time(first: CensoredData, second: CensoredData) -> float:
+    """Two-sided p of the log-rank test; NaN where nothing happens in either."""
+    with np.errstate(all="ignore"):
+        return float(logrank(first, second).pvalue)

@@ -19,7 +19,7 @@ from ptychofno.report.tables import DEFINITIONS, columns, readable_differences, 
 from ptychofno.report.wording import NONE
 
 _IF_KNOWN = ("SSIM amplitude", "SSIM phase", "held-out error")
-_MAIN = ("", "arm", "runs", "crashed (95 %)", "validation loss", *_IF_KNOWN, "judgement")
+_MAIN = ("", "arm", "runs", "crashed (95 %)", "rate at most", "validation loss", *_IF_KNOWN, "judgement")
 _DOTS_ABREAST = 4
 
 

@@ -38,6 +38,7 @@ CURVES = (
     "grad_norm_max",
     "seconds",
 )
+_TOLD_ELSEWHERE = ("seed", "data.seed", "arm", "study")
 MOST_INTERVENTIONS = 10**6
 """What a history may claim."""
 
@@ -86,8 +87,10 @@ class FoundRun:
     error: str = ""
     study: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Resolved, by dotted key; without the seed and what only says where and how to compute."""
+    """Resolved, by dotted key; without the seeds and what only says where and how to compute."""
     overrides: frozenset[str] = frozenset()
+    data_seed: int | None = None
+    """Which object was drawn; None where none is, or that is not known."""
     dataset_key: str | None = None
     code: str | None = None
     """The identity of the sources that ran; runs of different sources are not ranked together."""
@@ -163,7 +166,6 @@ def read(path: Path) -> FoundRun:
         grad_norms = attempt(files.table, artifacts.GRAD_NORMS, "grad_norm")
     settings = flat(config) if isinstance(config, dict) else {}
     overrides = [one_line(entry, 300) for entry in typed] if isinstance(typed, list) else []
-    seed = record.get("seed", settings.get("seed"))
     state = record.get("state")
     epochs = numbers(history.get("epoch"))
     curves = {key: _fitted(numbers(history.get(key)), epochs.size) for key in CURVES}
@@ -172,16 +174,17 @@ def read(path: Path) -> FoundRun:
         path=path,
         name=name,
         arm=_text(record, "arm") or _arm_typed(overrides) or _arm_of(name),
-        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63 else None,
+        seed=_seed(record.get("seed", settings.get("seed"))),
+        data_seed=_seed(settings.get("data.seed")),
         state=state if isinstance(state, str) and state in artifacts.STATES else UNKNOWN,
         error=_text(record, "error") or "",
         study=_text(record, "study"),
         settings={
             one_line(key): one_line(shown(entry))
             for key, entry in settings.items()
-            if of_the_result(key) and key not in ("seed", "arm", "study")
+            if of_the_result(key) and key not in _TOLD_ELSEWHERE
         },
-        overrides=frozenset(entry for entry in overrides if not _says_arm_or_seed(entry)),
+        overrides=frozenset(entry for entry in overrides if _says_setting(entry)),
         dataset_key=_text(record, "dataset_key"),
         code=_code(record),
         commit=_text(record, "git_commit"),
@@ -230,6 +233,11 @@ def _interventions(history: Mapping[str, Any]) -> int:
     return int(counted[-1].clip(0, MOST_INTERVENTIONS)) if counted.size else 0
 
 
+def _seed(value: Any) -> int | None:
+    usable = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if usable else None
+
+
 def _text(record: Mapping[str, Any], key: str) -> str | None:
     entry = record.get(key)
     return one_line(entry) or None if isinstance(entry, str) else None
@@ -253,11 +261,9 @@ def _arm_of(name: str) -> str:
     return one_line(re.split(r"-seed-?\d", name)[0] or name, 60)
 
 
-def _says_arm_or_seed(override: str) -> bool:
+def _says_setting(override: str) -> bool:
     key = override.split("=", 1)[0].lstrip("+")
-    return (
-        key in ("arm", "seed", "study") or key.split(".")[0] in ("hydra", "logger") or not of_the_result(key)
-    )
+    return key not in _TOLD_ELSEWHERE and key.split(".")[0] not in ("hydra", "logger") and of_the_result(key)
 
 
 def _fitted(values: Numbers, length: int) -> Numbers:

@@ -46,9 +46,7 @@ def inline_svg(figure: Figure, label: str, tips: Mapping[str, str] | None = None
     with rc_context(_TEXT_AS_TEXT), without_glyph_warnings():
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     # All text is escaped, so that these patterns match what matplotlib wrote and nothing else.
-    drawing = re.sub(
-        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", content.getvalue(), flags=re.S
-    )
+    drawing = _NOT_DRAWN.sub("", content.getvalue())
     width, height = (72 * side for side in figure.get_size_inches())
     head = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
     head += f' role="img" aria-label="{escape(label)}">'

@@ -10,16 +10,18 @@ from dataclasses import asdict
 from typing import Any
 
 from ptychofno.report.arms import FLAT_SSIM, Arm
+from ptychofno.report.evidence import survival, upper_bound
+from ptychofno.report.ranking import FEWEST_SEEDS, LOSS_MARGIN, Standing
 from ptychofno.report.runs import GIVEN_BACK, MEASURES, FoundRun
 from ptychofno.report.study import Study
-from ptychofno.report.verdict import FEWEST_SEEDS, LOSS_MARGIN, Standing
-from ptychofno.report.wording import NONE, formatted, in_markdown, in_spreadsheet, listed
+from ptychofno.report.wording import NONE, formatted, in_markdown, in_spreadsheet, listed, percent
 from ptychofno.runs.comparison import differing
 from ptychofno.runs.stats import FLAT_ABOVE, GOOD_SSIM, LEFT_PLATEAU_BELOW
 
 DEFINITIONS = (
     "Crash rate: collapsed and diverged runs among those with a result (completed, collapsed, diverged), "
-    f"with Wilson's 95 % interval. Collapsed: ended flat, with a validation loss above {FLAT_ABOVE} of "
+    "with Wilson's 95 % interval; beside it what the true rate is at most (Clopper and Pearson, one-sided, "
+    f"95 %). Collapsed: ended flat, with a validation loss above {FLAT_ABOVE} of "
     "the best flat object's; where an output module changes the patches, only if these are also all alike.",
     "Medians and quartiles: over the completed runs. Gradient norms: before clipping, over every step of "
     "every run with a result.",
@@ -50,6 +52,7 @@ def columns(standing: Standing) -> dict[str, str]:
         "arm": arm.name,
         "runs": ", ".join(f"{count} {state}" for state, count in arm.states.items()),
         "crashed (95 %)": crashes if arm.results else NONE,
+        "rate at most": percent(upper_bound(arm.crashed, len(arm.results))) if arm.results else NONE,
     }
     cells |= {measure.label: spread(arm, measure.key, measure.form) for measure in MEASURES}
     median, high_norm, largest = (formatted(norm, "{:.3g}") for norm in arm.grad_norm)
@@ -155,7 +158,9 @@ def _arm_values(standing: Standing, control: Arm | None) -> dict[str, Any]:
         "results": len(arm.results),
         "crash_rate": arm.crash_rate,
         "crash_interval": list(arm.crash_interval),
-        "fisher_p_fewer_than_control": standing.fewer_crashes,
+        "crash_rate_at_most": upper_bound(arm.crashed, len(arm.results)) if arm.results else math.nan,
+        "boschloo_holm_p_fewer_than_control": standing.fewer_crashes,
+        "half_off_plateau_by_epoch": survival(arm.plateau)[2] if len(arm.plateau) else math.nan,
         "loss_relative_to_control": standing.loss_change,
         "below_published_ssim": arm.flat_by_ssim,
         "failure_epochs": arm.failure_epochs,
@@ -183,6 +188,7 @@ def _run_values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
     return {
         "arm": arm.name,
         "seed": run.seed,
+        "data_seed": run.data_seed,
         "state": run.state,
         "counted": counted,
         "directory": run.name,
@@ -210,6 +216,7 @@ def run_cells(arm: Arm, run: FoundRun) -> dict[str, str]:
     return {
         "arm": arm.name,
         "seed": NONE if run.seed is None else str(run.seed),
+        "data.seed": NONE if run.data_seed is None else str(run.data_seed),
         "state": run.state,
         **{m.label: formatted(run.measures.get(m.key), m.form) for m in MEASURES[:4]},
         "epochs": str(run.epochs.size),

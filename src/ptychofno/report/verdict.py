@@ -1,119 +1,23 @@
-"""Ranking, and what the runs show in words.
-
-A stable arm reaches an amplitude SSIM above 0.8 and does not fall later. A fix crashes in fewer runs than
-the control, over five seeds or more, at a median loss not more than 10 % above the control's. For arms on
-measured data the held-out error takes the place of the loss.
-"""
+"""What a comparison shows, in words: the effect first, then how sure it is and what more runs would show."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import numpy as np
 
 from ptychofno.display.text import counted
 from ptychofno.report import evidence
 from ptychofno.report.arms import Arm
 from ptychofno.report.comparability import Comparison
+from ptychofno.report.ranking import FEWEST_SEEDS, Standing, ranked
 from ptychofno.report.runs import HELD_OUT_ERROR, LOSS, Measure
 from ptychofno.report.wording import formatted, listed, percent
-from ptychofno.runs.stats import GOOD_SSIM
 
-LOSS_MARGIN = 0.10
-FEWEST_SEEDS = 5
 SMALL_RATE = 0.1
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where one arm stands, alone and against the control."""
-
-    arm: Arm
-    loss: Measure
-    """What the ranking goes by: the held-out error where all arms have it, else the validation loss."""
-    control: Arm | None
-    """None where there is none that can be compared with."""
-    rank: int | None = None
-    """From 1; None where the arm is not ranked."""
-    why_not_ranked: str = ""
-
-    @property
-    def stable(self) -> bool:
-        ssim = self.arm.summary("ssim_amplitude").median
-        return ssim > GOOD_SSIM and not any(run.fell_later for run in self.arm.successes)
-
-    @property
-    def qualifies(self) -> bool:
-        """Stable, and its loss not above the margin."""
-        return self.stable and not self.loss_change > LOSS_MARGIN
-
-    @property
-    def loss_change(self) -> float:
-        """Median loss relative to the control's, minus 1; NaN without one of them."""
-        if self.control is None or self.control is self.arm:
-            return math.nan
-        own, other = (arm.summary(self.loss.key).median for arm in (self.arm, self.control))
-        return (own - other) / abs(other) if other else math.nan
-
-    @property
-    def fewer_crashes(self) -> float:
-        """One-sided p of Fisher's exact test against the control; NaN without one."""
-        arm, control = self.arm, self.control
-        if control is None or control is arm or not arm.results or not control.results:
-            return math.nan
-        return evidence.fewer(arm.crashed, len(arm.results), control.crashed, len(control.results))
-
-    @property
-    def loss_word(self) -> str:
-        """``loss`` or ``error``."""
-        return self.loss.label.split()[-1]
-
-    @property
-    def order(self) -> tuple[bool, float, float]:
-        """Arms that qualify before others, then by crash rate, then by median loss."""
-        rate, loss = self.arm.crash_rate, self.arm.summary(self.loss.key).median
-        return not self.qualifies, 1.0 if math.isnan(rate) else rate, math.inf if math.isnan(loss) else loss
-
-    @property
-    def shortcomings(self) -> list[str]:
-        """Why the arm does not qualify."""
-        if not self.arm.successes:
-            return ["no run succeeded"]
-        ssim = self.arm.summary("ssim_amplitude").median
-        fallen = sum(run.fell_later for run in self.arm.successes)
-        reasons = []
-        if self.loss_change > LOSS_MARGIN:
-            reasons.append(f"{self.loss_word} {percent(self.loss_change)} worse")
-        if math.isnan(ssim):
-            reasons.append("no SSIM, as no truth is known")
-        elif not ssim > GOOD_SSIM:
-            reasons.append(f"SSIM not above {GOOD_SSIM}")
-        if fallen:
-            reasons.append(f"{counted(fallen, 'run')} fell later")
-        return reasons
-
-    @property
-    def judgement(self) -> str:
-        """In a few words, for a table."""
-        arm, control, reasons = self.arm, self.control, self.shortcomings
-        if self.rank is None:
-            return self.why_not_ranked
-        if not arm.successes:
-            return ", ".join(reasons)
-        if control is None:
-            return ", ".join(reasons) or "stable"
-        if arm is control:
-            return ", ".join(["control", *reasons])
-        if not arm.crash_rate < control.crash_rate:
-            crashes = "more crashes" if arm.crash_rate > control.crash_rate else "as many crashes"
-            return ", ".join([crashes, *reasons])
-        if reasons:
-            return ", ".join(["fewer crashes", *reasons])
-        fewest = min(len(arm.results), len(control.results))
-        if fewest < FEWEST_SEEDS:
-            return f"fewer crashes, too few seeds ({fewest} of {FEWEST_SEEDS})"
-        return "fix" if evidence.beyond_chance(self.fewer_crashes) else "fix, may be chance"
 
 
 @dataclass(frozen=True)
@@ -133,8 +37,7 @@ def decide(arms: Sequence[Arm], comparison: Comparison, references: Sequence[Arm
     comparable = comparison.ranked(arms)
     has_error = [arm.values(HELD_OUT_ERROR.key).size > 0 for arm in comparable if arm.successes]
     loss = HELD_OUT_ERROR if has_error and all(has_error) else LOSS
-    ranked = sorted((Standing(arm, loss, usable) for arm in comparable), key=lambda entry: entry.order)
-    standings = [replace(entry, rank=rank) for rank, entry in enumerate(ranked, 1)]
+    standings = ranked(comparable, loss, usable)
     refused = [(arm, f"not ranked: {comparison.refused[arm.name]}") for arm in arms if arm not in comparable]
     refused += [(reference, "reference: no network") for reference in references]
     unranked = [Standing(arm, loss, None, why_not_ranked=reason) for arm, reason in refused]
@@ -142,7 +45,8 @@ def decide(arms: Sequence[Arm], comparison: Comparison, references: Sequence[Arm
     candidate = first.arm if first and first.qualifies and (usable or not control) else None
     sentences = [*_about_control(standings, control, usable), *_about_rates(standings, usable)]
     if first and (candidate or loss is HELD_OUT_ERROR):
-        sentences += _about_losses(standings, usable)
+        sentences += _about_rivals(standings, usable)
+    sentences += _about_objects(comparable, loss, usable)
     headline = _headline(standings, candidate, control, usable)
     return Verdict((*standings, *unranked), candidate, headline, tuple(sentences))
 
@@ -198,73 +102,114 @@ def _about_rates(standings: Sequence[Standing], control: Arm | None) -> list[str
     if control is None or not control.results:
         fewest = min(alike, key=lambda counts: counts[0] / counts[1], default=None)
         return [_upper_end(*fewest)] if fewest else []
+    tests = sum(map(len, alike.values()))
     sentences = []
     for (crashed, trials), entries in alike.items():
         rate, other, p = crashed / trials, control.crash_rate, entries[0].fewer_crashes
-        names = listed(entry.arm.name for entry in entries)
         both = (
-            f"{names}: {crashed} of {trials} crashed; control: {control.crashed} of {len(control.results)}."
+            f"{listed(entry.arm.name for entry in entries)}: {crashed} of {trials} crashed; "
+            f"control: {control.crashed} of {len(control.results)}"
         )
-        test = f"(Fisher's exact test, one-sided p = {formatted(p, '{:.2g}')})"
-        if rate > other:
-            sentences.append(f"{both} That is no improvement.")
-        elif rate == other:
-            sentences.append(f"{both} {'That is no difference.' if crashed else _upper_end(crashed, trials)}")
-        elif evidence.beyond_chance(p):
-            sentences.append(f"{both} That is unlikely to be chance {test}.")
+        if rate < other:
+            holm = f" after Holm for {tests} arms" if tests > 1 else ""
+            test = f"(Boschloo's exact test, one-sided p = {formatted(p, '{:.2g}')}{holm})"
+            effect = f"{both}, {100 * (other - rate):.0f} percentage points fewer."
+            if evidence.beyond_chance(p):
+                sentences.append(
+                    f"{effect} That is unlikely to be chance {test}. {_upper_end(crashed, trials)}"
+                )
+            else:
+                sentences.append(f"{effect} That may be chance {test}. {_needed(rate, other, trials)}")
+        elif rate > other:
+            sentences.append(f"{both}. That is no improvement.")
         else:
-            sentences.append(f"{both} That may be chance {test}. {_needed(rate, other)}")
+            sentences.append(
+                f"{both}. {'That is no difference.' if crashed else _upper_end(crashed, trials)}"
+            )
     return sentences
 
 
-def _needed(rate: float, other: float) -> str:
-    seeds = evidence.seeds_to_tell_rates(rate, other)
-    number = f"more than {evidence.MOST_SEEDS}" if seeds is None else f"about {max(seeds, FEWEST_SEEDS)}"
+def _needed(rate: float, other: float, trials: int) -> str:
+    """The rule is the same for every study: the rates as they are now, this level and power, one test."""
+    seeds = max(evidence.seeds_to_tell_rates(rate, other), FEWEST_SEEDS)
     return (
-        f"If these are the true rates, {number} seeds per arm are needed to show it (at a level of "
+        f"If these are the true rates, about {counted(seeds, 'run')} per arm show it, "
+        f"{max(seeds - trials, 1)} more than now, tested once at the end (at a level of "
         f"{percent(evidence.LEVEL)}, in {percent(evidence.POWER)} of all such studies)."
     )
 
 
 def _upper_end(crashed: int, trials: int) -> str:
-    _, high = evidence.wilson(crashed, trials)
-    crashes = f"{crashed} {'crash' if crashed == 1 else 'crashes'}"
+    bound = evidence.upper_bound(crashed, trials)
     text = (
-        f"With {crashes} in {counted(trials, 'run')}, the true crash rate may still be as high as"
-        f" {percent(high)} (Wilson, 95 %)"
+        f"With {crashed} {'crash' if crashed == 1 else 'crashes'} in {counted(trials, 'run')}, the true "
+        f"crash rate is at most {percent(bound)} (one-sided, 95 %)"
     )
-    if crashed or high <= SMALL_RATE:
+    if crashed or bound <= SMALL_RATE:
         return f"{text}."
-    runs = evidence.seeds_to_bound(SMALL_RATE)
-    return f"{text}; {runs} runs without a crash would show that it is below {percent(SMALL_RATE)}."
+    further = evidence.seeds_to_bound(SMALL_RATE) - trials
+    return f"{text}; {further} more runs without a crash would bound it at {percent(SMALL_RATE)}."
 
 
-def _about_losses(standings: Sequence[Standing], control: Arm | None) -> list[str]:
-    """Whether the first arm's loss differs from the control's and the next one's."""
-    first, key = standings[0].arm, standings[0].loss.key
+def _about_rivals(standings: Sequence[Standing], control: Arm | None) -> list[str]:
+    """How the first arm differs from the next one and the control, in loss and in the time on the plateau."""
+    first = standings[0].arm
     rivals = [entry.arm for entry in standings[1:2]]
     if control and control is not first and control not in rivals:
         rivals.append(control)
-    sentences = []
-    for rival in rivals:
-        ours, theirs = first.values(key).tolist(), rival.values(key).tolist()
-        if not ours or not theirs:
-            continue
-        medians = (
-            f"Median {standings[0].loss_word} of {first.name} {formatted(first.summary(key).median)}, of "
-            f"{rival.name} {formatted(rival.summary(key).median)}"
-        )
-        p = evidence.differ(ours, theirs)
-        test = f"(Mann-Whitney test, p = {formatted(p, '{:.2g}')})"
-        if evidence.beyond_chance(p):
-            sentences.append(f"{medians}. The difference is unlikely to be chance {test}.")
-            continue
-        needed = evidence.seeds_to_tell_losses(ours, theirs)
-        needed = needed and max(needed, min(len(ours), len(theirs)) + 1)
-        more = (
-            f" To show a difference like this takes about {needed} successful seeds per arm."
-            if needed
-            else ""
-        )
-        sentences.append(f"{medians}. The difference may be chance {test}.{more}")
-    return sentences
+    said = (about for rival in rivals for about in (_losses(standings[0], rival), _plateaus(first, rival)))
+    return [sentence for sentence in said if sentence]
+
+
+def _losses(entry: Standing, rival: Arm) -> str:
+    ours, theirs = entry.arm.values(entry.loss.key), rival.values(entry.loss.key)
+    if not ours.size or not theirs.size:
+        return ""
+    change, low, high = evidence.medians_apart(ours, theirs)
+    share, p = evidence.beats(ours, theirs)
+    interval = f", 95 % {low:+.2g} to {high:+.2g}" if math.isfinite(low) else ""
+    effect = (
+        f"Median {entry.loss_word} of {entry.arm.name} {formatted(float(np.median(ours)))}, of {rival.name} "
+        f"{formatted(float(np.median(theirs)))} ({change:+.2g}{interval}); a run of {entry.arm.name} is the "
+        f"better one in {percent(share)} of all pairs."
+    )
+    test = f"(Mann-Whitney test, p = {formatted(p, '{:.2g}')})"
+    if evidence.beyond_chance(p):
+        return f"{effect} That is unlikely to be chance {test}."
+    needed, there = evidence.seeds_to_tell_losses(share), min(ours.size, theirs.size)
+    more = (
+        f" To show such a share takes about {max(needed, there + 1)} successful runs per arm."
+        if needed
+        else ""
+    )
+    return f"{effect} That may be chance {test}.{more}"
+
+
+def _plateaus(arm: Arm, rival: Arm) -> str:
+    if not (len(arm.plateau) and len(rival.plateau)):
+        return ""
+    halves = [evidence.survival(one.plateau)[2] for one in (arm, rival)]
+    told = [f"epoch {half:.0f}" if math.isfinite(half) else "no epoch" for half in halves]
+    p = evidence.differ_in_time(arm.plateau, rival.plateau)
+    test = f" (log-rank test, p = {p:.2g})" if math.isfinite(p) else ""
+    return (
+        f"Half of all runs have left the flat plateau by {told[0]} with {arm.name}, by {told[1]} with "
+        f"{rival.name}{test}."
+    )
+
+
+def _about_objects(arms: Sequence[Arm], loss: Measure, control: Arm | None) -> list[str]:
+    """Whether another object, drawn with another ``data.seed``, puts another arm first."""
+    objects = sorted({run.data_seed for arm in arms for run in arm.results if run.data_seed is not None})
+    if len(objects) < 2 or len(arms) < 2:
+        return []
+    firsts: dict[str, list[int]] = defaultdict(list)
+    for drawn in objects:
+        on_it = [arm.on_object(drawn) for arm in arms]
+        same = next((arm for arm in on_it if control and arm.name == control.name), None)
+        firsts[ranked(on_it, loss, same)[0].arm.name].append(drawn)
+    where = listed(f"{name} on data.seed {listed(drawn)}" for name, drawn in firsts.items())
+    changes = (
+        "The object changes which arm is first" if len(firsts) > 1 else "The object changes nothing: first is"
+    )
+    return [f"{changes}{':' if len(firsts) > 1 else ''} {where}."]

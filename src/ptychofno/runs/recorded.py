@@ -87,12 +87,12 @@ def _take(cfg: DictConfig, key: str, node: Any, replaced: Set[str]) -> None:
     with open_dict(cfg):
         cfg[key] = node
         for name, value in kept.items():
-            OmegaConf.update(cfg, name, value, force_add=True)
+            OmegaConf.update(cfg, name, value, merge=False, force_add=True)
 
 
 def _check_targets(node: Mapping[str, Any], key: str, files: Files, file: Path | str) -> None:
     """Raise ConfigError for a class in a record that neither our files nor the user's name."""
-    known = files.targets(key.replace(".", "/"))
+    known = files.targets(key)
     target = node.get("_target_")
     if target not in known:
         said = f" ({shown(target)})" if target is not None else ""

@@ -106,6 +106,7 @@ def wait_for(condition: Any, *processes: subprocess.Popen[str]) -> None:
             marks=pytest.mark.slow,
         ),
         pytest.param(["optimizer=muon"], marks=pytest.mark.slow),
+        pytest.param(["optimizer=sgd", "data.thinning=0.5"], marks=pytest.mark.slow),
         pytest.param(["clip=value", "clip.value=1e-3", "data.drop_last=true"], marks=pytest.mark.slow),
         pytest.param(["trainer.precision=bf16-mixed", "loss=poisson"], marks=pytest.mark.slow),
     ],

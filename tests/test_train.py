@@ -87,6 +87,7 @@ def test_every_part_trains(turn: int, tmp_path: Path) -> None:
     "choice",
     [
         ["data.gridsize=2", "data.batch_size=7", "data.drop_last=true"],
+        ["data.gridsize=2", "data.thinning=0.5", "data.nphotons=1e5", "loss=poisson"],
         ["data.nimgs_train=2", "data.nimgs_test=2", "trainer.precision=bf16-mixed"],
         ["data.set_phi=false", "evaluation.stitch=centre_crop", "trainer.matmul_precision=highest"],
     ],

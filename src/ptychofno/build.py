@@ -27,6 +27,7 @@ from ptychofno.training import (
     PhysicsSupervised,
     ResidentData,
     Schedule,
+    Thinning,
     parts,
     precise_matmul_setting,
     reproducible,
@@ -152,12 +153,14 @@ def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
             f"data.batch_size={cfg.data.batch_size}: larger than the {len(dataset.train.amplitude)} training "
             "patterns, which data.drop_last=true would drop"
         )
+    share = cfg.data.thinning
     return ResidentData(
         as_batch(dataset.train),
         as_batch(dataset.validation),
         cfg.data.batch_size,
         cfg.data.drop_last,
         cfg.seed,
+        None if share is None else Thinning(share, dataset.photon_scale),
     )
 
 

@@ -168,10 +168,13 @@ def test_a_measured_scan_brings_its_probe_unless_told_otherwise() -> None:
     assert isinstance(other.probe, RefinedProbe)
 
 
-def test_counts_that_a_file_does_not_tell_have_no_likelihood() -> None:
-    measured = ["data=measured", "data.path=scan.npz", "loss=poisson"]
+@pytest.mark.parametrize(
+    ("needing", "instead"), [("loss=poisson", "loss=mae"), ("data.thinning=0.5", "data.thinning=null")]
+)
+def test_counts_that_a_file_does_not_tell_cannot_be_used(needing: str, instead: str) -> None:
+    measured = ["data=measured", "data.path=scan.npz", needing]
     compose(measured)
-    with pytest.raises(ConfigError, match=r"^loss=poisson: needs counts, .*quantity=amplitude .* loss=mae"):
+    with pytest.raises(ConfigError, match=rf"^{needing}: needs counts, .*quantity=amplitude .* {instead}"):
         compose([*measured, "data/layout=ptychopinn"])
 
 

@@ -17,7 +17,7 @@ from ptychofno.data import CacheError, PtychoDataset, cache, dataset_key, load_d
 from ptychofno.data.objects import GridLinesData
 from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe
 
-NOT_OF_THE_DATA = {"name", "cache_dir", "batch_size", "drop_last"}
+NOT_OF_THE_DATA = {"name", "cache_dir", "batch_size", "drop_last", "thinning"}
 PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0)
 
 
@@ -149,6 +149,8 @@ def test_manifest_describes_the_entry(data):
 
 
 def changed(value: object) -> object:
+    if value is None:
+        return 0.5
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):

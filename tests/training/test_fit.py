@@ -37,6 +37,7 @@ from ptychofno.training import (
     ResidentBatches,
     ResidentData,
     StopRequest,
+    Thinning,
     ValidationSimilarity,
     ValueClip,
     build_warmup_cosine_scheduler,
@@ -78,6 +79,7 @@ def run(
     guard: Guard = NoGuard(),
     flat_baseline: float = 1.0,
     keep_every: int | None = None,
+    thin: Thinning | None = None,
     blocks: int = 1,
 ) -> Outcome:
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,7 @@ def run(
         module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs, averaging)
         return fit(
             module,
-            ResidentData(amplitude, scan["amplitude"][::3], batch_size=16, drop_last=False, seed=seed),
+            ResidentData(amplitude, scan["amplitude"][::3], 16, drop_last=False, seed=seed, thin=thin),
             run_dir,
             accelerator="cpu",
             precision="32-true",
@@ -479,6 +481,19 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert same(whole, run(scan, tmp_path, schedule=schedule))
     texts = [(there / artifacts.GRAD_NORMS).read_text() for there in (path, tmp_path)]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("steps", [2, 5])  # within an epoch, and between two
+def test_thinned_photons_are_the_same_after_a_stop(
+    scan: dict[str, Tensor], tmp_path: Path, steps: int
+) -> None:
+    thin = Thinning(0.5, photon_scale=30.0)
+    whole = run(scan, tmp_path / "whole", thin=thin)
+    stop = StopRequest()
+    with pytest.raises(Interrupted):
+        run(scan, tmp_path / "cut", thin=thin, stop=stop, callbacks=[StopAfter(stop, steps)])
+    assert same(whole, run(scan, tmp_path / "cut", thin=thin))
+    assert whole.epochs["train_loss"] != run(scan, tmp_path / "full").epochs["train_loss"]
 
 
 class StopInLastValidation(L.Callback):

@@ -72,11 +72,14 @@ def _check_training(cfg: DictConfig) -> None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices * cfg.trainer.num_nodes)
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:
         raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")
-    amplitudes = OmegaConf.select(cfg, "data.layout.quantity") == "amplitude"
-    if amplitudes and str(cfg.loss.get("_target_")).endswith(".PoissonLoss"):
+    if OmegaConf.select(cfg, "data.layout.quantity") != "amplitude":
+        return
+    unknown_counts = "needs counts, which data.layout.quantity=amplitude does not tell; expected"
+    if str(cfg.loss.get("_target_")).endswith(".PoissonLoss"):
+        raise ConfigError(f"loss=poisson: {unknown_counts} loss=mae, or a file of counts")
+    if cfg.data.thinning is not None:
         raise ConfigError(
-            "loss=poisson: needs counts, which data.layout.quantity=amplitude does not tell; expected"
-            " loss=mae, or a file of counts"
+            f"data.thinning={cfg.data.thinning}: {unknown_counts} data.thinning=null, or a file of counts"
         )
 
 

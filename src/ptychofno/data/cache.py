@@ -42,7 +42,7 @@ Data = DataBase
 Probe = GivenProbe | ScanProbe
 
 # What says where the data are and how they are used.
-_NOT_OF_THE_DATA = {f"data.{name}" for name in ("name", "cache_dir", "batch_size", "drop_last")}
+_NOT_OF_THE_DATA = {f"data.{name}" for name in ("name", "cache_dir", "batch_size", "drop_last", "thinning")}
 _log = logging.getLogger(__name__)  # may be shared: entries are named without their directories
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le, Len, Lt
 from typing_extensions import Doc
 
 
@@ -22,6 +22,12 @@ class DataBase:
     cache_dir: Annotated[str, Doc("where datasets are cached")] = "outputs/datasets"
     batch_size: Annotated[int, Ge(1), Doc("patterns per optimizer step, of all processes together")] = 16
     drop_last: Annotated[bool, Doc("drop the last partial batch instead of training on it")] = False
+    thinning: Annotated[
+        float | None,
+        Gt(0),
+        Lt(1),
+        Doc("share of the photons that a network sees in training, the loss takes the others; null for all"),
+    ] = None
     gridsize: Annotated[int, Ge(1), Le(4), Doc("g*g neighbouring patches per sample")] = 1
 
     def dataset(self, probe: Any, key: str) -> Any:

@@ -2,7 +2,7 @@
 
 from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
-from ptychofno.training.batches import Batch, ResidentBatches, ResidentData, parts
+from ptychofno.training.batches import Batch, ResidentBatches, ResidentData, Thinned, compared, parts
 from ptychofno.training.checkpoints import CheckpointError, load_tensors, save_tensors
 from ptychofno.training.clipping import (
     AdaptiveClip,
@@ -24,6 +24,7 @@ from ptychofno.training.precision import precise_matmul_setting
 from ptychofno.training.reproducible import reproducible
 from ptychofno.training.schedules import Schedule, build_warmup_cosine_scheduler
 from ptychofno.training.similarity import ValidationSimilarity
+from ptychofno.training.thinning import Thinning
 
 __all__ = [
     "AdaptiveClip",
@@ -48,6 +49,8 @@ __all__ = [
     "RollbackGuard",
     "Schedule",
     "StopRequest",
+    "Thinned",
+    "Thinning",
     "ValidationSimilarity",
     "ValueClip",
     "Watch",
@@ -55,6 +58,7 @@ __all__ = [
     "adamw",
     "adaptive_gradient_clip_",
     "build_warmup_cosine_scheduler",
+    "compared",
     "fit",
     "flat_baseline",
     "keep_freed_memory",

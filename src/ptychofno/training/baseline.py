@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from ptychofno.physics import complex_patches, diffraction_amplitude
-from ptychofno.training.batches import Batch, parts
+from ptychofno.training.batches import Batch, compared, parts
 
 _AT_ONCE = 64
 
@@ -31,7 +31,7 @@ def flat_baseline(
         output: of the generator; see ``models.outputs``.
         valid: see ``PhysicsSupervised``.
     """
-    measured, *_ = parts(samples)
+    measured = compared(samples)
     bare = diffraction_amplitude(torch.ones_like(probe), probe)
     if valid is not None:
         bare = bare * valid
@@ -46,10 +46,11 @@ def flat_baseline(
         return float(best.fun), float(best.x)
     total = 0.0
     with torch.no_grad():
-        for part, *where in zip(*(one.split(_AT_ONCE) for one in parts(samples)), strict=True):
+        chunks = (one.split(_AT_ONCE) for one in (measured, *parts(samples)))
+        for part, seen, *where in zip(*chunks, strict=True):
             flat = torch.zeros(*part.movedim(1, -1).shape, 2)
             flat[..., 0] = best.x
-            predicted = diffraction_amplitude(complex_patches(output(flat, part, *where)), probe)
+            predicted = diffraction_amplitude(complex_patches(output(flat, seen, *where)), probe)
             if valid is not None:
                 predicted = predicted * valid
             total += len(part) * float(loss(predicted, part))

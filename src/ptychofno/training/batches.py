@@ -1,31 +1,64 @@
 """Batches from tensors that already lie on the device: no worker processes, no copies.
 
 Shapes: n samples, B batch of all processes together, C patterns per sample, N pattern size. A batch is the
-amplitudes (B, C, N, N); where C > 1, these and the patterns' positions (B, C, 2) in pixels.
+amplitudes (B, C, N, N); where C > 1, these and the patterns' positions (B, C, 2) in pixels. Of a thinned
+batch a network takes one part of the photons, and the loss the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
-Batch = Tensor | tuple[Tensor, Tensor]
+Whole = Tensor | tuple[Tensor, ...]
+
+
+class Thinned(NamedTuple):
+    """What a network sees of a batch, and the amplitudes (B, C, N, N) of the photons it does not see."""
+
+    seen: Whole
+    unseen: Tensor
+
+
+Batch = Whole | Thinned
+
+
+class Thin(Protocol):
+    """A split of the photons of a batch that depends on ``seed`` and ``place`` alone; see ``thinning``."""
+
+    def __call__(self, batch: Batch, seed: int, *place: int) -> Thinned: ...
 
 
 def parts(batch: Batch) -> tuple[Tensor, ...]:
     """What a network takes of a batch: amplitudes, and positions where there are some."""
-    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+    seen = batch.seen if isinstance(batch, Thinned) else batch
+    return (seen,) if isinstance(seen, Tensor) else tuple(seen)
+
+
+def compared(batch: Batch) -> Tensor:
+    """The amplitudes that a loss compares with: those that are seen, unless the batch is thinned."""
+    return batch.unseen if isinstance(batch, Thinned) else parts(batch)[0]
 
 
 def at(samples: Batch, index: slice | Tensor) -> Batch:
     """Some of the samples."""
-    return samples[index] if isinstance(samples, Tensor) else (samples[0][index], samples[1][index])
+    return _each(samples, lambda one: one[index])
+
+
+def _each(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+    """``function`` of every tensor of a batch."""
+    if isinstance(batch, Tensor):
+        return function(batch)
+    seen = tuple(map(function, parts(batch)))
+    if isinstance(batch, Thinned):
+        return Thinned(seen, function(batch.unseen))
+    return seen
 
 
 class ResidentBatches:
@@ -42,6 +75,7 @@ class ResidentBatches:
         rank, processes: of every batch, the part of process ``rank`` of ``processes`` is shown. Where a
             last batch has too few samples for all, one that another process has is shown with weight 0,
             as every process has to take part in every step.
+        thin: splits every batch anew in every epoch; needs a seed. None shows batches as they are.
     """
 
     def __init__(
@@ -53,11 +87,12 @@ class ResidentBatches:
         drop_last: bool,
         rank: int = 0,
         processes: int = 1,
+        thin: Thin | None = None,
     ) -> None:
         self.samples, self.batch_size = samples, batch_size
         self.count, self.device = len(parts(samples)[0]), parts(samples)[0].device
         self.seed, self.drop_last = seed, drop_last
-        self.rank, self.processes = rank, processes
+        self.rank, self.processes, self.thin = rank, processes, thin
         self.epoch = 0
         self.consumed = 0  # batches of this epoch already trained on, told by the training loop
         self._first = 0
@@ -76,7 +111,14 @@ class ResidentBatches:
         for index in range(first, len(self)):
             start, stop = self._part(index)
             part = slice(start, max(stop, start + 1))
-            yield at(self.samples, part if order is None else order[part])
+            if self.thin is None or self.seed is None:
+                yield at(self.samples, part if order is None else order[part])
+            else:  # all of the batch, so that a split does not depend on the number of processes
+                begin = index * self.batch_size
+                whole = slice(begin, begin + self.size(index))
+                batch = at(self.samples, whole if order is None else order[whole])
+                thinned = self.thin(batch, self.seed, self.epoch, index)
+                yield at(thinned, slice(part.start - begin, part.stop - begin))
 
     def size(self, index: int) -> int:
         """Samples of a batch, of all processes together."""
@@ -116,13 +158,23 @@ class ResidentData(L.LightningDataModule):
     Args:
         train, validation: all samples of each, as one batch.
         batch_size: patterns per step. drop_last: drop the last partial training batch.
-        seed: of the order of the training patterns.
+        seed: of the order of the training patterns, and of what ``thin`` does to them.
+        thin: see ``ResidentBatches``. Validation patterns are split once, whatever the seed.
     """
 
-    def __init__(self, train: Batch, validation: Batch, batch_size: int, drop_last: bool, seed: int) -> None:
+    def __init__(
+        self,
+        train: Batch,
+        validation: Batch,
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+        thin: Thin | None = None,
+    ) -> None:
         super().__init__()
-        self.train, self.validation = train, validation
-        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
+        self.train = train
+        self.validation = validation if thin is None else thin(validation, 0)
+        self.batch_size, self.drop_last, self.seed, self.thin = batch_size, drop_last, seed, thin
 
     def train_dataloader(self) -> ResidentBatches:
         assert self.trainer is not None
@@ -133,6 +185,7 @@ class ResidentData(L.LightningDataModule):
             drop_last=self.drop_last,
             rank=self.trainer.global_rank,
             processes=self.trainer.world_size,
+            thin=self.thin,
         )
 
     def val_dataloader(self) -> ResidentBatches:
@@ -142,6 +195,4 @@ class ResidentData(L.LightningDataModule):
     def _here(self, samples: Batch) -> Batch:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        if isinstance(samples, Tensor):
-            return samples.to(device)
-        return samples[0].to(device), samples[1].to(device)
+        return _each(samples, lambda one: one.to(device))

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.training.averaging import Averaging, NoAveraging
-from ptychofno.training.batches import Batch, parts
+from ptychofno.training.batches import Batch, compared, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
 from ptychofno.training.parallel import mean_over_processes
@@ -86,9 +86,9 @@ class PhysicsSupervised(L.LightningModule):
         predicted = diffraction_amplitude(patch, self.probe)
         return predicted if self.valid is None else predicted * self.valid
 
-    def misfit(self, *batch: Tensor) -> Tensor:
+    def misfit(self, batch: Batch) -> Tensor:
         """The loss of what is predicted for a batch."""
-        loss: Tensor = self.loss(self.diffracted(self(*batch)), batch[0])
+        loss: Tensor = self.loss(self.diffracted(self(*parts(batch))), compared(batch))
         return loss
 
     @property
@@ -102,7 +102,7 @@ class PhysicsSupervised(L.LightningModule):
         return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        loss = self.misfit(*parts(batch))
+        loss = self.misfit(batch)
         if self.trainer.world_size > 1:  # DDP takes the mean of their gradients
             loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
@@ -161,7 +161,7 @@ class PhysicsSupervised(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""
-        amplitude = parts(batch)[0]
+        amplitude = compared(batch)
         patch, own = self._patches(self.judged, batch)
         predicted = self.diffracted(patch)
         loss = self.loss(predicted, amplitude)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.image import imsave
 
 from ptychofno import evaluation
 from ptychofno.config.composition import compose
@@ -19,13 +21,13 @@ from ptychofno.train import train
 def without_pictures() -> Iterator[None]:
     """Drawing takes longer than training; it is tested with the pictures, and by whole commands."""
 
-    def leave_empty(path: Path, *_: Any) -> None:
+    def leave_a_pixel(path: Path, *_: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        imsave(path, np.zeros((1, 1, 3), np.uint8))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["ptychofno.evaluation.judge"], "draw_reconstruction", leave_empty)
-        patch.setattr(evaluation, "draw_curves", leave_empty)
+        patch.setattr(sys.modules["ptychofno.evaluation.judge"], "draw_reconstruction", leave_a_pixel)
+        patch.setattr(evaluation, "draw_curves", leave_a_pixel)
         yield
 
 

@@ -134,7 +134,7 @@ def test_two_processes_give_what_one_gives(
 def test_the_number_of_processes_is_not_of_the_result() -> None:
     one, two = compose(SMALL), compose([*SMALL, *TWO])
     assert one.run_dir == two.run_dir
-    assert "devices" not in one.trainer
+    assert (one.trainer.devices, two.trainer.devices) == (None, 2)
 
 
 # --- ends ------------------------------------------------------------------------------------
@@ -276,11 +276,11 @@ def test_tasks_of_a_slurm_step_stop_together(tmp_path: Path) -> None:
 # --- refusals --------------------------------------------------------------------------------
 
 REFUSED = {
-    "trainer.devices=2": "trainer.devices: no such setting of the chosen trainer; it belongs to trainer=ddp",
-    "trainer=ddp trainer.devices=0": "trainer.devices=0: expected an integer >= 1 and <= 1024",
+    "trainer.devices=2": "trainer.devices=2: one process trains; add trainer=ddp for several",
+    "trainer=ddp trainer.devices=0": "trainer.devices=0: expected an integer >= 1 and <= 1024 or null",
     "trainer=ddp trainer.devices=3": "data.batch_size=16: the batch of all 3 processes together, expected a "
     "multiple of 3; the nearest is 15 or 18",
-    "trainer=ddp trainer.strategy=fsdp": "trainer.strategy=fsdp: fixed to ddp by the chosen file",
+    "trainer=ddp trainer.strategy=fsdp": "trainer.strategy=fsdp: expected one of auto, ddp",
     **{
         f"-m trainer=ddp trainer.devices=2 seed=1,2 hydra/launcher={launcher}": "trainer=ddp: a sweep of the "
         f"{launcher} launcher gives each run one process; start the runs one by one without -m, or on a "

@@ -87,7 +87,7 @@ def test_second_load_reads_what_the_first_one_wrote(data, caplog):
     assert simulations(caplog) == 1
     assert "using cached dataset" in caplog.messages[-1]
     assert_same(first, second)
-    assert_same(first, cache._generate(Path("x"), first.key, data, PROBE))
+    assert_same(first, cache._generate(Path("x"), first.key, data, PROBE, lambda done, count: None))
     assert second.name == "small" and second.key == dataset_key(data, PROBE)
 
 

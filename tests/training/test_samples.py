@@ -182,7 +182,7 @@ def test_a_flat_object_is_explained_behind_a_mask(scan, output: str | None) -> N
     probe, valid = torch.from_numpy(data.probe), torch.from_numpy(data.valid)
     flat = physics.diffraction_amplitude(torch.full_like(probe, 0.7), probe).expand(3, 1, -1, -1) * valid
     after = None if output is None else network(data, output).output
-    best, amplitude = flat_baseline(MAELoss(1.0, 1.0, 1.0), flat, probe, after, valid)
+    best, amplitude = flat_baseline(MAELoss(1.0), flat, probe, after, valid)
     assert best < 1e-4 and amplitude == pytest.approx(0.7, rel=1e-3)
 
 

@@ -68,6 +68,12 @@ def _check_together(cfg: DictConfig, chosen: Mapping[str, str]) -> None:
 
 
 def _check_training(cfg: DictConfig) -> None:
+    if cfg.trainer.strategy != "ddp":
+        for name, alone in (("devices", None), ("num_nodes", 1)):
+            if cfg.trainer[name] != alone:
+                raise ConfigError(
+                    f"trainer.{name}={cfg.trainer[name]}: one process trains; add trainer=ddp for several"
+                )
     if cfg.trainer.strategy == "ddp" and cfg.trainer.devices is not None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices * cfg.trainer.num_nodes)
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:

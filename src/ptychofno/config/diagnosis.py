@@ -130,7 +130,8 @@ def _explain_value(files: Files, base: DictConfig, override: Override) -> str | 
         return f"{key}: no such setting; did you mean {parent}?"
     if isinstance(around, DictConfig) and name in around and override.is_add():
         return f"{text}: {key} exists already; write {key}={override.get_value_string()}"
-    if isinstance(around, DictConfig) and name not in around and name in settings_at(base, parent):
+    there = isinstance(around, DictConfig) and (name in around or OmegaConf.is_missing(around, name))
+    if isinstance(around, DictConfig) and not there and name in settings_at(base, parent):
         return f"{text}: its file does not set it; write +{key}={override.get_value_string()}"
     try:
         OmegaConf.update(base, key, value, merge=True)

@@ -241,7 +241,7 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
         found = inspect_network(
             network,
             amplitude,
-            module.misfit,
+            lambda *batch: module.misfit(batch if len(batch) > 1 else batch[0]),
             make_optimizer=module.make_optimizer,
             clip=lambda moving: module.clip(moving, module.output_axes, total_gradient_norm(moving)),
             spectral=(SpectralConv2d,),

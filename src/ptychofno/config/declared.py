@@ -54,6 +54,12 @@ def declared(target: str) -> dict[str, Setting] | None:
     if found is None:
         return None
     module, node = found
+    if node.name not in module.declared:
+        module.declared[node.name] = _declared(module, node)
+    return module.declared[node.name]
+
+
+def _declared(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> dict[str, Setting] | None:
     listed = list(_fields(module, node)) if _is_dataclass(module, node) else _parameters(module, node)
     if listed is None:
         return None
@@ -65,6 +71,7 @@ def declared(target: str) -> dict[str, Setting] | None:
 class _Module:
     name: str
     tree: ast.Module
+    declared: dict[str, dict[str, Setting] | None] = field(default_factory=dict)
 
     def definition(self, name: str) -> ast.ClassDef | ast.FunctionDef | ast.expr | str | None:
         """A class, function or value of this name; where it is imported from, as a dotted name."""

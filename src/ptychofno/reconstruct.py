@@ -109,7 +109,8 @@ def reconstruct(
     _check_settings(changes)
     _check_formats(formats)
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
-    cfg = _at_its_size(start, changes, _settings_for(start, changes, config_dir), config_dir)
+    cfg = _settings_for(start, changes, config_dir)
+    _bring_to_size(start, changes, cfg)
     name = _name(changes, start.checkpoint)
     where = output or start.outputs / name
 
@@ -131,13 +132,15 @@ def _evaluated(
 ) -> tuple[Evaluation, dict[str, Any], PtychoDataset]:
     """The reconstruction, what is written about where it comes from, and its data."""
     from ptychofno import build
-    from ptychofno.config.composition import compose
     from ptychofno.config.records import settings
     from ptychofno.display.terminal import RoundsBar, reading_bar, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.evaluation.export import check_formats
     from ptychofno.runs.carrying import differences
 
+    in_training = build.dataset_key(settings(cfg))
+    if start.run_dir is None and not any(change.startswith("probe") for change in changes):
+        _keep_given_probe(cfg)
     plan = settings(cfg)
     key = build.dataset_key(plan)
     if start.run_dir and not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
@@ -171,7 +174,7 @@ def _evaluated(
         "dataset": dataset.name,
         "dataset_key": key,
         # A measured scan has another key with its probe refined, as runs have it.
-        "dataset_key_in_training": build.dataset_key(settings(cfg if start.run_dir else compose(changes))),
+        "dataset_key_in_training": in_training,
         "patterns": patterns,
         "object_pixel_m": dataset.object_pixel_m,
         "seconds": time.monotonic() - began,
@@ -195,12 +198,7 @@ def _settings_for(start: Start, changes: Sequence[str], config_dir: str | None) 
     if start.run_dir is None:
         from ptychofno.config.composition import compose
 
-        cfg = compose([_FLAT_ROUNDS, *changes], config_dir=config_dir)
-        # The rounds refine the probe themselves.
-        refined = cfg.probe._target_.endswith(".RefinedProbe")
-        if refined and not any(change.startswith("probe") for change in changes):
-            cfg = compose([_FLAT_ROUNDS, *changes, "probe=dataset"], config_dir=config_dir)
-        return cfg
+        return compose([_FLAT_ROUNDS, *changes], config_dir=config_dir)
     from ptychofno.runs.recorded import recomposed
 
     file = start.run_dir / artifacts.CONFIG
@@ -208,17 +206,28 @@ def _settings_for(start: Start, changes: Sequence[str], config_dir: str | None) 
     return recomposed(start.values, changes, file, config_dir=config_dir, parts=parts)
 
 
-def _at_its_size(start: Start, changes: Sequence[str], cfg: Any, config_dir: str | None) -> Any:
-    """The settings with which a measured scan of any size has the network's."""
+def _keep_given_probe(cfg: Any) -> None:
+    """Take the probe of a scan as its files give it: rounds from a flat object refine it themselves."""
+    if cfg.probe._target_.endswith(".RefinedProbe"):
+        cfg.probe = {"_target_": "ptychofno.data.probe.DatasetProbe"}
+
+
+def _bring_to_size(start: Start, changes: Sequence[str], cfg: Any) -> None:
+    """Give a measured scan of any size the network's, as far as nothing else is typed."""
     if start.run_dir is None or not cfg.data._target_.endswith(".MeasuredData"):
-        return cfg
+        return
     from ptychofno import build
     from ptychofno.config.records import settings
     from ptychofno.runs.carrying import settings_for
 
     with build.as_config_errors():
-        more = settings_for(settings(cfg).data, start.run_dir / artifacts.MODEL, changes)
-    return _settings_for(start, [*changes, *more], config_dir)
+        wanted = settings_for(settings(cfg).data, start.run_dir / artifacts.MODEL, changes)
+    for key, value in wanted.items():
+        *above, name = key.split(".")
+        node = cfg
+        for part in above:
+            node = node[part]
+        node[name] = value
 
 
 def _export(

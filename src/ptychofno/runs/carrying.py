@@ -22,20 +22,20 @@ _FACTOR = 10.0
 """Ratio of photons per pattern from which on a network has seen another noise."""
 
 
-def settings_for(data: Any, model: Path, typed: Sequence[str]) -> list[str]:
+def settings_for(data: Any, model: Path, typed: Sequence[str]) -> dict[str, int]:
     """The settings, of those that are not typed, that bring a measured scan to a network's size.
 
     Raises ValueError for files that cannot be read.
     """
     shape = trained_shape(model)
     if shape is None or not isinstance(data, MeasuredData):
-        return []
+        return {}
     patches, size = shape
     wanted = {"data.N": size, "data.gridsize": math.isqrt(patches)}
     if not any(change.startswith("data.detector.bin=") for change in typed):
         wanted["data.detector.bin"] = bins_for(data, size)
     names = {change.partition("=")[0] for change in typed}
-    return [f"{name}={value}" for name, value in wanted.items() if name not in names]
+    return {name: value for name, value in wanted.items() if name not in names}
 
 
 def differences(model: Path, values: Mapping[str, Any], dataset: PtychoDataset) -> list[str]:

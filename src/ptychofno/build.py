@@ -92,8 +92,9 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
     if cfg.trainer.compile:
         _check_compiler(device(cfg))
         network.compile()
-    make_optimizer = _part(cfg, "optimizer")
-    with _of_a_user("optimizer", to_plain(cfg.optimizer)):
+    node = to_plain(cfg.optimizer)
+    with _of_a_user("optimizer", node):
+        make_optimizer = models.part(node, find)
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
     made_for = schedule(cfg, len(dataset.train))
     with _of_a_user("scheduler", to_plain(cfg.scheduler)):
@@ -190,7 +191,7 @@ def device_name(device: torch.device, processes: int = 1) -> str:
 
 def parallel(cfg: DictConfig) -> bool:
     """Whether several processes train. Raises ConfigError in a job of a sweep that was started alone."""
-    if cfg.trainer.get("strategy") != "ddp":
+    if cfg.trainer.strategy != "ddp":
         return False
     if place_in_sweep() is not None and not {"RANK", "SLURM_PROCID"} & set(os.environ):
         raise ConfigError("trainer=ddp: the sweep's launcher has started one process; run it without -m")
@@ -277,18 +278,11 @@ def find(target: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
-def _part(cfg: DictConfig, key: str) -> Callable[..., Any]:
-    """The class of a part with its settings, to be called with the rest."""
-    node = to_plain(OmegaConf.select(cfg, key))
-    with _of_a_user(key, node):
-        return models.part(node, find)
-
-
 def _made(cfg: DictConfig, key: str, **context: Any) -> Any:
     """A part, made of its settings and of what it takes from ``context``."""
-    part = _part(cfg, key)
-    with _of_a_user(key, to_plain(OmegaConf.select(cfg, key))):
-        return models.made(part, context)
+    node = to_plain(OmegaConf.select(cfg, key))
+    with _of_a_user(key, node):
+        return models.made(models.part(node, find), context)
 
 
 @contextmanager

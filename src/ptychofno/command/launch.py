@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +18,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import ptychofno
 from ptychofno.command.usage import usage
-from ptychofno.config.composition import checked, job_restored, normalised, parsed, register, settle
+from ptychofno.config.composition import (
+    checked,
+    combinations,
+    job_restored,
+    normalised,
+    register,
+    settle,
+)
 from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
@@ -74,17 +80,11 @@ def launch(task: Task, argv: list[str]) -> None:
 
 def _explained(files: Files, overrides: list[str], error: Exception) -> ConfigError:
     """Sweeping or not, a mistake is told best with one of the values that a key is to take."""
-    values: list[list[str]] = []
-    for override in parsed(overrides):
-        swept = override.is_sweep_override() and override.is_discrete_sweep()
-        key = override.get_key_element()
-        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values.append([f"{key}={value}" for value in each])
-    for one in product(*values):
-        try:
-            checked(files, list(one))
-        except ConfigError as reason:
-            return reason
+    try:
+        for one in combinations(overrides):
+            checked(files, one)
+    except ConfigError as reason:
+        return reason
     return explain(files, overrides, error)
 
 

@@ -74,7 +74,7 @@ def _check_training(cfg: DictConfig) -> None:
                 raise ConfigError(
                     f"trainer.{name}={cfg.trainer[name]}: one process trains; add trainer=ddp for several"
                 )
-    if cfg.trainer.strategy == "ddp" and cfg.trainer.devices is not None:
+    elif cfg.trainer.devices is not None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices * cfg.trainer.num_nodes)
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:
         raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import product
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -18,6 +19,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ptychofno.config.checks import check
+from ptychofno.config.errors import ConfigError
 from ptychofno.config.files import RECIPES, Files
 from ptychofno.runs import place
 
@@ -54,8 +56,7 @@ def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | No
     """Check a composed ``cfg`` in place, Hydra's node among it, and settle its ``run_dir``."""
     typed = [o.key_or_group for o in parsed(overrides) if not is_choice(o, files)]
     with current(cfg):
-        check(cfg, files, typed, file)
-        cfg.run_dir = os.path.expanduser(cfg.run_dir)
+        _settle(cfg, files, typed, file)
 
 
 def settle(cfg: DictConfig) -> None:
@@ -64,8 +65,12 @@ def settle(cfg: DictConfig) -> None:
     Among them ``run_dir``, before Hydra forgets the job that it is named after.
     """
     with open_dict(cfg):
-        check(cfg, Files(), [])
-        cfg.run_dir = os.path.expanduser(cfg.run_dir)
+        _settle(cfg, Files(), [], None)
+
+
+def _settle(cfg: DictConfig, files: Files, typed: list[str], file: str | None) -> None:
+    check(cfg, files, typed, file)
+    cfg.run_dir = os.path.expanduser(cfg.run_dir)
 
 
 def loaded(files: Files, overrides: list[str]) -> DictConfig:
@@ -117,6 +122,22 @@ def _hydra_of_its_own() -> Iterator[None]:
 def parsed(overrides: Sequence[str]) -> list[Override]:
     """Raises hydra's OverrideParseException."""
     return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job of a sweep; of several for one key the last counts, as with Hydra's own.
+
+    Raises ConfigError for a sweep over other than a list of values.
+    """
+    values: dict[str, list[str]] = {}
+    for override in parsed(overrides):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        if swept and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line}: expected a list of values, as in {key}=1,2")
+        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in each]
+    return [list(job) for job in product(*values.values())]
 
 
 def is_choice(override: Override, files: Files) -> bool:

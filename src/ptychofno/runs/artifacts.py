@@ -31,7 +31,6 @@ RECONSTRUCTION_FIGURE = "reconstruction.png"
 CURVES_FIGURE = "curves.png"
 SOURCE = "source.json"
 TRAIN_LOG = "train.log"
-TENSORBOARD_DIR = "tensorboard"
 LOCK = ".lock"
 
 # What a file may have before anything of it is parsed.

@@ -15,12 +15,11 @@ from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
+from ptychofno.command.launch import Task
 from ptychofno.config.composition import register, settle
 from ptychofno.config.errors import ConfigError, Held, leave_unread
-
-Task = Callable[[DictConfig], Any]
 
 _STOP = "stop"
 
@@ -57,10 +56,9 @@ class SweptJob:
     endings: dict[str, Ending] = field(default_factory=dict)
 
     def __call__(self, cfg: DictConfig) -> Ending:
-        with open_dict(cfg):
-            settle(cfg)
-            if cfg.trainer.num_threads is None:
-                cfg.trainer.num_threads = self.threads
+        settle(cfg)
+        if cfg.trainer.num_threads is None:
+            cfg.trainer.num_threads = self.threads
         place = f"[{self.runs.index(cfg.run_dir) + 1}/{len(self.runs)}] "
         current: Any = HydraConfig.instance().cfg
         with read_write(current.hydra):

@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.checks import check_divisible
-from ptychofno.config.composition import checked, parsed
+from ptychofno.config.composition import checked, combinations
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files, shortened
 from ptychofno.config.records import resolved_yaml
@@ -70,19 +69,6 @@ def plan(master: DictConfig, overrides: list[str]) -> list[Run]:
     return list(jobs.values())
 
 
-def combinations(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job; of several for one key the last counts, as with Hydra's own sweeper."""
-    values: dict[str, list[str]] = {}
-    for override in parsed(overrides):
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        if swept and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line}: expected a list of values, as in {key}=1,2")
-        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values[key] = [f"{key}={value}" for value in each]
-    return [list(job) for job in product(*values.values())]
-
-
 def directory(jobs: Sequence[Run]) -> str:
     """Where the runs of a sweep stand together."""
     return os.path.commonpath([os.path.dirname(os.path.abspath(job.run_dir)) for job in jobs])
@@ -130,7 +116,7 @@ def _job(files: Files, own: list[str], hydra: list[str]) -> Run:
 
 def check_launcher(cfg: DictConfig) -> None:
     """Raise ConfigError when the launcher of a sweep does not start the processes that a job asks for."""
-    if cfg.trainer.get("strategy") != "ddp":
+    if cfg.trainer.strategy != "ddp":
         return
     launcher, devices = cfg.hydra.launcher, cfg.trainer.devices
     tasks = launcher.get("tasks_per_node")

@@ -84,7 +84,7 @@ def off_plateau(study: Study) -> str:
     found = [(arm, *survival(arm.plateau)[:2]) for arm in study.trained if len(arm.plateau)]
     known = [(arm, np.append(0, epochs), np.append(1, share)) for arm, epochs, share in found]
     label = "Share of runs still on the flat plateau by epoch"
-    return _overview(study, known, label, drawstyle="steps-post") if known else ""
+    return _overview(study, known, label, heights=(0.0, 1.0), drawstyle="steps-post") if known else ""
 
 
 def _overview(
@@ -92,9 +92,10 @@ def _overview(
     known: Sequence[tuple[Arm, Numbers, Numbers]],
     label: str,
     flat: float = math.nan,
+    heights: Sequence[float] = (),
     **every: Any,
 ) -> str:
-    """A line per arm in one figure, named in the order in which they end."""
+    """A line per arm in one figure, named in the order in which they end; ``heights`` are always in it."""
     height = max(360.0, 60.0 + 20.0 * len(known))
     figure = page_figure(WIDTH, height)
     axes = _panel(figure, 52.0, 14.0, WIDTH - 300.0, height - 48.0)
@@ -104,6 +105,7 @@ def _overview(
         style["linestyle"] = "-" if index < len(_HUES) else "--"
         _draw_line(axes, epochs, values, _HUES[index % len(_HUES)], **style)
     lines = axes.get_lines()
+    axes.update_datalim([(1.0, one) for one in heights], updatex=False)
     _finish([axes], flat)
     lines.sort(key=lambda line: -np.asarray(line.get_ydata(), dtype=np.float64)[-1])
     legend = axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
@@ -235,7 +237,8 @@ def _finish(panels: Sequence[Axes], flat: float) -> None:
             axes.axhline(flat, color=MUTED, linestyle=(0, (5, 4)), linewidth=1.2)
     corners = np.concatenate([axes.dataLim.get_points() for axes in panels])
     heights = corners[np.isfinite(corners).all(axis=1), 1]
-    last = max([1.0, *corners[np.isfinite(corners).all(axis=1), 0]])
+    epochs = corners[np.isfinite(corners).all(axis=1), 0]
+    first, last = min([1.0, *epochs]), max([1.0, *epochs])
     for axes in panels:
         axes.update_datalim([(1.0, height) for height in heights], updatex=False)
         axes.margins(y=0.08)
@@ -244,7 +247,7 @@ def _finish(panels: Sequence[Axes], flat: float) -> None:
             axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.autoscale_view(scalex=False)
-        axes.set_xlim(0.5, last + 0.5)
+        axes.set_xlim(first - 0.5, last + 0.5)
 
 
 def _flat(arms: Sequence[Arm]) -> float:

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Doc
 
@@ -41,6 +42,9 @@ Neighbours = Annotated[
 Recompute = Annotated[bool, Doc("recompute activations in backward to save memory")]
 Cap = Annotated[int | None, Ge(1), Doc("cap on the doubling of channels; null for none")]
 Width = Annotated[int, Ge(1), Le(4096), Doc("channels of the first level")]
+Unshuffle = Annotated[
+    int, Ge(1), Le(16), Doc("layers work on N / this pixels a side: squares of so many become channels")
+]
 
 
 class Generator(nn.Module):
@@ -52,6 +56,8 @@ class Generator(nn.Module):
         checkpoint_activations: recompute a stage's activations in the backward pass instead of
             keeping them: less memory, about a third more time.
         output: an output module (``models.outputs``); ``None`` for the patch as it is.
+        unshuffle: f; pixels (f N', f N') become f * f channels of (N', N') before the layers, and those of the
+            patch pixels again after them (Shi et al. 2016): layers cost less, and see further.
     """
 
     def __init__(
@@ -61,12 +67,15 @@ class Generator(nn.Module):
         checkpoint_activations: bool,
         output: nn.Module | None = None,
         neighbours: str = "channels",
+        unshuffle: int = 1,
     ) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs, self.unshuffle = inputs, unshuffle
         self.output = PatchOutput() if output is None else output
         self.patches = 1 if neighbours == "single" else patches
-        self.in_channels = self.patches * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
+        of_a_pixel = self.patches * unshuffle**2
+        self.in_channels = of_a_pixel * int(inputs.channels_per_pattern)  # type: ignore[arg-type]
+        self.out_channels = 2 * of_a_pixel
         self.checkpoint_activations = checkpoint_activations
 
     def forward(self, amplitude: Tensor, positions_px: Tensor | None = None) -> Tensor:
@@ -77,7 +86,9 @@ class Generator(nn.Module):
     def own_patch(self, amplitude: Tensor) -> Tensor:
         """The layers' patch, before the output module; shapes as of ``forward``."""
         B, C, N, _ = amplitude.shape
-        out = self.body(self.arrange(self.inputs(amplitude.reshape(-1, self.patches, N, N))))
+        features, f = self.inputs(amplitude.reshape(-1, self.patches, N, N)), self.unshuffle
+        out = self.body(self.arrange(pixel_unshuffle(features, f) if f > 1 else features))
+        out = pixel_shuffle(out, f) if f > 1 else out
         return out.unflatten(1, (self.patches, 2)).reshape(B, C, 2, N, N).permute(0, 3, 4, 1, 2)
 
     def arrange(self, x: Tensor) -> Tensor:
@@ -85,7 +96,7 @@ class Generator(nn.Module):
         return to_channels_last(x) if x.device.type == "cpu" else x
 
     def body(self, x: Tensor) -> Tensor:
-        """Features (B, in_channels, N, N) in any layout to (B, 2 C, N, N)."""
+        """Features (B, in_channels, N', N') in any layout to (B, out_channels, N', N')."""
         raise NotImplementedError
 
     def start_empty(self, output: nn.Conv2d) -> nn.Conv2d:
@@ -96,7 +107,8 @@ class Generator(nn.Module):
         """
         assert output.bias is not None
         with torch.no_grad():
-            output.bias.copy_(torch.tensor([1.0, 0.0]).repeat(self.patches))
+            one = torch.tensor([1.0, 0.0]).repeat_interleave(self.unshuffle**2)
+            output.bias.copy_(one.repeat(self.patches))
         return output
 
     def stage(self, module: nn.Module, *inputs: Tensor) -> Tensor:
@@ -160,8 +172,9 @@ class UGenerator(Generator):
         checkpoint_activations: bool,
         output: nn.Module | None = None,
         neighbours: str = "channels",
+        unshuffle: int = 1,
     ) -> None:
-        super().__init__(inputs, patches, checkpoint_activations, output, neighbours)
+        super().__init__(inputs, patches, checkpoint_activations, output, neighbours, unshuffle)
         pairs = list(pairwise(levels))
         self.lifter = SpatialLifter(self.in_channels, levels[0].channels)
         self.encoder = nn.ModuleList(make_block(level, False) for level in levels)
@@ -173,7 +186,7 @@ class UGenerator(Generator):
         )
         self.bottleneck = make_block(levels[-1], True)
         self.decoder = nn.ModuleList(UpStage(below, above) for above, below in reversed(pairs))
-        self.head = self.start_empty(PointwiseConv2d(levels[0].channels, 2 * self.patches))
+        self.head = self.start_empty(PointwiseConv2d(levels[0].channels, self.out_channels))
 
     def body(self, x: Tensor) -> Tensor:
         x = self.stage(self.lifter, x)
@@ -198,7 +211,9 @@ class HybridUNOGenerator(UGenerator):
         hidden_channels: doubled from level to level.
         modes: the bottleneck keeps half as many.
         max_hidden_channels: weights grow as its square.
-        checkpoint_activations, output, neighbours: see ``Generator``.
+        checkpoint_activations, output, neighbours, unshuffle: see ``Generator``.
+
+    Raises ValueError where ``unshuffle`` does not divide the size.
     """
 
     default_block: ClassVar[type[nn.Module]] = PtychoBlock
@@ -216,14 +231,20 @@ class HybridUNOGenerator(UGenerator):
         checkpoint_activations: Recompute = False,
         output: Output = None,
         neighbours: Neighbours = "channels",
+        unshuffle: Unshuffle = 1,
     ) -> None:
+        if size % unshuffle:
+            raise ValueError(f"model.unshuffle={unshuffle} does not divide the patch's {size} px")
+
         def make_block(level: Level, bottleneck: bool) -> nn.Module:
             wanted = max(1, modes // 2) if bottleneck else modes
             made: nn.Module = (block or self.default_block)(level.channels, kept_modes(wanted, level.size))
             return made
 
-        levels = plan_levels(fno_blocks, hidden_channels, max_hidden_channels, size)
-        super().__init__(inputs, patches, levels, make_block, checkpoint_activations, output, neighbours)
+        levels = plan_levels(fno_blocks, hidden_channels, max_hidden_channels, size // unshuffle)
+        super().__init__(
+            inputs, patches, levels, make_block, checkpoint_activations, output, neighbours, unshuffle
+        )
 
 
 class StableHybridUNOGenerator(HybridUNOGenerator):
@@ -276,7 +297,7 @@ class CascadedFNOGenerator(Generator):
         self.lifter = SpatialLifter(self.in_channels, hidden_channels)
         self.blocks = nn.ModuleList((block or PtychoBlock)(hidden_channels, held) for _ in range(fno_blocks))
         self.projection = nn.Conv2d(hidden_channels, hidden_channels, 1)
-        self.refiner = SpatialLifter(hidden_channels, 2 * self.patches)
+        self.refiner = SpatialLifter(hidden_channels, self.out_channels)
         self.start_empty(self.refiner.second)
 
     def body(self, x: Tensor) -> Tensor:

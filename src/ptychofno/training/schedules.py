@@ -84,6 +84,21 @@ def warmup_cosine(
     return build_warmup_cosine_scheduler(optimizer, epochs, warmup_epochs, min_ratio)
 
 
+def warmup_cosine_steps(
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_steps: Annotated[
+        int, Ge(0), Doc("steps of linear warm-up from a tenth of the learning rate")
+    ] = 10,
+    min_ratio: Annotated[
+        float, Ge(0), Le(1), Doc("learning rate after the last step, relative to the full one")
+    ] = 0.01,
+) -> LRScheduler:
+    """``warmup_cosine`` of steps instead of epochs: its YAML file has ``interval: step``."""
+    return build_warmup_cosine_scheduler(optimizer, epochs * steps_per_epoch, warmup_steps, min_ratio)
+
+
 def plateau(
     optimizer: Optimizer,
     factor: Annotated[

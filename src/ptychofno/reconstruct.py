@@ -164,7 +164,7 @@ def _evaluated(
                 console.print(f"note: {line}", style="red", soft_wrap=True)
         began = time.monotonic()
         with RoundsBar(console, plan.refine) as each_round:
-            evaluation = judge(network, dataset, plan, device, each_round)
+            evaluation = judge(network, dataset, plan, device, each_round, sparse=True)
     about = {
         "run_dir": None if start.run_dir is None else str(start.run_dir),
         "checkpoint": start.checkpoint,

@@ -268,7 +268,8 @@ def evaluate(
         metrics, rounds = judge_weights(cfg, plan, run, training, weights, console)
         if state == "completed" and metrics["no_better_than_flat"]:
             state = "collapsed"
-    draw_curves(run.path / artifacts.CURVES_FIGURE, outcome.epochs, baseline, run.path.name, rounds)
+    figure = run.path / artifacts.CURVES_FIGURE
+    draw_curves(figure, outcome.epochs, baseline, run.path.name, rounds, outcome.steps)
     stats = statistics(
         epochs=outcome.epochs,
         grad_norms=outcome.grad_norms,

@@ -8,6 +8,7 @@ from torch import nn
 
 from ptychofno import metrics as quality
 from ptychofno.evaluation import Refinement, evaluate, lit_pixels, save_reconstruction, scanned_region
+from ptychofno.evaluation.infer import spread_out
 from ptychofno.physics import diffraction_amplitude, extract_patches
 
 SETTINGS = {
@@ -318,3 +319,25 @@ def test_an_object_is_refined_and_both_are_judged(single):
     assert after["phase_mae_rad"] < 0.3 * before["phase_mae_rad"] and after["ssim"][0] > before["ssim"][0]
     assert len(result.rounds[0]) == 13 and result.rounds[0][-1] < 0.3 * result.rounds[0][0]
     assert before == {key: evaluate(single.oracle, single.dataset, **SETTINGS).metrics[key] for key in before}
+
+
+def test_rounds_may_begin_from_the_patches_of_fewer_patterns(single, measured):
+    """The network's patches are perfect here: what they bring must not be lost."""
+    in_one_strength(measured.dataset)
+    for case in (single, measured):
+        flat = evaluate(None, case.dataset, **REFINED).metrics
+        found = evaluate(case.oracle, case.dataset, **REFINED, sparse=True).metrics
+        assert 0 < case.oracle.seen < 121
+        for name in ("phase_mae_rad", "diffraction_error_stitched"):
+            assert found[name] is flat[name] is None or found[name] < 0.8 * flat[name]
+    case.oracle.seen = 0
+    evaluate(case.oracle, case.dataset, **SETTINGS, sparse=True)  # no rounds bring in the others
+    assert case.oracle.seen == 121
+
+
+def test_every_square_of_the_object_keeps_its_first_pattern():
+    probe = np.zeros((16, 16))
+    probe[3:13, 3:13] = 1  # 10 px wide: squares of 6 px
+    positions = np.array([[0, 0], [5, 5], [6, 5], [0, 0], [7, 4]])
+    found = spread_out(positions, np.array([0, 0, 0, 1, 0]), probe)
+    assert found.tolist() == [0, 2, 3]

@@ -137,6 +137,19 @@ def test_curves_of_any_length_fit_their_page(tmp_path, drawn, epochs, flat_basel
     assert labels == ["training", "validation"] + ["flat object"] * (flat_baseline is not None)
 
 
+def test_steps_lie_between_the_epochs_that_they_lead_to(tmp_path, drawn):
+    steps = [
+        [1, 1, 0.4, 2.0, 1.0],
+        [1, 2, 0.3, 1.0, 1.0],
+        [2, 3, float("nan"), 1.0, 1.0],
+        [2, 4, 0.1, 1.0, 1.0],
+    ]
+    draw_curves(tmp_path / "curves.png", make_history(2), 0.3, "steps", steps=steps)
+    line = drawn[0].axes[0].get_lines()[0]
+    np.testing.assert_array_equal(line.get_xdata(), [0.5, 1.0, 1.5, 2.0])
+    np.testing.assert_array_equal(line.get_ydata(), [0.4, 0.3, float("nan"), 0.1])
+
+
 def test_missing_entries_leave_gaps(tmp_path, drawn):
     history = make_history(6)
     history["val_loss"][2] = None

@@ -26,6 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
         **FOURIER,
         "block": BLOCKS["layerscale"],
     },
+    "unshuffled": {"_target_": "ptychofno.models.HybridUNOGenerator", **FOURIER, "unshuffle": 2},
     "fno": {"_target_": "ptychofno.models.CascadedFNOGenerator", **FOURIER},
     "cnn": {"_target_": "ptychofno.models.CNNGenerator", "levels": 3, "hidden_channels": 4},
 }
@@ -145,8 +146,9 @@ def test_the_layout_changes_nothing_but_the_order_of_sums(model: str, inputs: st
     found = []
     for laid in (lambda x: x, to_channels_last):
         network.zero_grad()
-        out = network.body(laid(network.inputs(amplitude)))
-        (out * torch.linspace(-1, 1, SIZE)).sum().backward()
+        network.arrange = laid
+        out = network.own_patch(amplitude)
+        (out.movedim(1, -1) * torch.linspace(-1, 1, SIZE)).sum().backward()
         found.append([out, *(p.grad for p in network.parameters())])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
@@ -223,6 +225,11 @@ def test_depth_eight_trains_on_a_small_grid() -> None:
     network = build("hybrid", fno_blocks=8, max_hidden_channels=8, checkpoint_activations=True)
     network(torch.rand(2, 1, SIZE, SIZE)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_what_does_not_divide_the_patch_is_refused() -> None:
+    with pytest.raises(ValueError, match="model.unshuffle=3 does not divide the patch's 16 px"):
+        build("unshuffled", unshuffle=3)
 
 
 def test_activation_checkpointing_changes_no_gradient() -> None:

@@ -141,6 +141,15 @@ def test_every_epoch_trains_at_the_closed_forms_learning_rate(
     assert outcome.epochs["learning_rate"] == pytest.approx([1e-3 * closed_form(e) for e in range(4)])
 
 
+def test_a_warm_up_of_steps_is_its_closed_form(scan: dict[str, Tensor], tmp_path: Path) -> None:
+    of_epoch = math.ceil(len(scan["amplitude"]) / 16)
+    make = partial(schedules.warmup_cosine_steps, warmup_steps=3, min_ratio=0.01)
+    outcome = run(scan, tmp_path, schedule=Schedule(make, "step", of_epoch), epochs=2)
+    expected = [1e-3 * warmup_cosine(step, 2 * of_epoch, 3, 0.01) for step in range(2 * of_epoch)]
+    largest = [max(expected[:of_epoch]), max(expected[of_epoch:])]
+    assert outcome.epochs["learning_rate"] == pytest.approx(largest)
+
+
 class Freeze(L.Callback):
     """Takes all gradients away, so that nothing improves."""
 

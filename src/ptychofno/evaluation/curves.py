@@ -32,6 +32,7 @@ def draw_curves(
     flat_baseline: float | None,
     title: str,
     rounds: Sequence[Sequence[float]] = (),
+    steps: Sequence[Sequence[float]] = (),
 ) -> None:
     """Losses, learning rate and gradient norms over epochs as a PNG file, written in one step.
 
@@ -41,6 +42,7 @@ def draw_curves(
             the guard intervened are marked. None where nothing was trained.
         flat_baseline: validation loss of the best constant object, drawn as a dashed line.
         rounds: for each object the error of its patterns at the start of refinement and after every round.
+        steps: rows of epoch, step, loss, gradient norm and more; drawn pale behind the epochs.
     """
     figure = new_figure(10.0, 6.8 if history else 3.6)
     write_title(figure, title)
@@ -55,6 +57,7 @@ def draw_curves(
     below = figure.add_gridspec(1, 3 if refined else 2, top=0.345, bottom=0.085, wspace=0.36, **area)
 
     axes = figure.add_subplot(top[0, 0])
+    _plot_steps(axes, steps, 2)
     _plot(axes, history, "train_loss", "training", BLUE)
     _plot(axes, history, "val_loss", "validation", RED)
     if flat_baseline is not None and np.isfinite(flat_baseline):
@@ -63,16 +66,21 @@ def draw_curves(
         label = None if number else "the guard went back"
         axes.axvline(epoch, color=ORANGE, linestyle=":", linewidth=1.4, label=label)
     _finish(axes, "loss")
+    if steps:
+        axes.set_xlim(left=0)
 
     axes = figure.add_subplot(below[0, 0])
     _plot(axes, history, "learning_rate", "learning rate", BLUE)
     _finish(axes, "learning rate")
 
     axes = figure.add_subplot(below[0, 1])
+    _plot_steps(axes, steps, 3)
     _plot(axes, history, "grad_norm_max", "max", RED)
     _plot(axes, history, "grad_norm_clipped_max", "max, clipped", ORANGE, linestyle="--")
     _plot(axes, history, "grad_norm_median", "median", BLUE)
     _finish(axes, "gradient norm")
+    if steps:
+        axes.set_xlim(left=0)
     if refined:
         _draw_rounds(figure.add_subplot(below[0, 2]), refined)
     return save_figure(path, figure)
@@ -104,6 +112,18 @@ def _plot(axes: Axes, history: History, key: str, label: str, colour: str, lines
     line.set(linestyle=linestyle, linewidth=2, marker=marker, markersize=4)
     if epochs.size:
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+
+
+def _plot_steps(axes: Axes, steps: Sequence[Sequence[float]], column: int) -> None:
+    """Those of epoch e lie between e - 1 and e, where what is said of the whole epoch stands."""
+    if not steps:
+        return
+    rows = np.asarray(steps, dtype=np.float64)
+    epochs, first, count = np.unique(rows[:, 0], return_index=True, return_counts=True)
+    within = np.arange(len(rows)) - np.repeat(first, count)
+    values = np.where(np.isfinite(rows[:, column]), rows[:, column], np.nan)
+    x = np.repeat(epochs - 1, count) + (within + 1) / np.repeat(count, count)
+    axes.plot(x, values, color=BLUE, alpha=0.3, linewidth=1, label="_steps")
 
 
 def _finish(axes: Axes, quantity: str, over: str = "epoch") -> None:

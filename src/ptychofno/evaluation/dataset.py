@@ -9,15 +9,20 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-class Split(Protocol):
-    """Samples: amplitudes (n, C, N, N), positions (n, C, 2) in pixels, object index (n,)."""
+class Scanned(Protocol):
+    """Where samples were taken: positions (n, C, 2) in pixels, object index (n,)."""
 
-    @property
-    def amplitude(self) -> Array: ...
     @property
     def positions_px(self) -> Array: ...
     @property
     def object_index(self) -> Array: ...
+
+
+class Split(Scanned, Protocol):
+    """Samples: also amplitudes (n, C, N, N)."""
+
+    @property
+    def amplitude(self) -> Array: ...
 
 
 class Dataset(Protocol):

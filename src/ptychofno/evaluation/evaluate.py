@@ -15,7 +15,7 @@ from torch import nn
 from ptychofno import metrics as quality
 from ptychofno.evaluation.dataset import Array, Dataset
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
-from ptychofno.evaluation.infer import predict_patches
+from ptychofno.evaluation.infer import predict
 from ptychofno.evaluation.measured import evaluate_measured
 from ptychofno.evaluation.overlap import Refinement, Refiner
 from ptychofno.evaluation.simulated import evaluate_simulated
@@ -67,6 +67,7 @@ def evaluate(
     device: torch.device | str,
     refinement: Refinement | None = None,
     each_round: Callable[[int, float], None] = lambda number, misfit: None,
+    sparse: bool = False,
 ) -> Evaluation:
     """Predict patches, stitch them, refine the object and compare it with what is known.
 
@@ -82,6 +83,8 @@ def evaluate(
         device: where the network and the rounds of overlap compute.
         refinement: what follows stitching; None for nothing.
         each_round: called with the number and the error of every round.
+        sparse: where a refinement follows, let it begin from the patches of some patterns only, see
+            ``infer.spread_out``.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that
@@ -93,19 +96,17 @@ def evaluate(
     probe = np.array(dataset.probe)
     put_together = stitcher(stitch, probe, sync_rounds)
     refiner = Refiner(probe, dataset.valid, device, refinement, each_round)
-    patches = None
+    predicted = None
     if model is not None:
-        scan = dataset.scan()
-        patches = predict_patches(
-            model, scan.amplitude, batch_size=infer_batch_size, device=device, positions_px=scan.positions_px
-        )
+        sparse = sparse and refinement is not None and stitch == "overlap"
+        predicted = predict(model, dataset, batch_size=infer_batch_size, device=device, sparse=sparse)
     target = None
     if dataset.test_objects is None:
         with_gaps = stitcher("overlap", probe, sync_rounds)
-        found, metrics = evaluate_measured(patches, dataset, put_together, with_gaps, refiner)
+        found, metrics = evaluate_measured(predicted, dataset, put_together, with_gaps, refiner)
     else:
         target = np.array(dataset.test_objects[0])
-        found, metrics = evaluate_simulated(patches, dataset, put_together, refiner, phase_alignment)
+        found, metrics = evaluate_simulated(predicted, dataset, put_together, refiner, phase_alignment)
     first = found[0].stitched
     region = scanned_region(first.illumination)
     return Evaluation(

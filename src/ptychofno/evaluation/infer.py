@@ -5,16 +5,71 @@ Shapes: n samples, B batch, C channels, N pattern and patch size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptychofno.evaluation.dataset import Dataset
+from ptychofno.evaluation.dataset import Array, Dataset
 from ptychofno.physics import complex_patches, diffraction_amplitude
 
 PATCHES_AT_ONCE = 256
+_CELL = 0.6
+"""Side of a square of the object, in widths of the probe, of which one pattern is enough to begin with."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a network makes of the samples of a ``scan()``, or of some."""
+
+    patches: Tensor
+    """complex64 (m, C, N, N), on the CPU."""
+    members: Array
+    """Which samples they are of, int64 (m,), in rising order."""
+    amplitude: Array
+    """Measured, of these samples, (m, C, N, N)."""
+    positions_px: Array
+    """(m, C, 2)"""
+    object_index: Array
+    """(m,)"""
+
+
+def predict(
+    model: nn.Module, dataset: Dataset, *, batch_size: int, device: torch.device | str, sparse: bool
+) -> Predicted:
+    """The patches of a dataset's ``scan()``; raises as ``predict_patches`` does.
+
+    Args:
+        sparse: only of as many patterns as cover the object several times, see ``spread_out``.
+    """
+    scan = dataset.scan()
+    members = np.arange(len(scan.object_index))
+    if sparse and scan.amplitude.shape[1] == 1:
+        members = spread_out(scan.positions_px[:, 0], scan.object_index, dataset.probe)
+    whole = len(members) == len(scan.object_index)
+    amplitude, positions, index = (
+        array if whole else array[members] for array in (scan.amplitude, scan.positions_px, scan.object_index)
+    )
+    patches = predict_patches(model, amplitude, batch_size=batch_size, device=device, positions_px=positions)
+    return Predicted(patches, members, amplitude, positions, index)
+
+
+def spread_out(positions_px: Array, object_index: Array, probe: Array) -> Array:
+    """Indices of the first pattern in every square of 0.6 widths of the probe, of every object.
+
+    Rounds of overlap, which see all patterns, come to the same from these as from all
+    (experiments/throughput). The width is the root of the area (sum |P|^2)^2 / sum |P|^4.
+
+    Args:
+        positions_px: (n, 2). object_index: (n,). probe: complex (N, N) or modes (M, N, N).
+    """
+    power = np.square(np.abs(np.asarray(probe))).reshape(-1, *np.shape(probe)[-2:]).sum(0)
+    width = float(np.sqrt(power.sum() ** 2 / np.square(power).sum()))
+    squares = np.floor(np.asarray(positions_px) / (_CELL * width))
+    cells = np.column_stack((object_index, squares))
+    return np.sort(np.unique(cells, axis=0, return_index=True)[1])
 
 
 def predict_patches(
@@ -68,34 +123,35 @@ def predict_patches(
     return patches
 
 
-def patch_errors(patches: Tensor | None, dataset: Dataset) -> dict[str, float | None]:
+def patch_errors(predicted: Predicted | None, dataset: Dataset) -> dict[str, float | None]:
     """sum |A_pred - X| / sum X, each pattern as its own patch explains it; null without patches.
 
     Args:
-        patches: predicted from ``dataset.scan()``, complex64 (n, C, N, N).
+        predicted: from ``dataset.scan()``.
     """
     names = ("diffraction_error_train", "diffraction_error_validation", "diffraction_error")
     errors: dict[str, float | None] = dict.fromkeys(names)
-    if patches is None:
+    if predicted is None:
         return errors
+    patches = predicted.patches
     probe = torch.from_numpy(np.array(dataset.probe, dtype=np.complex64))
-    amplitude = dataset.scan().amplitude
-    # Of each sample, (n,).
+    # Of each sample, (m,).
     misfit, total = np.empty(len(patches)), np.empty(len(patches))
     for start in range(0, len(patches), PATCHES_AT_ONCE):
         chunk = slice(start, start + PATCHES_AT_ONCE)
-        predicted = diffraction_amplitude(patches[chunk], probe).numpy()
+        explained = diffraction_amplitude(patches[chunk], probe).numpy()
         if dataset.valid is not None:
-            predicted = predicted * dataset.valid
-        measured = np.asarray(amplitude[chunk])
-        misfit[chunk] = np.abs(predicted - measured).sum(axis=(1, 2, 3), dtype=np.float64)
+            explained = explained * dataset.valid
+        measured = np.asarray(predicted.amplitude[chunk])
+        misfit[chunk] = np.abs(explained - measured).sum(axis=(1, 2, 3), dtype=np.float64)
         total[chunk] = measured.sum(axis=(1, 2, 3), dtype=np.float64)
     if dataset.test_objects is not None:
         return errors | {"diffraction_error": float(misfit.sum() / total.sum())}
     # scan() is the three splits in this order, so their errors are cut from one pass.
-    ends = np.cumsum([len(split.amplitude) for split in (dataset.train, dataset.validation)])
+    sizes = np.cumsum([len(split.amplitude) for split in (dataset.train, dataset.validation)])
+    ends = np.searchsorted(predicted.members, sizes)
     parts = zip(names, np.split(misfit, ends), np.split(total, ends), strict=True)
-    return errors | {name: float(part.sum() / whole.sum()) for name, part, whole in parts}
+    return {name: float(part.sum() / whole.sum()) if len(part) else None for name, part, whole in parts}
 
 
 def _as_float32(batch: Any) -> Tensor:

@@ -21,6 +21,7 @@ def judge(
     plan: Any,
     device: torch.device | str,
     each_round: Callable[[int, float], None] = lambda number, misfit: None,
+    sparse: bool = False,
 ) -> Evaluation:
     """``evaluate`` as a run's settings (infer_batch_size, evaluation, refine) say; raises as it does."""
     return evaluate(
@@ -33,6 +34,7 @@ def judge(
         device=device,
         refinement=plan.refine(measured=dataset.test_objects is None),
         each_round=each_round,
+        sparse=sparse,
     )
 
 

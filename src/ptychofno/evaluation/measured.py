@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ptychofno import metrics as quality
 from ptychofno.evaluation.dataset import Dataset
-from ptychofno.evaluation.infer import patch_errors
+from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner
 from ptychofno.evaluation.stitch import Stitched
 from ptychofno.physics import orientation_that_fits
@@ -22,7 +21,7 @@ _ORIENTATION = ("swap_axes", "negate_rows", "negate_cols")
 
 
 def evaluate_measured(
-    patches: Tensor | None,
+    predicted: Predicted | None,
     dataset: Dataset,
     put_together: Callable[..., Stitched],
     with_gaps: Callable[..., Stitched],
@@ -31,18 +30,19 @@ def evaluate_measured(
     """The object of all patterns; and the metrics of ``evaluate``, of one of all but the test patterns.
 
     Args:
-        patches: predicted from ``dataset.scan()``, complex64 (n, C, N, N); None for a flat start.
+        predicted: from ``dataset.scan()``; None for a flat start.
         put_together, with_gaps: stitch the patches of the whole scan, and of one without the test patterns.
     """
     positions = np.reshape(dataset.scan().positions_px, (-1, 2))
     height, width = (np.ceil(positions.max(axis=0)).astype(int) + refiner.probe.shape[-1]).tolist()
     shape = (height, width)
     start = start_without_test = None
-    if patches is not None:
-        single = patches.flatten(0, 1)
-        others = len(single) - len(dataset.test.amplitude) * patches.shape[1]
-        start = put_together(single, positions, shape=shape)
-        start_without_test = with_gaps(single[:others], positions[:others], shape=shape)
+    if predicted is not None:
+        of_seen = len(dataset.train.amplitude) + len(dataset.validation.amplitude)
+        others = int(np.searchsorted(predicted.members, of_seen)) * predicted.patches.shape[1]
+        single, places = predicted.patches.flatten(0, 1), np.reshape(predicted.positions_px, (-1, 2))
+        start = put_together(single, places, shape=shape)
+        start_without_test = with_gaps(single[:others], places[:others], shape=shape)
     splits = [dataset.train, dataset.validation, dataset.test]
     others_scan, test_scan = refiner.scan(splits[:2], shape), refiner.scan(splits[2:], shape)
     whole = refiner.refined(refiner.scan(splits, shape), start)
@@ -56,7 +56,7 @@ def evaluate_measured(
     poor = error > _NO_BETTER * of_flat
     metrics: dict[str, Any] = {name: [None, None] for name in quality.QUALITIES}
     metrics |= {"phase_mae_rad": None, "ssim_phase_2pi": None, "phase_vacuous": None}
-    metrics |= patch_errors(patches, dataset)
+    metrics |= patch_errors(predicted, dataset)
     metrics |= {"diffraction_error_stitched": error, "flat": of_flat, "no_better_than_flat": poor}
     return [whole], metrics | {"unrefined": unrefined, "hint": _orientation_hint(dataset) if poor else None}
 

@@ -25,7 +25,7 @@ class NoRefinement:
 class OverlapRefinement:
     """Rounds of overlap from the stitched object; see ``physics.refine``."""
 
-    rounds: Annotated[int, Ge(1), Le(100_000), Doc("rounds of overlap over all patterns, at most")] = 5
+    rounds: Annotated[int, Ge(1), Le(100_000), Doc("rounds of overlap over all patterns, at most")] = 7
     probe: Annotated[
         Literal["auto", "fixed", "refined"], Doc("auto refines the probe of measured scans only")
     ] = "auto"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ptychofno import metrics as quality
-from ptychofno.evaluation.dataset import Array, Dataset, Split
+from ptychofno.evaluation.dataset import Array, Dataset, Scanned
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
-from ptychofno.evaluation.infer import patch_errors
+from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner, Samples
 from ptychofno.evaluation.stitch import Stitched
 
@@ -20,7 +20,7 @@ _OF_MEASURED_DATA = ("diffraction_error_stitched", "flat", "no_better_than_flat"
 
 
 def evaluate_simulated(
-    patches: Tensor | None,
+    predicted: Predicted | None,
     dataset: Dataset,
     put_together: Callable[..., Stitched],
     refiner: Refiner,
@@ -29,12 +29,14 @@ def evaluate_simulated(
     """Each test object as it is reconstructed, and the metrics of ``evaluate``.
 
     Args:
-        patches: predicted from the test scan, complex64 (n, C, N, N); None for a flat start.
+        predicted: from the test scan; None for a flat start.
         put_together: see ``stitch_each``.
     """
     test, truth = dataset.test, dataset.test_objects
     assert truth is not None
-    stitched = None if patches is None else stitch_each(put_together, patches, test, truth)
+    stitched = None
+    if predicted is not None:
+        stitched = stitch_each(put_together, predicted.patches, predicted, truth)
     found = []
     for k in range(len(truth)):
         here = np.asarray(test.object_index) == k
@@ -46,13 +48,13 @@ def evaluate_simulated(
         return _mean([_compare(one, true, phase_alignment) for one, true in zip(objects, truth, strict=True)])
 
     metrics = similarity([one.stitched for one in found])
-    metrics |= patch_errors(patches, dataset) | dict.fromkeys(_OF_MEASURED_DATA)
+    metrics |= patch_errors(predicted, dataset) | dict.fromkeys(_OF_MEASURED_DATA)
     refined = stitched is not None and refiner.how is not None
     return found, metrics | {"unrefined": similarity(stitched) if stitched and refined else None}
 
 
 def stitch_each(
-    put_together: Callable[..., Stitched], patches: Tensor, split: Split, truth: Array
+    put_together: Callable[..., Stitched], patches: Tensor, split: Scanned, truth: Array
 ) -> list[Stitched]:
     """Each of the k objects of ``truth`` (k, H, W) from those of ``patches`` (n, C, N, N) that are its own.
 

@@ -56,8 +56,8 @@ class Generator(nn.Module):
         checkpoint_activations: recompute a stage's activations in the backward pass instead of
             keeping them: less memory, about a third more time.
         output: an output module (``models.outputs``); ``None`` for the patch as it is.
-        unshuffle: f; pixels (f N', f N') become f * f channels of (N', N') before the layers, and those of the
-            patch pixels again after them (Shi et al. 2016): layers cost less, and see further.
+        unshuffle: f; pixels (f N', f N') become f * f channels of (N', N') before the layers, and those of
+            the patch pixels again after them (Shi et al. 2016): layers cost less, and see further.
     """
 
     def __init__(

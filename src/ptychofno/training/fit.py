@@ -34,8 +34,8 @@ class Outcome:
     Attributes:
         diverged: why, in one line; None when all epochs were run.
         epochs: the history, one list per key.
-        grad_norms: before clipping, one per optimizer step; also that of a step that was not taken as it
-            was not finite, NaN where it is not known.
+        steps: rows in the order of ``history.STEP_KEYS``, one per optimizer step; also that of a step that
+            was not taken as it was not finite, NaN where a number is not known.
         best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
         best_weights, last_weights: state dicts of the judged network on the CPU.
         interventions: of the guard; see ``guard.Watch``.
@@ -43,12 +43,17 @@ class Outcome:
 
     diverged: str | None
     epochs: dict[str, list[Any]]
-    grad_norms: list[float]
+    steps: list[list[float]]
     best_epoch: int
     best_val_loss: float
     best_weights: dict[str, Tensor]
     last_weights: dict[str, Tensor]
     interventions: list[dict[str, Any]]
+
+    @property
+    def grad_norms(self) -> list[float]:
+        """Before clipping, of every step."""
+        return [row[STEP_KEYS.index("grad_norm")] for row in self.steps]
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
@@ -112,7 +117,7 @@ def fit(
     return Outcome(
         diverged,
         history.epochs,
-        [row[STEP_KEYS.index("grad_norm")] for row in history.steps],
+        history.steps,
         checkpoints.best_epoch,
         checkpoints.best_val_loss,
         checkpoints.best_weights,

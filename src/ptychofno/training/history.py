@@ -50,9 +50,10 @@ class History(L.Callback):
     ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch. What
     was read goes to ``watch``, which tells how often it has intervened so far.
 
-    ``explained`` is the share of the flat object's loss that the network has taken away, 1 - loss /
-    ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see ``PhysicsSupervised``; ``grad_spikes``
-    ``dead_weights`` and ``update_ratio_*``, the last two of an epoch's last step, see ``instruments``.
+    ``learning_rate`` is the largest of the epoch. ``explained`` is the share of the flat object's loss that
+    the network has taken away, 1 - loss / ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see
+    ``PhysicsSupervised``; ``grad_spikes``, ``dead_weights`` and ``update_ratio_*``, the last two of an
+    epoch's last step, see ``instruments``.
     """
 
     def __init__(self, run_dir: Path, flat_baseline: float, watch: Watch | None = None) -> None:
@@ -77,6 +78,7 @@ class History(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        self._learning_rate = max(self._learning_rate, trainer.optimizers[0].param_groups[0]["lr"])
         if batch_idx + 1 == trainer.num_training_batches:
             assert isinstance(module, PhysicsSupervised)
             self._updates = UpdateRatios(module.generator)

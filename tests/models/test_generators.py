@@ -228,7 +228,7 @@ def test_depth_eight_trains_on_a_small_grid() -> None:
 
 
 def test_what_does_not_divide_the_patch_is_refused() -> None:
-    with pytest.raises(ValueError, match="model.unshuffle=3 does not divide the patch's 16 px"):
+    with pytest.raises(ValueError, match=r"model\.unshuffle=3 does not divide the patch's 16 px"):
         build("unshuffled", unshuffle=3)
 
 

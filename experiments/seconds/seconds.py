@@ -1,0 +1,132 @@
+"""How many seconds until an unseen object is right? Whole commands, each from an empty cache.
+
+    python experiments/seconds/seconds.py seconds.csv figure.png --threads 2
+    python experiments/seconds/seconds.py --throughput throughput.csv --run outputs/default/default-seed0
+
+Start-up, simulation, training, rounds of overlap, metrics and pictures are all in the seconds. Rows that are
+in the table already are kept, so that a second call does what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TRAIN, FLAT = "ptychofno.train", "ptychofno.reconstruct flat"
+RECIPES = {
+    "flat, 3 rounds": (FLAT, "refine.rounds=3"),
+    "flat, 7 rounds": (FLAT, ""),
+    "flat, 15 rounds": (FLAT, "refine.rounds=15"),
+    "flat, 30 rounds": (FLAT, "refine.rounds=30"),
+    "default": (TRAIN, ""),
+    "default, 15 rounds": (TRAIN, "refine.rounds=15"),
+    "default, 3 epochs": (TRAIN, "trainer.max_epochs=3 refine.rounds=15"),
+    "default, 10 epochs": (TRAIN, "trainer.max_epochs=10 refine.rounds=15"),
+    "full size, 1 epoch": (TRAIN, "data=grid_lines refine.rounds=15"),
+    "full size, 3 epochs": (TRAIN, "data=grid_lines trainer.max_epochs=3 refine.rounds=15"),
+    "20 epochs, no rounds": (TRAIN, "+arm=recommended"),
+}
+COLUMNS = ("name", "seconds", "cpu_seconds", "ssim_amplitude", "ssim_phase", "phase_mae_rad", "threads")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("figure", type=Path, nargs="?")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--throughput", action="store_true", help="more and more patterns instead")
+    parser.add_argument("--run", help="the trained network that --throughput uses")
+    args = parser.parse_args()
+    cases = throughput(args.run) if args.throughput else RECIPES
+    rows = read(args.table)
+    for name, (command, words) in cases.items():
+        if name not in {row["name"] for row in rows}:
+            rows.append({"name": name, "threads": args.threads, **measured(command, words, args.threads)})
+            print(rows[-1], flush=True)
+            with args.table.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+    if args.figure and not args.throughput:
+        draw(rows, args.figure)
+
+
+def throughput(run: str) -> dict[str, tuple[str, str]]:
+    """The same density of patterns and of lines, over larger and larger objects."""
+    sides = {f"{side**2:,} patterns": 64 + 10 * (side - 1) for side in (33, 100, 316)}
+    words = "refine.rounds=5 data.train_step_px=100"
+    return {
+        name: (f"ptychofno.reconstruct {run}", f"{words} data.size={size} data.nlines={400 * size // 392}")
+        for name, size in sides.items()
+    }
+
+
+def read(table: Path) -> list[dict[str, object]]:
+    if not table.exists():
+        return []
+    with table.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def measured(command: str, words: str, threads: int) -> dict[str, object]:
+    """One command with its own cache and directory; its seconds, and how good its object is."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [f"data.cache_dir={folder}/cache", f"trainer.num_threads={threads}", *words.split()]
+        settings += (
+            [f"run_dir={folder}/run", "logger=none"] if command == TRAIN else ["--output", f"{folder}/out"]
+        )
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        said = subprocess.run(
+            [sys.executable, "-m", *command.split(), *settings],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        ).stdout
+        seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        path = re.findall(r"\S*metrics\.json", said)[-1]
+        metrics = json.loads(Path(path).read_text())
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "ssim_amplitude": round(metrics["ssim"][0], 5),
+        "ssim_phase": round(metrics["ssim"][1], 5),
+        "phase_mae_rad": round(metrics["phase_mae_rad"], 5),
+    }
+
+
+def draw(rows: list[dict[str, object]], path: Path) -> None:
+    from ptychofno.display.drawing import BLUE, INK, MUTED, RED, new_figure, save_figure, tidy, write_title
+
+    figure = new_figure(9.0, 5.4)
+    write_title(figure, "What do more seconds buy?", "phase error of an unseen object, from an empty cache")
+    axes = figure.add_axes((0.1, 0.13, 0.86, 0.66))
+    kinds = {"flat": (BLUE, "s", "rounds alone"), "default": (RED, "o", "network, then rounds")}
+    for row in rows:
+        colour, marker, label = kinds.get(str(row["name"]).split(",")[0], (MUTED, "D", "other recipes"))
+        place = float(str(row["seconds"])), float(str(row["phase_mae_rad"]))
+        axes.plot(*place, color=colour, marker=marker, linestyle="none", label=label)
+        axes.annotate(str(row["name"]), place, (5, 4), textcoords="offset points", fontsize=9, color=INK)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("seconds of the whole command", fontsize=12, color=INK)
+    axes.set_ylabel("phase error, rad", fontsize=12, color=INK)
+    tidy(axes, 11)
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    axes.legend(once.values(), once.keys(), frameon=False, fontsize=10, labelcolor=INK)
+    save_figure(path, figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -116,6 +116,7 @@ def reconstruct(
 
     # Imported here: what is refused must not wait for torch.
     from ptychofno.config.records import resolved_yaml
+    from ptychofno.data.probe import told_modes
     from ptychofno.display.terminal import show_metrics
 
     console = make_console()
@@ -124,6 +125,8 @@ def reconstruct(
     if formats:
         _export(where, formats, evaluation, dataset, cfg.data.held_out_every)
     console.print(f"reconstructed and compared in {duration(about['seconds'])}")
+    if evaluation.probe is not None and evaluation.probe.ndim > 2:
+        console.print(told_modes(evaluation.probe), soft_wrap=True)
     show_metrics(console, where)
 
 
@@ -139,8 +142,8 @@ def _evaluated(
     from ptychofno.runs.carrying import differences
 
     in_training = build.dataset_key(settings(cfg))
-    if start.run_dir is None and not any(change.startswith("probe") for change in changes):
-        _keep_given_probe(cfg)
+    if start.run_dir is None:
+        _keep_given_probe(cfg, changes)
     plan = settings(cfg)
     key = build.dataset_key(plan)
     if start.run_dir and not any(change.partition("=")[0] == "data.cache_dir" for change in changes):
@@ -206,10 +209,11 @@ def _settings_for(start: Start, changes: Sequence[str], config_dir: str | None) 
     return recomposed(start.values, changes, file, config_dir=config_dir, parts=parts)
 
 
-def _keep_given_probe(cfg: Any) -> None:
+def _keep_given_probe(cfg: Any, changes: Sequence[str]) -> None:
     """Take the probe of a scan as its files give it: rounds from a flat object refine it themselves."""
-    if cfg.probe._target_.endswith(".RefinedProbe"):
-        cfg.probe = {"_target_": "ptychofno.data.probe.DatasetProbe"}
+    typed = {change.partition("=")[0] for change in changes}
+    if cfg.probe._target_.endswith(".RefinedProbe") and not typed & {"probe", "probe.rounds"}:
+        cfg.probe.rounds = 0
 
 
 def _bring_to_size(start: Start, changes: Sequence[str], cfg: Any) -> None:

@@ -322,11 +322,6 @@ def test_unusual_scans_in_pixels_are_read(tmp_path, scan, positions, why):
         ("scan", lambda _: 16.0 * raster(4, 6), r"'scan' lie 16 apart.*overlap.*may be nanometres"),
         ("scan", lambda _: 20.0 * np.repeat(raster(4, 3), 2, axis=0), r"'scan' lie 20 apart"),
         ("probe", np.abs, r"probe 'probe' is float32; expected complex"),
-        (
-            "probe",
-            lambda probe: np.stack([probe, np.roll(probe, 6, 1)]),
-            r"holds 2 modes, of which the strongest",
-        ),
         ("probe", lambda probe: probe[1:, 1:], r"15 x 15 pixels, the patterns 16: .*expected a probe of 16"),
         ("probe", lambda probe: probe[1:], r"shape \(15, 16\); expected a square"),
         ("probe", lambda probe: 0 * probe, r"zero everywhere"),
@@ -418,3 +413,24 @@ def test_a_refined_probe_comes_from_the_training_patterns_alone(tmp_path, scan):
     counts[3::6] *= 2  # test patterns
     other = tike_file(tmp_path / "other.npz", scan | {"counts": counts}, probe=wrong.astype(np.complex64))
     assert np.array_equal(load_dataset(other, RefinedProbe(rounds=10)).probe, found.probe)
+
+
+def test_modes_of_the_file_are_taken_fewer_or_more(tmp_path, scan):
+    probe = scan["probe"]
+    several = np.stack([probe, 0.5 * np.roll(probe, 3, 0), 0.2 * np.roll(probe, 3, 1)]).astype(np.complex64)
+    data = tike_file(tmp_path / "scan.npz", scan, probe=several[None, None, None])
+    light = {}
+    for count in (None, 1, 2, 3, 4):
+        found = read_measured(data, RefinedProbe(rounds=0, modes=count), "key")
+        assert found.probe.shape == ((N, N) if count == 1 else (count or 3, N, N))
+        power = np.square(np.abs(found.probe)).sum(axis=(-2, -1)).reshape(-1)
+        assert np.all(np.diff(power) <= 0) or count == 4
+        light[count] = power / power.sum()
+        (note,) = (line for line in found.notes if "mode" in line)
+        said = {1: "of 3 modes of the probe 1 is taken", 2: "2 are taken", 4: "4 modes, 1 of which begin"}
+        assert said.get(count, "the 3 modes of the probe have") in note
+    np.testing.assert_allclose(light[2], light[3][:2] / light[3][:2].sum(), rtol=1e-4)
+    assert np.array_equal(light[None], light[3]) and light[4][3] == pytest.approx(0.02 / 1.02, rel=1e-3)
+    refined = read_measured(data, RefinedProbe(rounds=3), "key")
+    assert refined.probe.shape == refined.given_probe.shape == (3, N, N)
+    assert any(note.startswith("refined, the 3 modes of the probe have") for note in refined.notes)

@@ -104,6 +104,16 @@ def test_probe_from_file_keeps_its_values(tmp_path, leading):
     np.testing.assert_array_equal(probe, array.reshape(N, N).astype(np.complex64))
 
 
+def test_modes_from_file_make_the_same_light(tmp_path):
+    array = some_probe(3)
+    found = write(tmp_path / "p.npz", probe=array).make(N)
+    assert found.shape == (3, N, N)
+    np.testing.assert_allclose(np.square(np.abs(found)).sum(0), np.square(np.abs(array)).sum(0), rtol=1e-4)
+    # Of variations over the scan the first is taken, with its modes.
+    varying = write(tmp_path / "v.npz", probe=np.stack([array, 0 * array])).make(N)
+    np.testing.assert_array_equal(varying, found)
+
+
 def with_nan() -> np.ndarray:
     probe = some_probe()
     probe[3, 4] = np.nan
@@ -117,7 +127,6 @@ def with_nan() -> np.ndarray:
         ({"probe": np.abs(some_probe())}, r"'probe' is float64; expected complex"),
         ({"probe": some_probe()[:, :-1]}, r"shape \(32, 31\); expected a square"),
         ({"probe": some_probe()[1:, 1:]}, r"shape \(31, 31\); expected \(32, 32\)"),
-        ({"probe": some_probe(3)}, r"holds 3 modes, of which the strongest has .*name it alone in"),
         ({"probe": with_nan()}, r"'probe'\[3, 4\] is"),
         ({"probe": 1e60 * some_probe()}, r"amplitude of .*e\+60; expected a largest amplitude"),
         ({"probe": 0 * some_probe()}, r"zero everywhere"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -48,13 +49,18 @@ def test_ptychodus_product_has_its_keys_in_metres(tmp_path: Path, found: Reconst
         assert file["object_layer_spacing_m"].shape == (0,)
 
 
+@pytest.mark.parametrize("modes", [1, 2])
 @pytest.mark.parametrize("form", ["ptychodus", "cxi"])
-def test_own_readers_find_positions_and_probe_again(tmp_path: Path, found: Reconstructed, form: str) -> None:
+def test_own_readers_find_positions_and_probe_again(
+    tmp_path: Path, found: Reconstructed, form: str, modes: int
+) -> None:
+    if modes > 1:
+        found = replace(found, probe=np.stack([found.probe, 0.5j * found.probe]))
     with open_scan(str(FORMATS[form](tmp_path, found)), [], None) as raw:
         assert raw.positions is not None and raw.probe is not None and raw.positions.unit == "m"
         moved = np.diff(raw.positions.values, axis=0) / PIXEL_M
         np.testing.assert_allclose(moved, [[12, 16], [12, 16]])
-        np.testing.assert_array_equal(raw.probe.values[0], found.probe)
+        np.testing.assert_array_equal(raw.probe.values, found.probe.reshape(modes, 16, 16))
         assert raw.energy_ev == pytest.approx(8000, rel=1e-5) and raw.distance_m == 1.5
 
 

@@ -131,6 +131,39 @@ def test_batches_keep_a_sample_together() -> None:
     assert all(torch.equal(one, other) for one, (other, _) in zip(plain, batches, strict=True))
 
 
+# --- incoherent modes -------------------------------------------------------------------------
+
+
+def partially_coherent(scan: dict[str, Tensor]) -> dict[str, Tensor]:
+    row = (torch.arange(SIZE) - SIZE // 2)[:, None] / 4
+    probe = scan["probe"]
+    return scan | {"probe": torch.stack([probe, 0.4 * row * probe, 0.3 * row.T * probe]).to(probe.dtype)}
+
+
+@pytest.mark.parametrize("patches", [1, 4])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_network_trains_with_all_modes(scan, tmp_path: Path, output: str, patches: int) -> None:
+    data = dataset(partially_coherent(scan), patches)
+    built = network(data, output)
+    batch = build.as_batch(data.train)
+    _, level = flat_baseline(MAELoss(data.mean_amplitude), batch, torch.from_numpy(data.probe), built.output)
+    assert 0.5 < level < 2
+    epochs = trained(data, built, tmp_path)
+    first, last = epochs["train_loss"]
+    assert last < first
+
+
+def test_true_patches_have_no_loss_with_all_modes_and_some_with_one(scan) -> None:
+    data = dataset(partially_coherent(scan), 1)
+    built = module(data, network(data, "patch"))
+    corners = torch.from_numpy(data.train.positions_px.reshape(-1, 2))
+    true = physics.extract_patches(scan["object"], corners, SIZE)[:, None]
+    measured = torch.from_numpy(data.train.amplitude)
+    assert float(built.loss(built.diffracted(true), measured)) < 1e-5
+    built.probe = built.probe[0]
+    assert float(built.loss(built.diffracted(true), measured)) > 0.02
+
+
 # --- the mask --------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ from ptychofno.runs import artifacts
 
 # Part of every key. Raise them whenever the same settings would give other data than before.
 GENERATOR_VERSION = 2
-READER_VERSION = 4
+READER_VERSION = 5
 _MANIFEST = "manifest.json"
 _SPLITS = ("train", "validation", "test")
 Data = DataBase

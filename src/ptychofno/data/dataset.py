@@ -35,7 +35,7 @@ class PtychoDataset:
     name: str
     key: str
     probe: np.ndarray
-    """Illumination P, complex64 (N, N)."""
+    """Illumination P, complex64 (N, N), or (M, N, N) of M modes that do not interfere."""
     photon_scale: float
     """s, so that counts = s**2 * X**2."""
     mean_amplitude: float
@@ -52,7 +52,7 @@ class PtychoDataset:
     valid: np.ndarray | None = None
     """1 where a detector pixel is valid and 0 elsewhere, float32 (N, N); None where all are."""
     given_probe: np.ndarray | None = None
-    """The probe that ``probe`` was refined from, complex64 (N, N); None where it was not."""
+    """The probe that ``probe`` was refined from, of its shape; None where it was not."""
     object_pixel_m: float | None = None
     """Size of an object pixel; None where nothing tells it."""
     energy_ev: float | None = None

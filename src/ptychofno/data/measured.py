@@ -1,6 +1,6 @@
 """Measured scans: from files of any known format to the three splits of a dataset.
 
-Shapes: n patterns of (N, N) pixels, C patterns of a sample.
+Shapes: n patterns of (N, N) pixels, C patterns of a sample, M modes of the probe.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ptychofno import physics
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments, split_of
 from ptychofno.data.orientation import orientation_note
 from ptychofno.data.preparation import Prepared, prepare
-from ptychofno.data.probe import GivenProbe, NpzProbe, RefinedProbe, ScanProbe, single_mode
+from ptychofno.data.probe import GivenProbe, NpzProbe, RefinedProbe, ScanProbe, taken_modes, told_modes
 from ptychofno.data.probe_start import probe_from_patterns
 from ptychofno.data.readers import open_scan
 from ptychofno.data.settings import MeasuredData
@@ -42,7 +42,8 @@ def read_measured(
     Args:
         data: the files and what is said of them.
         probe: ``DatasetProbe`` takes the probe of the files, ``RefinedProbe`` what rounds of overlap make of
-            it on the training patterns. Where the files have none, it is begun from the mean pattern.
+            it on the training patterns, with as many modes as it says. Where the files have none, it is begun
+            from the mean pattern.
         key: identifies the result, see ``dataset_key``.
         each_block: is told how many of how many patterns are read.
 
@@ -68,8 +69,10 @@ def read_measured(
     power = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
     N = amplitude.shape[-1]
     scaled = given = (illumination * np.sqrt(mean_square * N * N / power)).astype(np.complex64)
-    if isinstance(probe, RefinedProbe):
+    if isinstance(probe, RefinedProbe) and probe.rounds:
         scaled = _refined_probe(splits["train"], given, valid, probe.rounds, prepared.positions_px)
+        if scaled.ndim > 2:
+            notes.append(f"refined, {told_modes(scaled)}")
     if (turned := orientation_note(splits["train"], given, valid)) is not None:
         notes.append(turned)
     return PtychoDataset(
@@ -117,22 +120,23 @@ def _illumination(
     valid: np.ndarray | None,
     notes: list[str],
 ) -> np.ndarray:
-    """The probe before any refinement, complex64 (N, N), in any unit."""
-    if prepared.modes is not None:
-        single, note = single_mode(prepared.modes, prepared.modes_where)
-        notes += [note] if note else []
-        return single
-    if not isinstance(probe, ScanProbe):
+    """The probe before any refinement, complex64 (N, N) or (M, N, N), in any unit."""
+    found = prepared.modes
+    if found is None and not isinstance(probe, ScanProbe):
         return probe.make(prepared.window.N)
-    found, note = probe_from_patterns(train, prepared.mean_amplitude, valid)
-    notes.append(note)
-    return found
+    if found is None:
+        begun, note = probe_from_patterns(train, prepared.mean_amplitude, valid)
+        found = begun[None]
+        notes.append(note)
+    taken, told = taken_modes(found, probe.modes if isinstance(probe, RefinedProbe) else None)
+    notes += [told] if told else []
+    return taken
 
 
 def _refined_probe(
     train: Split, given: np.ndarray, valid: np.ndarray | None, rounds: int, positions_px: np.ndarray
 ) -> np.ndarray:
-    """What rounds of overlap on the training patterns make of a probe, complex64 (N, N)."""
+    """What rounds of overlap on the training patterns make of a probe, complex64 and of its shape."""
     height, width = (np.ceil(positions_px.max(axis=0)).astype(int) + given.shape[-1]).tolist()
     scan = physics.make_scan(
         torch.from_numpy(train.amplitude[:, 0]),

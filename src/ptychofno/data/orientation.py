@@ -19,7 +19,7 @@ def orientation_note(train: Split, probe: np.ndarray, valid: np.ndarray | None) 
 
     At low resolution: of large patterns only the middle is looked at.
 
-    Args: ``probe`` complex64 (N, N) before any refinement, ``valid`` (N, N).
+    Args: ``probe`` complex64 (N, N) or (M, N, N) before any refinement, ``valid`` (N, N).
     """
     N = probe.shape[-1]
     side = min(N, _SIDE_PX)
@@ -28,7 +28,7 @@ def orientation_note(train: Split, probe: np.ndarray, valid: np.ndarray | None) 
     found = physics.orientation_that_fits(
         torch.from_numpy(amplitude.copy()),
         torch.from_numpy(train.positions_px[:, 0] * (side / N)),
-        torch.from_numpy(resampled(probe[None], side)[0]),
+        torch.from_numpy(resampled(probe, side)),
         mask,
         patterns=_PATTERNS,
         rounds=_ROUNDS,

@@ -35,8 +35,6 @@ class Prepared:
     """(row, col) of every pattern, float64 (n, 2), the smallest 0."""
     modes: np.ndarray | None
     """The probe of the files, complex64 (m, N, N); None where they have none."""
-    modes_where: str
-    """File and key of the probe, for messages."""
     geometry: sampling.Geometry
     object_pixel_m: float | None
     notes: tuple[str, ...]
@@ -97,7 +95,6 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
         chosen,
         positions_px,
         modes,
-        raw.probe.where if raw.probe else "",
         known,
         pixel_m,
         tuple(notes),

@@ -12,13 +12,14 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from typing_extensions import Doc
 
+from ptychofno import physics
 from ptychofno.data.readers.files import open_source
 from ptychofno.data.readers.keys import modes
 from ptychofno.data.readers.scan import Modes
 from ptychofno.data.sampling import check_probe
 
-_NEARLY_ALL = 0.9
-"""Share of the light from which on one mode stands for all."""
+_BEGINNING = 0.02
+"""Share of the light with which a further mode begins."""
 
 
 class GivenProbe:
@@ -26,7 +27,7 @@ class GivenProbe:
 
     @abstractmethod
     def make(self, N: int) -> np.ndarray:
-        """The probe P, complex64 (N, N), centred in the array.
+        """The probe P, complex64 (N, N), or (M, N, N) of M incoherent modes, centred in the array.
 
         An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
         Raises ValueError naming file and key where the file has no usable probe of size N.
@@ -98,7 +99,7 @@ class NpzProbe(GivenProbe):
                 " patterns"
             )
         check_probe(found.values, found.where)
-        return single_mode(found.values, found.where)[0]
+        return taken_modes(found.values)[0]
 
     def read(self) -> Modes:
         """The probe of the file, as it is there. Raises ValueError naming file and key where it is none."""
@@ -112,39 +113,53 @@ class ScanProbe:
 
 @dataclass
 class DatasetProbe(ScanProbe):
-    """The probe in the file of the scan, as it is."""
+    """The probe in the files of the scan, as it is, with all its modes."""
 
     name: ClassVar[str] = "dataset"
 
 
 @dataclass
 class RefinedProbe(ScanProbe):
-    """The probe in the file of the scan, refined together with the object on the training patterns."""
+    """The probe in the files of the scan, refined together with the object on the training patterns."""
 
     name: ClassVar[str] = "refined"
 
-    rounds: Annotated[int, Ge(2), Le(10_000), Doc("rounds of overlap on the training patterns, at most")] = 15
+    rounds: Annotated[
+        int, Ge(0), Le(10_000), Doc("rounds of overlap on the training patterns, at most; 0 for none")
+    ] = 15
+    modes: Annotated[
+        int | None,
+        Ge(1),
+        Le(32),
+        Doc("incoherent modes: the strongest of the file, further ones begin small; null takes the file's"),
+    ] = None
 
 
-def single_mode(found: np.ndarray, where: str) -> tuple[np.ndarray, str | None]:
-    """The strongest mode of (m, N, N), complex64 (N, N), and a line that says what is left out.
+def taken_modes(found: np.ndarray, count: int | None = None) -> tuple[np.ndarray, str | None]:
+    """So many incoherent modes from those of (m, N, N), and a line about them where there are several.
 
-    Modes are made orthogonal first, which leaves the light they make together. Raises ValueError where one
-    of them is not nearly all.
+    They are made orthogonal, the strongest first. Where the file has fewer, further ones are begun, see
+    ``physics.further_modes``. None takes all. Gives complex64 (N, N), or (count, N, N) of several.
     """
-    if len(found) == 1:
+    modes = physics.orthogonal_modes(torch.from_numpy(found.astype(np.complex64)))
+    count = count or len(modes)
+    if count == len(modes) == 1:
         return found[0], None
-    _, power, orthogonal = np.linalg.svd(found.reshape(len(found), -1), full_matrices=False)
-    share = float(power[0] ** 2 / np.square(power).sum())
-    if share < _NEARLY_ALL:
-        raise ValueError(
-            f"{where} holds {len(found)} modes, of which the strongest has {share:.0%} of the light; one mode"
-            f" of {_NEARLY_ALL:.0%} or more is supported: name it alone in data.layout.probe_key"
-        )
-    strongest = (power[0] * orthogonal[0]).reshape(found.shape[1:])
-    turned = np.exp(-1j * np.angle(np.vdot(found[0], strongest)))
-    note = f"of {len(found)} modes of the probe the strongest is taken, {share:.1%} of the light"
-    return (strongest * turned).astype(np.complex64), note
+    shares = physics.mode_shares(modes)
+    note = f"of {len(shares)} modes of the probe {count} {'is' if count == 1 else 'are'} taken"
+    note += f", {sum(shares[:count]):.1%} of the light"
+    if count == len(modes):
+        note = told_modes(modes.numpy())
+    elif count > len(modes):
+        note = f"the probe has {count} modes, {count - len(modes)} of which begin small, to be refined"
+        modes = physics.further_modes(modes, count, _BEGINNING)
+    return (modes[0] if count == 1 else modes[:count]).numpy(), note
+
+
+def told_modes(probe: np.ndarray) -> str:
+    """How the light is spread over the modes of a probe (M, N, N), in words."""
+    shares = [f"{share:.1%}" for share in physics.mode_shares(torch.tensor(probe))]
+    return f"the {len(shares)} modes of the probe have {', '.join(shares)} of the light"
 
 
 def _radius(N: int, unit_px: float) -> Tensor:

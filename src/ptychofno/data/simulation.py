@@ -65,7 +65,7 @@ def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
 
     Args:
         data: the settings.
-        probe: illumination, complex64 (N, N).
+        probe: illumination, complex64 (N, N), or (M, N, N) of M modes.
         key: identifies the result, see ``dataset_key``.
 
     Raises ValueError where the settings leave no room for a scan, make no object, or leave no
@@ -152,13 +152,13 @@ def _raster(data: SimulatedData, step_px: int) -> _Raster:
 
 
 def _mean_exit_intensity(scan: _Scan, probe: np.ndarray) -> float:
-    """sum |P O|^2 per patch, averaged over the scan.
+    """sum |P O|^2 per patch and over all modes, averaged over the scan.
 
     For all positions at once this is the correlation of |O|^2 with |P|^2.
     """
     rows, cols = scan.raster.positions_px.T
     shape = scan.objects.shape[1:]
-    illumination = np.abs(probe.astype(np.complex128)) ** 2
+    illumination = (np.abs(probe.astype(np.complex128)) ** 2).reshape(-1, *probe.shape[-2:]).sum(axis=0)
     illumination_spectrum = np.fft.rfft2(illumination, s=shape).conj()
     intensities = []
     for obj in scan.objects:

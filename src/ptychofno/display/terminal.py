@@ -171,7 +171,8 @@ def tell_scan(console: Console, dataset: PtychoDataset) -> None:
     for note in dataset.notes:
         console.print(note, soft_wrap=True, markup=False)
     if dataset.given_probe is not None:
-        given, found = dataset.given_probe.ravel(), dataset.probe.ravel()
+        N = dataset.N
+        given, found = (p.reshape(-1, N * N)[0] for p in (dataset.given_probe, dataset.probe))
         overlap = abs(np.vdot(given, found)) / (np.linalg.norm(given) * np.linalg.norm(found))
         console.print(
             "the probe was refined on the training patterns; its correlation with the given one, from 0 to 1,"

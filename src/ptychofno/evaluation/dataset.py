@@ -29,7 +29,8 @@ class Dataset(Protocol):
     """Three splits; ``scan()`` of a measured dataset holds training, validation and test in this order.
 
     ``test_objects`` are complex64 (k, H, W), None for measured data; ``probe`` is complex64 (N, N),
-    ``given_probe`` the one before refinement; ``valid`` (N, N) is 0 at bad detector pixels.
+    or (M, N, N) of M modes, ``given_probe`` the one before refinement; ``valid`` (N, N) is 0 at bad detector
+    pixels.
     """
 
     @property

@@ -14,7 +14,7 @@ from torch import nn
 
 from ptychofno import metrics as quality
 from ptychofno.evaluation.dataset import Array, Dataset
-from ptychofno.evaluation.illumination import lit_pixels, scanned_region
+from ptychofno.evaluation.illumination import lit_pixels, scanned_region, weight_of
 from ptychofno.evaluation.infer import predict
 from ptychofno.evaluation.measured import evaluate_measured
 from ptychofno.evaluation.overlap import Refinement, Refiner
@@ -49,7 +49,7 @@ class Evaluation:
     phase_alignment: str
     """What was removed from phases before comparing: plane or mean."""
     probe: Array | None = None
-    """Complex64 (N, N), as given or as refined with the first object."""
+    """Complex64 (N, N), or (M, N, N) of M modes, as given or as refined with the first object."""
     rounds: Sequence[Sequence[float]] = ()
     """For each object the relative error of its patterns' amplitudes, at the start and after every round."""
     object_pixel_m: float | None = None
@@ -94,7 +94,8 @@ def evaluate(
         choices = ", ".join(quality.PHASE_ALIGNMENTS)
         raise ValueError(f"evaluation.phase_alignment={phase_alignment!r}: choose one of {choices}")
     probe = np.array(dataset.probe)
-    put_together = stitcher(stitch, probe, sync_rounds)
+    weight = weight_of(probe)
+    put_together = stitcher(stitch, weight, sync_rounds)
     refiner = Refiner(probe, dataset.valid, device, refinement, each_round)
     predicted = None
     if model is not None:
@@ -102,7 +103,7 @@ def evaluate(
         predicted = predict(model, dataset, batch_size=infer_batch_size, device=device, sparse=sparse)
     target = None
     if dataset.test_objects is None:
-        with_gaps = stitcher("overlap", probe, sync_rounds)
+        with_gaps = stitcher("overlap", weight, sync_rounds)
         found, metrics = evaluate_measured(predicted, dataset, put_together, with_gaps, refiner)
     else:
         target = np.array(dataset.test_objects[0])
@@ -127,8 +128,8 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
 
     Keys: ``prediction`` complex64 (H, W), its free phase removed; ``illumination`` float32
     (H, W); ``region`` int64 (2, 2), first and last-plus-one row and column of the scanned area;
-    ``probe`` complex64 (N, N), refined where that was asked for; ``target`` complex64 (H, W) where there
-    is a truth; ``object_pixel_m`` where it is known.
+    ``probe`` complex64 (N, N) or (M, N, N), refined where that was asked for; ``target`` complex64 (H, W)
+    where there is a truth; ``object_pixel_m`` where it is known.
     """
     arrays: dict[str, Any] = {
         "prediction": evaluation.prediction,

@@ -1,6 +1,7 @@
 """A reconstruction in files that other programs open: a ptychodus product, CXI, and 16-bit TIFF.
 
-Shapes: object (H, W), probe (N, N), n positions (row, col) of patches' top-left pixels.
+Shapes: object (H, W), probe (N, N) or (M, N, N) of M modes, n positions (row, col) of patches' top-left
+pixels.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Reconstructed:
     object: Array
     """complex64 (H, W)"""
     probe: Array
-    """complex64 (N, N)"""
+    """complex64 (N, N) or (M, N, N)"""
     positions_px: Array
     """(n, 2)"""
     index: Array
@@ -71,7 +72,9 @@ def _ptychodus(found: Reconstructed, path: Any) -> None:
         file.attrs["exposure_time_s"] = 0.0
         file["probe_position_indexes"] = found.index[order]
         file["probe_position_x_m"], file["probe_position_y_m"] = metres[:, 1], metres[:, 0]
-        file["probe"], file["object"] = found.probe[None, None], found.object[None]
+        # Axes: coherent modes, incoherent modes, rows, columns; layers, rows, columns.
+        file["probe"] = found.probe.reshape(1, -1, *found.probe.shape[-2:])
+        file["object"] = found.object[None]
         file["probe"].attrs.update(size)
         file["object"].attrs.update({**size, "center_x_m": 0.0, "center_y_m": 0.0})
         file["object_layer_spacing_m"] = np.zeros(0)

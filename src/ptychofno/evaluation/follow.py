@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptychofno.evaluation.dataset import Array, Split
-from ptychofno.evaluation.illumination import lit_pixels, scanned_region
+from ptychofno.evaluation.illumination import lit_pixels, scanned_region, weight_of
 from ptychofno.evaluation.simulated import stitch_each
 from ptychofno.evaluation.stitch import stitch
 from ptychofno.metrics import amplitude_similarity
@@ -22,7 +22,7 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
     Args:
         split: the samples that will be predicted, in this order; the patterns are not read.
         objects: their truth, complex64 (k, H, W).
-        probe: complex64 (N, N).
+        probe: complex64 (N, N) or (M, N, N).
 
     Returns:
         From complex patches (n, C, N, N) on the CPU to the mean over objects of their SSIM, see
@@ -30,11 +30,13 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
         finite, or no object has contrast.
     """
 
+    weight = weight_of(probe)
+
     def similarity_of(patches: Tensor) -> float | None:
         if not bool(torch.isfinite(torch.view_as_real(patches)).all()):
             return None
         with np.errstate(all="ignore"):
-            stitched = stitch_each(partial(stitch, probe=probe), patches, split, objects)
+            stitched = stitch_each(partial(stitch, probe=weight), patches, split, objects)
         found = []
         for one, truth in zip(stitched, objects, strict=True):
             if not np.isfinite(one.object).all():

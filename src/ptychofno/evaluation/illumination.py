@@ -22,12 +22,20 @@ _LIT = 0.01
 Real = NDArray[np.floating]
 
 
+def weight_of(probe: Any) -> NDArray[Any]:
+    """What patches are weighted with, complex64 (N, N): a probe, or the root of what its modes sum up to."""
+    probe = np.asarray(probe)
+    if probe.ndim == 2:
+        return probe
+    return np.sqrt(np.square(np.abs(probe)).sum(axis=0)).astype(np.complex64)
+
+
 def overlap_illumination(positions_px: Any, probe: Any, shape: tuple[int, int]) -> Real:
     """The weight under which overlapping patches are averaged, sum |P|^2, float32 (H, W) of ``shape``.
 
     Args:
         positions_px: (n, 2), (row, col) of the top-left pixels.
-        probe: complex (N, N).
+        probe: complex (N, N) or (M, N, N).
     """
     positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
     return summed_intensity(*split_positions(positions, np.shape(probe)[-1], shape), probe, shape)
@@ -35,7 +43,7 @@ def overlap_illumination(positions_px: Any, probe: Any, shape: tuple[int, int]) 
 
 def summed_intensity(corners: Tensor, fractions: Tensor | None, probe: Any, shape: tuple[int, int]) -> Real:
     """The same for positions as ``physics.split_positions`` gives them."""
-    probe = torch.tensor(np.asarray(probe))
+    probe = torch.tensor(weight_of(probe))
     intensity = np.square(np.abs(probe.numpy())).astype(np.float32)
     illumination = np.zeros(shape, dtype=np.float32)
     for chunk in torch.arange(len(corners)).split(PATCHES_AT_ONCE):

@@ -43,7 +43,7 @@ class Reconstruction:
 
     stitched: Stitched
     probe: Array
-    """Complex64 (N, N): as given, or refined with the object."""
+    """Complex64 (N, N) or (M, N, N): as given, or refined with the object."""
     misfit: list[float]
     """Relative error of the amplitudes of its patterns, at the start and after every round."""
 
@@ -66,7 +66,7 @@ class Refiner:
     """What follows stitching, for the objects of one dataset.
 
     Args:
-        probe: complex64 (N, N). valid: of the detector's pixels (N, N); None where all are.
+        probe: complex64 (N, N) or (M, N, N). valid: of the detector's pixels (N, N); None where all are.
         device: where rounds compute. how: None for no rounds.
         each_round: called with the number and the error of every round.
     """

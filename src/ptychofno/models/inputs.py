@@ -38,7 +38,7 @@ class BackprojectionInput(nn.Module):
     """The amplitude, and real and imaginary part of a real-space first guess of the patch.
 
     Args:
-        probe: complex (N, N).
+        probe: complex (N, N), or (M, N, N) of M incoherent modes.
         rms_amplitude: of the training patterns.
         back_project: the physics of the guess; see ``physics.back_projection``.
         epsilon: regularisation relative to the largest probe intensity. Smaller shows more of the

@@ -25,7 +25,8 @@ class PatchOutput(nn.Module):
     """The layers' patches as they are; those that share an object as they agree on it.
 
     Args:
-        probe: complex (N, N). project: see ``ProjectedOutput``; None leaves all patches as they are.
+        probe: complex (N, N), or (M, N, N) of M incoherent modes.
+        project: see ``ProjectedOutput``; None leaves all patches as they are.
     """
 
     probe: Tensor
@@ -50,7 +51,7 @@ class ProjectedOutput(nn.Module):
     phase and averaged before, and what a round changes is averaged as well.
 
     Args:
-        probe: complex (N, N).
+        probe: complex (N, N), or (M, N, N) of M incoherent modes.
         project: the physics of a round; see ``physics.error_reduction``.
         rounds: how many. More of them fit the noise of dim patterns.
         epsilon: regularisation of the division by the probe, as in ``inputs.BackprojectionInput``.

@@ -9,6 +9,7 @@ from ptychofno.physics.diffraction import (
     modulus,
     photon_scale,
 )
+from ptychofno.physics.modes import further_modes, incoherent_modulus, mode_shares, modes_of, orthogonal_modes
 from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt
 from ptychofno.physics.projection import error_reduction
 from ptychofno.physics.refinement import Refined, orientation_that_fits, refine
@@ -32,12 +33,17 @@ __all__ = [
     "extract_patches",
     "far_field",
     "flat_estimate",
+    "further_modes",
+    "incoherent_modulus",
     "inverse_far_field",
     "lay",
     "make_scan",
     "misfit_and_tilt",
+    "mode_shares",
+    "modes_of",
     "modulus",
     "orientation_that_fits",
+    "orthogonal_modes",
     "photon_scale",
     "place_patches",
     "raster_positions",

@@ -8,9 +8,12 @@ centre, index (N // 2, N // 2). The transform is orthonormal, so sum |F|^2 = sum
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
+
+from ptychofno.physics.modes import incoherent_modulus, modes_of, over_modes
 
 _AXES = (-2, -1)
 
@@ -43,12 +46,16 @@ def complex_patches(parts: Tensor) -> Tensor:
 
 
 def diffraction_amplitude(patch: Tensor, probe: Tensor) -> Tensor:
-    """A = |F(P O)|, real (…, N, N), for a patch (…, N, N) and a probe (N, N)."""
-    return modulus(far_field(probe * patch))
+    """A = sqrt(sum |F(P O)|^2) over the modes of a probe, real (…, N, N), for a patch (…, N, N)."""
+    if probe.ndim == 2:
+        return modulus(far_field(probe * patch))
+    # Unlike the root of a sum, hypot keeps the gradient of ``modulus`` where all modes are 0.
+    return reduce(torch.hypot, modulus(far_field(probe * patch.unsqueeze(-3))).unbind(-3))
 
 
 def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, valid: Tensor | None = None) -> Tensor:
-    """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N).
+    """A first guess of the patch: conj(P) psi0 / (|P|^2 + epsilon max |P|^2), complex (…, N, N); with modes
+    the sum of all conj(P) psi0 over that of all |P|^2.
 
     psi0 is the exit wave with the measured ``amplitude`` and the phase of the far field of
     the bare probe: what the first modulus constraint of the ptychographic iterative engine
@@ -57,19 +64,23 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, valid: Ten
     relative: a probe in other units gives the same guess. Where a detector pixel is not ``valid``
     (1 or 0, (N, N); None where all are) the bare probe keeps its own modulus.
     """
-    field = far_field(probe)
-    size = field.abs()
+    modes = modes_of(probe)
+    field = far_field(modes)
+    size = incoherent_modulus(field)
     dark = (size == 0).to(size.dtype)
-    phase_factor = (field + dark) / (size + dark)
-    seen = amplitude * phase_factor
+    phase_factor = (field + dark / len(modes) ** 0.5) / (size + dark)
+    seen = amplitude.unsqueeze(-3) * phase_factor
     if valid is not None:
         seen = torch.where(valid > 0, seen, field)
-    return divided_by(probe, epsilon) * inverse_far_field(seen)
+    return over_modes(divided_by(modes, epsilon) * inverse_far_field(seen))
 
 
 def divided_by(probe: Tensor, epsilon: float) -> Tensor:
-    """What to multiply an exit wave with to divide it by the probe, with a Wiener regularisation."""
-    intensity = probe.abs().square()
+    """What to multiply exit waves with to divide them by the probe, with a Wiener regularisation.
+
+    Its modes, (M, N, N), are divided by together: by the sum of their intensities.
+    """
+    intensity = over_modes(modes_of(probe).abs().square())
     return probe.conj() / (intensity + epsilon * intensity.max())
 
 

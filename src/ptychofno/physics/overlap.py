@@ -1,8 +1,9 @@
 """The overlap of a scan: one object, and a probe, that explain all patterns together.
 
-Shapes: n patterns of N × N pixels, b of a block, (H, W) object. Pattern i lights the object at its corner
-c_i, whole pixels; what is left of its position shifts the probe, P_i. Its exit wave psi_i = P_i O[c_i] is so
-sharp at any position. Patterns have their zero frequency at the corner here.
+Shapes: n patterns of N × N pixels, b of a block, M modes of the probe, (H, W) object. Pattern i lights the
+object at its corner c_i, whole pixels; what is left of its position shifts the probe, P_i. Its exit wave
+psi_i = P_i O[c_i], one for each mode, is so sharp at any position. Patterns have their zero frequency at the
+corner here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scipy.fft import dctn, idctn
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ptychofno.physics.modes import incoherent_modulus, modes_of, over_modes
 from ptychofno.physics.scan import lit_indices, shift, shift_ramps, split_positions
 
 _DARK = 1e-12
@@ -47,15 +49,15 @@ class Scan:
         """sum X^2 of a pattern in the mean."""
         return float(self.amplitude.square().sum(_AXES).double().mean())
 
-    def probes(self, probe: Tensor, members: Tensor) -> Tensor:
-        """The probe as each of ``members`` has it, (b, N, N), or (N, N) where all have the same."""
-        return probe if self.fractions is None else shift(probe, self.fractions[members])
+    def probes(self, modes: Tensor, members: Tensor) -> Tensor:
+        """The probe as each of ``members`` has it, (b, M, N, N), or (M, N, N) where all have the same."""
+        return modes if self.fractions is None else shift(modes, self.fractions[members][:, None])
 
     def in_probe(self, fields: Tensor, members: Tensor) -> Tensor:
-        """The sum of ``fields`` (b, N, N), each moved to where the unshifted probe is."""
+        """The sum of ``fields`` (b, M, N, N), each moved to where the unshifted probe is."""
         if self.fractions is None:
             return fields.sum(0)
-        ramps = shift_ramps(self.fractions[members], fields.shape[-1])
+        ramps = shift_ramps(self.fractions[members][:, None], fields.shape[-1])
         return torch.fft.ifft2((torch.fft.fft2(fields) * ramps.conj()).sum(0))
 
     def lit(self, members: Tensor) -> Tensor:
@@ -63,16 +65,16 @@ class Scan:
         return lit_indices(self.corners[members], self.amplitude.shape[-1], self.shape[1])
 
     def excess(self, field: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-        """|F| - X of far fields (b, N, N), 0 where a pixel is not valid; |F|."""
-        modulus = field.abs()
+        """|F| - X of far fields (b, M, N, N), (b, N, N), 0 where a pixel is not valid; |F| of all modes."""
+        modulus = incoherent_modulus(field)
         excess = modulus - self.amplitude[members]
         return excess if self.valid is None else excess * self.valid, modulus
 
     def change(self, waves: Tensor, members: Tensor) -> Tensor:
-        """What exit waves (b, N, N) lack to have the measured moduli."""
+        """What exit waves (b, M, N, N) lack to have the measured moduli together."""
         field = torch.fft.fft2(waves, norm="ortho")
         excess, modulus = self.excess(field, members)
-        return torch.fft.ifft2(field * (-excess / modulus.clamp_min(_DARK)), norm="ortho")
+        return torch.fft.ifft2(field * (-excess / modulus.clamp_min(_DARK))[:, None], norm="ortho")
 
     def chunks(self, members: Tensor | None = None) -> tuple[Tensor, ...]:
         """All patterns, or ``members``, so many at a time as fit into a cache."""
@@ -88,7 +90,12 @@ class Estimate:
     object: Tensor
     """complex64 (H, W)"""
     probe: Tensor
-    """complex64 (N, N), in the middle of its array."""
+    """complex64 (N, N) or, with modes, (M, N, N), in the middle of its array."""
+
+    @property
+    def modes(self) -> Tensor:
+        """(M, N, N)"""
+        return modes_of(self.probe)
 
 
 def make_scan(
@@ -147,26 +154,27 @@ def sweep(
 
     As the patterns of a block do not overlap, it is the sequential algorithm at the speed of batches. Each
     exit wave takes the measured modulus, and O += conj(P) (psi' - psi) / ((1 - a) |P|^2 + a max |P|^2);
-    likewise the probe, all patterns of a block together, which keeps the power of the measured patterns.
+    likewise the probe, all patterns of a block together, which keeps the power of the measured patterns. Of
+    several modes both parts of the fraction are sums (Thibault and Menzel 2013).
 
     Args:
         regularisation: a, from 0 (bold where the probe is dim) to 1 (ePIE).
         order: of the blocks.
     """
-    obj, probe, a = start.object.clone().reshape(-1), start.probe, regularisation
+    obj, modes, a = start.object.clone().reshape(-1), start.modes, regularisation
     for number in order:
         members = scan.blocks[number]
         index = scan.lit(members)
-        probes, patches = scan.probes(probe, members), obj[index]
+        probes, patches = scan.probes(modes, members), obj[index][:, None]
         change = scan.change(probes * patches, members)
-        power = probes.abs().square()
+        power = over_modes(probes.abs().square()).unsqueeze(-3)
         step = probes.conj() / ((1 - a) * power + a * power.amax(_AXES, keepdim=True))
-        obj[index] = patches + step * change
+        obj[index] = patches[:, 0] + over_modes(step * change)
         if refine_probe:
             power = patches.abs().square().sum(0)
             towards = scan.in_probe(patches.conj() * change, members)
-            probe = probe + towards / ((1 - a) * power + a * power.max())
-    swept = Estimate(obj.reshape(scan.shape), probe)
+            modes = modes + towards / ((1 - a) * power + a * power.max())
+    swept = Estimate(obj.reshape(scan.shape), modes.reshape(start.probe.shape))
     return _of_measured_power(scan, swept) if refine_probe else swept
 
 
@@ -175,23 +183,24 @@ def average(scan: Scan, start: Estimate, *, refine_probe: bool) -> Estimate:
 
     A sweep follows the noise of whichever pattern it saw last; here it averages out.
     """
-    obj, probe = start.object.reshape(-1), start.probe
+    obj, modes = start.object.reshape(-1), start.modes
     asked, weight = torch.zeros_like(obj), torch.zeros_like(obj.real)
-    probe_asked, probe_weight = torch.zeros_like(probe), torch.zeros_like(probe.real)
+    probe_asked, probe_weight = torch.zeros_like(modes), torch.zeros_like(modes[:1].real)
     for members in scan.chunks():
         index = scan.lit(members)
-        probes, patches = scan.probes(probe, members), obj[index]
+        probes, patches = scan.probes(modes, members), obj[index][:, None]
         change = scan.change(probes * patches, members)
-        asked.index_add_(0, index.reshape(-1), (probes.conj() * change).reshape(-1))
-        weight.index_add_(0, index.reshape(-1), probes.abs().square().expand(index.shape).reshape(-1))
+        light = over_modes(probes.abs().square())
+        asked.index_add_(0, index.reshape(-1), over_modes(probes.conj() * change).reshape(-1))
+        weight.index_add_(0, index.reshape(-1), light.expand(index.shape).reshape(-1))
         if refine_probe:
             probe_asked += scan.in_probe(patches.conj() * change, members)
             probe_weight += patches.abs().square().sum(0)
     found = (obj + asked / (weight + _FAINT * weight.max())).reshape(scan.shape)
     if not refine_probe:
-        return Estimate(found, probe)
-    probe = probe + probe_asked / (probe_weight + _FAINT * probe_weight.max())
-    return _of_measured_power(scan, Estimate(found, probe))
+        return Estimate(found, start.probe)
+    modes = modes + probe_asked / (probe_weight + _FAINT * probe_weight.max())
+    return _of_measured_power(scan, Estimate(found, modes.reshape(start.probe.shape)))
 
 
 def moved(scan: Scan, estimate: Estimate) -> Scan:
@@ -202,14 +211,14 @@ def moved(scan: Scan, estimate: Estimate) -> Scan:
     """
     steps = []
     for members in scan.chunks():
-        probes = scan.probes(estimate.probe, members)
-        patches = estimate.object.reshape(-1)[scan.lit(members)]
+        probes = scan.probes(estimate.modes, members)
+        patches = estimate.object.reshape(-1)[scan.lit(members)][:, None]
         change = scan.change(probes * patches, members)
         fits = []
         for axis in _AXES:
             more = probes * (patches.roll(-1, axis) - patches.roll(1, axis)) / 2
-            fit = (more.conj() * change).real.sum(_AXES)
-            fits.append(fit / more.abs().square().sum(_AXES).clamp_min(_DARK))
+            fit = (more.conj() * change).real.sum((-3, *_AXES))
+            fits.append(fit / more.abs().square().sum((-3, *_AXES)).clamp_min(_DARK))
         steps.append(torch.stack(fits, -1))
     step = torch.cat(steps)
     fractions = torch.zeros_like(step) if scan.fractions is None else scan.fractions
@@ -225,7 +234,7 @@ def misfit_and_tilt(scan: Scan, estimate: Estimate, members: Tensor | None = Non
     frequency = 2 * torch.pi * torch.fft.fftfreq(estimate.probe.shape[-1], device=estimate.probe.device)
     misfit, total, tilts = 0.0, 0.0, []
     for chunk in scan.chunks(members):
-        waves = scan.probes(estimate.probe, chunk) * estimate.object.reshape(-1)[scan.lit(chunk)]
+        waves = scan.probes(estimate.modes, chunk) * estimate.object.reshape(-1)[scan.lit(chunk)][:, None]
         excess, modulus = scan.excess(torch.fft.fft2(waves, norm="ortho"), chunk)
         measured = scan.amplitude[chunk]
         misfit += float(excess.abs().sum(dtype=torch.float64))
@@ -255,7 +264,7 @@ def _spread(scan: Scan, values: Tensor, probe: Tensor) -> Tensor:
     points = values.new_zeros(values.shape[1], height * width)
     points.index_add_(1, scan.corners[:, 0] * width + scan.corners[:, 1], values.T)
     padded = (height + size, width + size)
-    kernel = torch.fft.rfft2(probe.abs().square(), s=padded)
+    kernel = torch.fft.rfft2(over_modes(modes_of(probe).abs().square()), s=padded)
     spread = torch.fft.irfft2(torch.fft.rfft2(points.reshape(-1, height, width), s=padded) * kernel, s=padded)
     return spread[:, :height, :width]
 

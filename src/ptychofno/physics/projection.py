@@ -1,6 +1,7 @@
 """Patches that explain measured amplitudes: one for each pattern, or one object for all patterns of a sample.
 
-Shapes: B samples, C patterns of a sample, N pattern size, p pixels of a sample's canvas.
+Shapes: B samples, C patterns of a sample, N pattern size, M modes of the probe, p pixels of a sample's
+canvas.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ptychofno.physics.diffraction import divided_by, far_field, inverse_far_field
+from ptychofno.physics.modes import modes_of, over_modes
 from ptychofno.physics.scan import lit_indices, shift
 
 _FLOOR = 0.1
@@ -51,37 +53,38 @@ def error_reduction(
             all are.
         positions_px: (row, col) of the patches of each sample, (B, C, 2), from any origin.
     """
+    modes = modes_of(probe)
     if positions_px is not None:
-        return _together(patch, amplitude, probe, epsilon, rounds, valid, positions_px)
-    divided = divided_by(probe, epsilon)
+        return _together(patch, amplitude, modes, epsilon, rounds, valid, positions_px)
+    divided = divided_by(modes, epsilon)
     for _ in range(rounds):
-        patch = patch + divided * _change(probe * patch, amplitude, valid)
+        patch = patch + over_modes(divided * _change(modes * patch.unsqueeze(-3), amplitude, valid))
     return patch
 
 
-def _change(wave: Tensor, amplitude: Tensor, valid: Tensor | None) -> Tensor:
-    """What exit waves lack to have the measured moduli."""
-    field = far_field(wave)
-    intensity = field.real.square() + field.imag.square()
+def _change(waves: Tensor, amplitude: Tensor, valid: Tensor | None) -> Tensor:
+    """What exit waves (…, M, N, N) lack to have the measured moduli together."""
+    field = far_field(waves)
+    intensity = over_modes(field.real.square() + field.imag.square())
     floor = (_FLOOR * amplitude).square() + _DARK
     ratio = amplitude / torch.maximum(intensity, floor).sqrt()
     if valid is not None:
         ratio = torch.where(valid > 0, ratio, 1.0)
-    return inverse_far_field(ratio * field) - wave
+    return inverse_far_field(ratio.unsqueeze(-3) * field) - waves
 
 
 def _together(
     patch: Tensor,
     amplitude: Tensor,
-    probe: Tensor,
+    modes: Tensor,
     epsilon: float,
     rounds: int,
     valid: Tensor | None,
     positions_px: Tensor,
 ) -> Tensor:
-    """``error_reduction`` of patches that share an object."""
-    canvas = _Canvas(positions_px, probe)
-    tiles = canvas.lay(canvas.to_corners(probe * patch))
+    """``error_reduction`` of patches that share an object, with a probe (M, N, N)."""
+    canvas = _Canvas(positions_px, modes)
+    tiles = canvas.lay(canvas.to_corners(modes * patch.unsqueeze(-3)))
     brightest = canvas.light.amax(-1, keepdim=True)
     light = canvas.light.clamp_min(_UNLIT * brightest + _DARK)
     turns = _turns((tiles.conj() / light[:, None]) @ tiles.mT)
@@ -92,44 +95,45 @@ def _together(
     if canvas.fractions is None:
         return canvas.cut(obj)
     # Not the object but the exit wave is shifted: it is dark at the border of its array.
-    return divided_by(probe, _UNLIT) * shift(canvas.waves(obj), -canvas.fractions)
+    waves = shift(canvas.waves(obj), -canvas.fractions[:, :, None])
+    return over_modes(divided_by(modes, _UNLIT) * waves)
 
 
 class _Canvas:
     """Where the patches of each sample lie on a canvas of its own.
 
     As in ``overlap.Scan`` a patch lies at whole pixels, its corner, and what is left of its position shifts
-    its probe. Fields (B, C, N, N) are those at corners.
+    its probe. Fields (B, C, M, N, N) are those at corners.
     """
 
-    def __init__(self, positions_px: Tensor, probe: Tensor) -> None:
+    def __init__(self, positions_px: Tensor, modes: Tensor) -> None:
         relative = positions_px - positions_px.amin(1, keepdim=True)
         corners = torch.round(relative)
-        fractions = (relative - corners).to(probe.real.dtype)
+        fractions = (relative - corners).to(modes.real.dtype)
         self.fractions = fractions if bool(fractions.any()) else None
-        height, width = (int(last) + probe.shape[-1] for last in corners.amax((0, 1)))
+        height, width = (int(last) + modes.shape[-1] for last in corners.amax((0, 1)))
         self.pixels = height * width
-        self.index = lit_indices(corners.long(), probe.shape[-1], width).flatten(2)
-        self.probes = self.to_corners(probe).expand(*positions_px.shape[:2], -1, -1)
+        self.index = lit_indices(corners.long(), modes.shape[-1], width).flatten(2)
+        self.probes = self.to_corners(modes).expand(*positions_px.shape[:2], -1, -1, -1)
         self.light = self.lay(self.probes).real.sum(1)
         """sum |P|^2, (B, p)"""
 
     def to_corners(self, fields: Tensor) -> Tensor:
-        return fields if self.fractions is None else shift(fields, self.fractions)
+        return fields if self.fractions is None else shift(fields, self.fractions[:, :, None])
 
     def lay(self, waves: Tensor) -> Tensor:
         """conj(P) times exit waves, each on a canvas, (B, C, p)."""
-        fields = (self.probes.conj() * waves).flatten(2)
+        fields = over_modes(self.probes.conj() * waves).flatten(2)
         return fields.new_zeros(*fields.shape[:2], self.pixels).scatter(-1, self.index, fields)
 
     def cut(self, obj: Tensor) -> Tensor:
         """What each patch shows of objects (B, p)."""
-        C, N = self.probes.shape[1], self.probes.shape[-1]
+        C, N = self.index.shape[1], self.probes.shape[-1]
         return obj[:, None].expand(-1, C, -1).gather(-1, self.index).unflatten(-1, (N, N))
 
     def waves(self, obj: Tensor) -> Tensor:
         """Exit waves of objects (B, p)."""
-        return self.probes * self.cut(obj)
+        return self.probes * self.cut(obj)[:, :, None]
 
 
 def _turns(agreement: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from ptychofno.physics.modes import orthogonal_modes
 from ptychofno.physics.overlap import (
     Estimate,
     Scan,
@@ -68,7 +69,8 @@ def refine(
 
     Args:
         start: a network's object, or ``overlap.flat_estimate``.
-        probe_from: the first round that refines the probe as well; None keeps the probe.
+        probe_from: the first round that refines the probe as well, whose modes are orthogonal in the end;
+            None keeps the probe.
         positions: whether positions move as well (``overlap.moved``), from the fourth round on.
         seed: of the order of blocks.
         each_round: is told the number of every round and the misfit after it.
@@ -108,6 +110,8 @@ def refine(
             best = averaged
         if stalled(left, 1):
             break
+    if probe_from is not None:
+        best = Estimate(best.object, orthogonal_modes(best.probe))
     return Refined(best, misfit, scan)
 
 
@@ -144,7 +148,8 @@ def orientation_that_fits(
     the scan best; none is changed unless another leaves less than nine tenths of the misfit. A transposed or
     mirrored detector asks for the same changes.
 
-    Args: ``amplitude`` (n, N, N), ``positions_px`` (n, 2), ``probe`` (N, N), as given; ``valid`` (N, N).
+    Args: ``amplitude`` (n, N, N), ``positions_px`` (n, 2), ``probe`` (N, N) or (M, N, N), as given;
+    ``valid`` (N, N).
     """
     middle = positions_px.median(dim=0).values
     near = (positions_px - middle).square().sum(1).argsort()[:patterns]

@@ -50,8 +50,9 @@ def differences(model: Path, values: Mapping[str, Any], dataset: PtychoDataset) 
         return []
     found = []
     probe = bundle.get("probe")
-    if probe is not None and tuple(probe.shape) == dataset.probe.shape:
-        overlap = probe_overlap(probe.numpy(), np.asarray(dataset.probe))
+    if probe is not None and probe.shape[-1] == dataset.N:
+        strongest = (p.reshape(-1, dataset.N, dataset.N)[0] for p in (probe.numpy(), dataset.probe))
+        overlap = probe_overlap(*strongest)
         if overlap < _UNLIKE:
             found.append(
                 f"the probe overlaps by {overlap:.2f} of 1 with the one the network was trained with"

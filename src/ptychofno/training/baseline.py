@@ -27,12 +27,12 @@ def flat_baseline(
 
     Args:
         loss: of (predicted, measured) amplitudes, a mean.
-        samples: all as one batch. probe: complex (N, N).
+        samples: all as one batch. probe: complex (N, N) or (M, N, N).
         output: of the generator; see ``models.outputs``.
         valid: see ``PhysicsSupervised``.
     """
     measured = compared(samples)
-    bare = diffraction_amplitude(torch.ones_like(probe), probe)
+    bare = diffraction_amplitude(probe.new_ones(probe.shape[-2:]), probe)
     if valid is not None:
         bare = bare * valid
     brightest = float((measured.square().sum((-2, -1)).max() / bare.square().sum()).sqrt())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ptychofno.physics import complex_patches, diffraction_amplitude
+from ptychofno.physics import complex_patches, diffraction_amplitude, modes_of
 from ptychofno.training.averaging import Averaging, NoAveraging
 from ptychofno.training.batches import Batch, compared, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
@@ -33,7 +33,7 @@ class PhysicsSupervised(L.LightningModule):
 
     Args:
         generator: amplitudes (B, C, N, N), and positions (B, C, 2) where C > 1, to patches (B, N, N, C, 2).
-        probe: complex64 (N, N).
+        probe: complex64 (N, N) or, of M incoherent modes, (M, N, N).
         loss: of (predicted, measured) amplitudes, a mean.
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
@@ -172,7 +172,7 @@ class PhysicsSupervised(L.LightningModule):
         self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=True)
         # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
         # precision, because near the flat plateau the variance is a small difference.
-        weight = self.probe.abs().square().double()
+        weight = modes_of(self.probe).abs().square().double().sum(0)
         modulus = own.abs().double()
         count = weight.sum() * (own.numel() / weight.numel())
         moments = [count, (weight * modulus).sum(), (weight * modulus.square()).sum()]

@@ -277,7 +277,11 @@ def pairs(rows: np.ndarray, cols: np.ndarray, where: str) -> np.ndarray:
 
 
 def modes(source: Source, key: str, setting: str, pixel_m: float | None = None) -> Modes:
-    """The probe under ``key``. Raises ValueError for one that is not complex, square or finite."""
+    """The probe under ``key``, with its incoherent modes.
+
+    Of further axes in front, such as variations over the scan, the first entry counts. Raises ValueError for
+    one that is not complex, square or finite.
+    """
     array = source.array(key, setting)
     where = f"{source.label}: probe '{key}'"
     if not np.iscomplexobj(array):
@@ -288,7 +292,9 @@ def modes(source: Source, key: str, setting: str, pixel_m: float | None = None) 
     if not array.any():
         raise ValueError(f"{where} is zero everywhere; expected an illumination")
     require_scale(float(np.abs(array).max()), where)
-    return Modes(array.reshape(-1, *array.shape[-2:]).astype(np.complex64), where, pixel_m)
+    leading = [side for side in array.shape[:-2] if side > 1]
+    count = leading[-1] if leading else 1
+    return Modes(array.reshape(-1, count, *array.shape[-2:])[0].astype(np.complex64), where, pixel_m)
 
 
 def _mask(source: Source, key: str, setting: str, means: str | None) -> PixelMask:

@@ -33,7 +33,6 @@ from ptychofno.training.memory import keep_freed_memory
 CHOICES = (
     "clip=none",
     "clip=agc",
-    "averaging=ema",
     "model/block=layerscale",
     "trainer.matmul_precision=highest",
     "trainer.precision=bf16-mixed",

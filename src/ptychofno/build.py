@@ -23,7 +23,6 @@ from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.training import (
     Batch,
-    Guard,
     PhysicsSupervised,
     ResidentData,
     Schedule,
@@ -88,7 +87,7 @@ def output_of(network: nn.Module) -> nn.Module | None:
 
 
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
-    """The training module: network, physics, loss, optimizer, schedule, clip and averaging."""
+    """The training module: network, physics, loss, optimizer, schedule and clip."""
     if cfg.trainer.compile:
         _check_compiler(device(cfg))
         network.compile()
@@ -107,7 +106,6 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
         made_for,
         _made(cfg, "clip"),
         cfg.trainer.max_epochs,
-        _made(cfg, "averaging"),
         _valid(dataset),
     )
 
@@ -119,11 +117,6 @@ def schedule(cfg: DictConfig, patterns: int) -> Schedule:
     with _of_a_user("scheduler", node):
         steps, rest = divmod(patterns, cfg.data.batch_size)
         return Schedule(models.part(node, find), interval, steps + (rest > 0 and not cfg.data.drop_last))
-
-
-def guard(cfg: DictConfig) -> Guard:
-    """What is done when training goes wrong."""
-    return cast(Guard, _made(cfg, "guard"))
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -120,7 +120,6 @@ def execute(
         final_val_loss=stats["final_val_loss"],
         epoch_left_plateau=epoch_left_plateau(epochs, val_loss, training.flat_baseline),
         epoch_fell_back=epoch_fell_back(epochs, val_loss, training.flat_baseline),
-        interventions=outcome.interventions,
         seconds=seconds,
     )
 
@@ -237,7 +236,6 @@ def fit_run(
             enable_checkpointing=plan.enable_checkpointing,
             resume=plan.resume != "never",
             keep_every=plan.trainer.keep_every,
-            guard=build.guard(cfg),
             loggers=loggers,
             callbacks=callbacks,
             strategy=plan.trainer.strategy,

@@ -30,7 +30,6 @@ class Recorder:
         self.seen: list[DictConfig] = []
 
     def __call__(self, cfg: DictConfig) -> Any:
-        assert Path(cfg.run_dir).is_dir()
         self.seen.append(cfg)
         return self.then(cfg)
 
@@ -52,7 +51,7 @@ def test_one_run() -> None:
     line.run(task, ["+arm=control", "seed=4"])
     (cfg,) = task.seen
     assert cfg.run_dir == "outputs/control/control-seed4"
-    assert on_disk() == {"outputs/control/control-seed4"}
+    assert not on_disk()  # a run makes its directory itself
     assert typed == [["+arm=control", "seed=4"]] and sys.argv == before
 
 
@@ -159,7 +158,7 @@ def test_a_stop_reaches_the_shell_and_ends_a_sweep(argv: list[str], error: BaseE
 
 def test_a_run_dir_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
-    assert exit_code(Recorder(), "run_dir=file/below") == 2
+    assert exit_code(Recorder(), "-m", "hydra/sweeper=basic", "run_dir=file/below") == 2
     assert capsys.readouterr().err.startswith(f"run_dir={Path('file/below').absolute()}: cannot be made")
     assert exit_code(Recorder(), "-m", "seed=1,2", "run_dir=/proc/nothing/${seed}") == 1
     assert capsys.readouterr().err.splitlines()[1].startswith("  /proc/nothing/1: cannot be made")

@@ -161,15 +161,6 @@ def test_missing_entries_leave_gaps(tmp_path, drawn):
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(validation.get_ydata())), [2])
 
 
-def test_epochs_in_which_the_guard_went_back_are_marked(tmp_path, drawn):
-    history = make_history(6) | {"interventions": [0, 0, 1, None, 3, 3]}
-    draw_curves(tmp_path / "curves.png", history, 0.3, "guarded")
-    marks = [line for line in drawn[0].axes[0].get_lines() if len(set(line.get_xdata())) == 1]
-    assert [line.get_xdata()[0] for line in marks] == [history["epoch"][2], history["epoch"][4]]
-    legend = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
-    assert legend.count("the guard went back") == 1
-
-
 def test_a_wide_span_is_logarithmic_and_a_negative_loss_is_not(tmp_path, drawn):
     history = make_history(10)
     draw_curves(tmp_path / "curves.png", history, 0.3, "mae")

@@ -50,7 +50,6 @@ def write_run(
     steps: int = 8,
     picture: bool = True,
     similarity: list[float] | None = None,
-    interventions: list[Any] | None = None,
     **record: Any,
 ) -> Path:
     path = root / (directory or f"{arm}-seed{seed}")
@@ -86,8 +85,6 @@ def write_run(
         "grad_norm_max": [2.0] * entries,
         "seconds": [1.5] * entries,
     }
-    if interventions is not None:
-        history["interventions"] = interventions
     (path / "history.json").write_text(json.dumps(history))
     pairs = {"ssim": [ssim, ssim], "mae": [0.1, 0.2], "psnr": [30.0, 25.0], "frc50": [0.3, 0.2]}
     (path / "metrics.json").write_text(

@@ -86,21 +86,6 @@ def values_can_be_analysed_again(values: dict[str, Any]) -> None:
     assert arms["broken"]["measures"]["ssim_phase"]["median"] is None
 
 
-def test_interventions_of_arms_and_runs(study: Path, add_run: RunWriter) -> None:
-    guard = {"guard___target_": "ptychofno.training.RollbackGuard"}
-    for seed, counted in ((1, [0, 1, 1, 3]), (2, [0, 0, 0, 0]), (3, [0, 0, 0, 1])):
-        add_run("guarded", seed, interventions=counted, config=settings(seed=seed, **guard))
-    main([str(study)])
-    values = json.loads((study / VALUES).read_text())
-    arms = {arm["arm"]: arm["interventions"] for arm in values["arms"]}
-    assert (arms["guarded"], arms["control"]) == ([3, 0, 1], [0, 0, 0])
-    with (study / ROWS).open(newline="") as file:
-        assert [row["interventions"] for row in csv.DictReader(file) if row["arm"] == "guarded"] == [*"301"]
-    text, page = ((study / name).read_text() for name in (TEXT, PAGE))
-    assert "| 4 in 2/3 runs |" in text and "| interventions |" in text
-    assert "<td>4 in 2/3 runs</td>" in page and "RollbackGuard" in page
-
-
 def test_warnings_stand_on_top_of_every_output(
     study: Path, add_run: RunWriter, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,22 +34,6 @@ def test_numbers_of_a_run(add_run: RunWriter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "found"),
-    [
-        (None, 0),
-        ([0, 0, 1, 2], 2),
-        ([None, None, 1, 1], 1),
-        ([0, 1, 2, 1e30], 10**6),
-        ([0, 1, 2, 1e300], 2),
-        ([0, 0, 0, -3], 0),
-        (["x", None], 0),
-    ],
-)
-def test_interventions(add_run: RunWriter, counted: list[object] | None, found: int) -> None:
-    assert read(add_run("a", 1, interventions=counted)).interventions == found
-
-
-@pytest.mark.parametrize(
     ("state", "losses", "epoch"),
     [
         ("completed", [0.1, 0.05], None),

@@ -23,14 +23,10 @@ from ptychofno import models, physics
 from ptychofno.runs import artifacts
 from ptychofno.training import (
     AdaptiveClip,
-    Averaging,
-    Guard,
     Interrupted,
     MAELoss,
     Muon,
-    NoAveraging,
     NoClip,
-    NoGuard,
     NormClip,
     Outcome,
     PhysicsSupervised,
@@ -75,8 +71,6 @@ def run(
     callbacks: Sequence[L.Callback] = (),
     enable_checkpointing: bool = True,
     amplitude: Tensor | None = None,
-    averaging: Averaging = NoAveraging(),
-    guard: Guard = NoGuard(),
     flat_baseline: float = 1.0,
     keep_every: int | None = None,
     thin: Thinning | None = None,
@@ -95,7 +89,7 @@ def run(
             project=physics.error_reduction,
         )
         loss = MAELoss(float(scan["amplitude"].mean()))
-        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs, averaging)
+        module = PhysicsSupervised(network, scan["probe"], loss, optimizer, schedule, clip, epochs)
         return fit(
             module,
             ResidentData(amplitude, scan["amplitude"][::3], 16, drop_last=False, seed=seed, thin=thin),
@@ -106,7 +100,6 @@ def run(
             enable_checkpointing=enable_checkpointing,
             flat_baseline=flat_baseline,
             keep_every=keep_every,
-            guard=guard,
             callbacks=callbacks,
         )
 

@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 import ptychofno
 from ptychofno.command.usage import usage
-from ptychofno.config.composition import (
-    checked,
-    combinations,
-    job_restored,
-    normalised,
-    register,
-    settle,
-)
-from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
+from ptychofno.config.composition import checked, compose, job_restored, register, settle
+from ptychofno.config.diagnosis import REFUSALS, check_readable, check_typed, explain
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
+from ptychofno.config.overrides import combinations, normalised
 
 Task = Callable[[DictConfig], Any]
 
@@ -50,24 +46,19 @@ def launch(task: Task, argv: list[str]) -> None:
         return
     if multirun and (args.cfg or args.info or args.run):
         raise ConfigError("-m is for several runs; leave it out with --cfg, --info and --run")
-    if multirun:
-        check_readable(overrides)
+    if args.cfg == "job" and not args.package:
+        print(OmegaConf.to_yaml(compose(overrides, config_dir=args.config_dir), resolve=args.resolve), end="")
+        return
+    if args.cfg or args.info:
+        checked(files, overrides)
     elif not (args.hydra_help or args.shell_completion):
-        cfg = checked(files, overrides)
-        swept = cfg.hydra.sweeper.get("params")
-        if args.cfg == "job" and not args.package:
-            with open_dict(cfg):
-                del cfg["hydra"]
-            print(OmegaConf.to_yaml(cfg, resolve=args.resolve), end="")
-            return
-        if swept and not (args.cfg or args.info):
-            raise ConfigError(f"{' '.join(overrides)}: describes a sweep over {', '.join(swept)}; add -m")
+        check_readable(overrides) if multirun else check_typed(files, overrides)
     register()
     flags = [word for word in argv if word not in args.overrides]
     main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
     try:
         with command_line([*overrides, *flags]), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
-            main(OneJob(task, argv))()
+            main(OneJob(task, argv, files, overrides))()
     except JobFailed:
         raise SystemExit(1) from None
     except (BrokenPipeError, ConfigError):
@@ -97,14 +88,22 @@ class OneJob:
     """One job, as Hydra calls it; pickled when a launcher runs it in another process.
 
     ``typed`` is what the user typed, which a run records; Hydra's own command line is another.
+    ``overrides`` are those among it.
     """
 
     task: Task
     typed: list[str]
+    files: Files
+    overrides: list[str]
 
     def __call__(self, cfg: DictConfig) -> Any:
         try:
-            settle(cfg)
+            settle(cfg, self.files, self.overrides)
+            hydra_node = HydraConfig.get()
+            if hydra_node.mode == RunMode.RUN and (swept := hydra_node.sweeper.get("params")):
+                raise ConfigError(
+                    f"{' '.join(self.overrides)}: describes a sweep over {', '.join(swept)}; add -m"
+                )
             with command_line(self.typed):
                 return self.task(cfg)
         except ConfigError as error:

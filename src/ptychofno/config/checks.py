@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ptychofno.config.declared import Hint, Setting, declared
@@ -21,6 +21,7 @@ ROOT = "ptychofno.config.schema.Config"
 _DIRECTORY_NAME = r"\w[\w.-]*"
 # Where the environment may say what differs from machine to machine: it is written down as any value is.
 _PATHS = ("run_dir", "data.cache_dir", "data.path", "probe.path", "init_from", "hydra")
+_MISSING, _ABSENT = "???", object()
 _INTERVAL = Setting("interval", Hint(str, choices=("epoch", "step")), "when the schedule is stepped")
 
 
@@ -36,7 +37,7 @@ def check(cfg: DictConfig, files: Files, typed: list[str], file: str | None = No
     _refuse_environment(cfg)
     choices = HydraConfig.get().runtime.choices
     chosen = {group: str(name) for group, name in choices.items() if name is not None}
-    for key, problem in _problems(cfg, "", declared(ROOT) or {}, files):
+    for key, problem in _complaints(cfg, files):
         plain = key.split("[")[0]
         said = any(f"{plain}.".startswith(f"{one}.") or one.startswith(f"{plain}.") for one in typed)
         said = said or problem.startswith(": needs a value: ")
@@ -135,11 +136,11 @@ def settings_at(cfg: DictConfig, parent: str) -> dict[str, Setting]:
     return (_declared_by(node, parent) if isinstance(node, DictConfig) else None) or {}
 
 
-def _declared_by(node: DictConfig, key: str) -> dict[str, Setting] | None:
+def _declared_by(node: Mapping[Any, Any], key: str) -> dict[str, Setting] | None:
     if not key:
         return declared(ROOT)
-    if "_target_" in node and not OmegaConf.is_missing(node, "_target_"):
-        found = declared(str(node._target_))
+    if (target := node.get("_target_", _MISSING)) != _MISSING:
+        found = declared(str(target))
         return {**found, "interval": _INTERVAL} if found is not None and key == "scheduler" else found
     own = (declared(ROOT) or {}).get(key)
     return declared(own.hint.nested) if own is not None and own.hint.nested else None
@@ -155,41 +156,58 @@ def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
             yield from _keys(child, f"{prefix}{name}.")
 
 
+def _complaints(cfg: DictConfig, files: Files) -> Iterator[tuple[str, str]]:
+    """Key and complaint of everything wrong with ``cfg``; gives its values their types and defaults."""
+    values: dict[str, Any] = {}
+    try:
+        for name in map(str, cfg):
+            node = _MISSING if OmegaConf.is_missing(cfg, name) else None if name == "hydra" else cfg[name]
+            values[name] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except OmegaConfBaseException:
+        yield from _unresolved(cfg)
+        raise
+    values.pop("hydra", None)
+    yield from _problems(cfg, values, "", declared(ROOT) or {}, files)
+
+
+def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """What refers to something that is not there."""
+    for key, text in _texts(OmegaConf.to_container(cfg, resolve=False), ""):
+        if "${" not in text or key.startswith("hydra."):
+            continue
+        try:
+            OmegaConf.select(cfg, key)
+        except OmegaConfBaseException as error:
+            parent, _, name = key.partition("[")[0].rpartition(".")
+            setting = settings_at(cfg, parent).get(name)
+            expected = f"{expectation(setting.hint)}, but " if setting else ""
+            yield key, f"={shown(text)}: {expected}{str(error).splitlines()[0]}"
+
+
 def _problems(
-    node: DictConfig, prefix: str, settings: Mapping[str, Setting], files: Files
+    cfg: DictConfig, values: Mapping[str, Any], prefix: str, settings: Mapping[str, Setting], files: Files
 ) -> Iterator[tuple[str, str]]:
-    """Key and complaint of everything wrong below ``node``."""
-    root = node._get_root()
-    for name in map(str, node):
-        if name not in settings and not name.startswith("_") and f"{prefix}{name}" != "hydra":
-            yield f"{prefix}{name}", unknown(root, f"{prefix}{name}", files)  # type: ignore[arg-type]
+    """Key and complaint of everything wrong with the ``values`` below ``prefix``; fills defaults in."""
+    for name in values:
+        if name not in settings and not name.startswith("_"):
+            yield f"{prefix}{name}", unknown(cfg, f"{prefix}{name}", files)
     for name, setting in settings.items():
-        key = f"{prefix}{name}"
-        missing = OmegaConf.is_missing(node, name)
-        if name not in node and not missing and setting.has_default and setting.doc:
-            with open_dict(node):
-                node[name] = setting.default
-        elif missing or (name not in node and setting.needed):
+        key, value = f"{prefix}{name}", values.get(name, _ABSENT)
+        if value is _ABSENT and setting.has_default and setting.doc:
+            value = setting.default
+            OmegaConf.update(cfg, key, value, force_add=True)
+        elif value == _MISSING or (value is _ABSENT and setting.needed):
             yield key, f": needs a value{f': {setting.doc}' if setting.doc else ''}"
-        if name in node:
-            yield from _problems_of_value(node, key, setting, files)
+        if value is not _ABSENT and value != _MISSING:
+            yield from _problems_of_value(cfg, value, key, setting, files)
 
 
 def _problems_of_value(
-    node: DictConfig, key: str, setting: Setting, files: Files
+    cfg: DictConfig, value: Any, key: str, setting: Setting, files: Files
 ) -> Iterator[tuple[str, str]]:
-    name = setting.name
-    try:
-        value = node[name]
-        value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
-    except OmegaConfBaseException as error:
-        raw: Any = OmegaConf.to_container(node, resolve=False)
-        reason = str(error).splitlines()[0]
-        yield key, f"={shown(raw[name])}: {expectation(setting.hint)}, but {reason}"
-        return
     group = key.replace(".", "/")
-    if isinstance(value, DictConfig):
-        yield from _problems_of_part(value, key, files)
+    if isinstance(value, dict):
+        yield from _problems_of_part(cfg, value, key, files)
     elif value is None and setting.hint.optional:
         return
     elif setting.hint.nested or (group in files.groups and group not in RECIPES):
@@ -198,23 +216,26 @@ def _problems_of_value(
         found = converted(value, setting.hint)
         if isinstance(found, Violation):
             yield f"{key}{found.where}", f"={shown_as_typed(found.value)}: {found.expected}"
-        elif type(found) is not type(value) and not OmegaConf.is_interpolation(node, name):
-            node[name] = found
+        elif type(found) is not type(value):
+            OmegaConf.update(cfg, key, found)
 
 
-def _problems_of_part(node: DictConfig, key: str, files: Files) -> Iterator[tuple[str, str]]:
-    known = _declared_by(node, key)
+def _problems_of_part(
+    cfg: DictConfig, values: dict[str, Any], key: str, files: Files
+) -> Iterator[tuple[str, str]]:
+    known = _declared_by(values, key)
     if known is not None:
-        yield from _problems(node, f"{key}.", known, files)
+        yield from _problems(cfg, values, f"{key}.", known, files)
     elif (
         key.replace(".", "/") in files.groups
         and key != "logger"
-        and not isinstance(node.get("_target_"), str)
+        and not isinstance(values.get("_target_"), str)
     ):
         yield f"{key}._target_", ": needs a value: the class, as package.module.Class"
     else:  # somebody else's class, which checks its settings itself
-        for missing in sorted(OmegaConf.missing_keys(node)):
-            yield missing, ": needs a value"
+        yield from (
+            (each, ": needs a value") for each, text in sorted(_texts(values, key)) if text == _MISSING
+        )
 
 
 def shown_as_typed(value: Any) -> str:

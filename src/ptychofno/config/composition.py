@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from itertools import product
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ptychofno.config.checks import check
-from ptychofno.config.errors import ConfigError
-from ptychofno.config.files import RECIPES, Files
+from ptychofno.config.files import Files
+from ptychofno.config.overrides import is_choice, normalised, parsed
 from ptychofno.runs import place
 
 CONFIG_MODULE, CONFIG_NAME = "ptychofno.conf", "config"
@@ -54,23 +51,19 @@ def checked(files: Files, overrides: list[str]) -> DictConfig:
 
 def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | None = None) -> None:
     """Check a composed ``cfg`` in place, Hydra's node among it, and settle its ``run_dir``."""
-    typed = [o.key_or_group for o in parsed(overrides) if not is_choice(o, files)]
     with current(cfg):
-        _settle(cfg, files, typed, file)
+        settle(cfg, files, overrides, file)
 
 
-def settle(cfg: DictConfig) -> None:
-    """Give a job's ``cfg``, which Hydra has composed anew, the types and values that were checked before.
+def settle(cfg: DictConfig, files: Files, overrides: Sequence[str] = (), file: str | None = None) -> None:
+    """Check the ``cfg`` of the current job and give its values their types and what they resolve to.
 
     Among them ``run_dir``, before Hydra forgets the job that it is named after.
     """
+    typed = [o.key_or_group for o in parsed(overrides) if not (o.is_sweep_override() or is_choice(o, files))]
     with open_dict(cfg):
-        _settle(cfg, Files(), [], None)
-
-
-def _settle(cfg: DictConfig, files: Files, typed: list[str], file: str | None) -> None:
-    check(cfg, files, typed, file)
-    cfg.run_dir = os.path.expanduser(cfg.run_dir)
+        check(cfg, files, typed, file)
+        cfg.run_dir = os.path.expanduser(cfg.run_dir)
 
 
 def loaded(files: Files, overrides: list[str]) -> DictConfig:
@@ -81,8 +74,8 @@ def loaded(files: Files, overrides: list[str]) -> DictConfig:
     found = parsed(overrides)
     chosen = tuple(str(o.input_line) for o in found if is_choice(o, files))
     if chosen not in files.composed:
-        files.composed[chosen] = _of_choices(files.config_dir, chosen)
-    cfg = deepcopy(files.composed[chosen])
+        files.composed[chosen] = pickle.dumps(_of_choices(files.config_dir, chosen))
+    cfg: DictConfig = pickle.loads(files.composed[chosen])  # five times as fast as a deepcopy
     for override in found:
         if is_choice(override, files):
             continue
@@ -117,43 +110,6 @@ def _hydra_of_its_own() -> Iterator[None]:
             yield
     finally:
         GlobalHydra.instance().hydra = before
-
-
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """Raises hydra's OverrideParseException."""
-    return OverridesParser.create().parse_overrides(list(overrides))
-
-
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep; of several for one key the last counts, as with Hydra's own.
-
-    Raises ConfigError for a sweep over other than a list of values.
-    """
-    values: dict[str, list[str]] = {}
-    for override in parsed(overrides):
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        if swept and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line}: expected a list of values, as in {key}=1,2")
-        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values[key] = [f"{key}={value}" for value in each]
-    return [list(job) for job in product(*values.values())]
-
-
-def is_choice(override: Override, files: Files) -> bool:
-    """Whether an override chooses a file of a group, or concerns Hydra, rather than setting a value."""
-    if override.is_hydra_override():
-        return True
-    return override.key_or_group in files.groups and not isinstance(override.value(), dict)
-
-
-def normalised(override: str) -> str:
-    """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
-    group, equals, choice = place.with_home(override).partition("=")
-    recipe, *folders = group.lstrip("+").split("/")
-    if not (equals and recipe in RECIPES):
-        return f"{group}{equals}{choice}"
-    return f"+{recipe}={','.join('/'.join([*folders, one]) for one in choice.split(','))}"
 
 
 def register() -> None:

@@ -28,8 +28,8 @@ class Files:
     """The shipped ``conf/`` and, where it has no file of that name, a user's own ``config_dir``."""
 
     config_dir: str | None = None
-    composed: dict[tuple[str, ...], Any] = field(default_factory=dict, compare=False, repr=False)
-    """What Hydra made of some choices, kept for the jobs of a sweep."""
+    composed: dict[tuple[str, ...], bytes] = field(default_factory=dict, compare=False, repr=False)
+    """What Hydra made of some choices, pickled for the other jobs of a sweep."""
 
     def __post_init__(self) -> None:
         if self.config_dir is not None and not os.path.isdir(self.config_dir):

@@ -77,8 +77,6 @@ class Config:
     optimizer: Annotated[Part, Doc("the optimizer")]
     scheduler: Annotated[Part, Doc("learning rate over epochs")]
     clip: Annotated[Part, Doc("gradient clipping")]
-    averaging: Annotated[Part, Doc("which average of the weights is validated, chosen from, kept and judged")]
-    guard: Annotated[Part, Doc("what to do when training goes wrong")]
     loss: Annotated[Part, Doc("distance of predicted and measured diffraction")]
     data: Annotated[Any, Doc("the dataset")]
     probe: Annotated[Any, Doc("the illumination")]

@@ -29,7 +29,7 @@ from ptychofno.data.dataset import PtychoDataset
 from ptychofno.display.text import counted, duration, printable
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
-from ptychofno.training import Interrupted, PhysicsSupervised, Watch
+from ptychofno.training import Interrupted, PhysicsSupervised
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,7 @@ _METRICS = (
 
 
 class ProgressBar(L.Callback):
-    """One bar over all epochs with loss, validation loss and learning rate; a log line per epoch.
-
-    An intervention of the guard is a line in both.
-    """
+    """One bar over all epochs with loss, validation loss and learning rate; a log line per epoch."""
 
     refresh_seconds = 0.2
 
@@ -88,10 +85,6 @@ class ProgressBar(L.Callback):
         log.info(
             "epoch %d/%d: validation loss %s", trainer.current_epoch + 1, trainer.max_epochs, self._val_loss
         )
-        for watch in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(watch, Watch) and watch.news:
-                log.info(watch.news)
-                self.console.print(watch.news, soft_wrap=True)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.progress.stop()
@@ -216,8 +209,6 @@ def show_result(console: Console, run: Run, place: str | None = None) -> None:
             f" object of constant amplitude does{by_overlap}",
             soft_wrap=True,
         )
-    if record.get("interventions"):
-        console.print(f"the guard went back {counted(len(record['interventions']), 'time')}")
     if record.get("error"):
         console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
     show_metrics(console, run.path)

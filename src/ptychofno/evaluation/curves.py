@@ -38,8 +38,8 @@ def draw_curves(
 
     Args:
         history: one list per key, one entry per epoch; None and NaN leave gaps. An axis is
-            logarithmic where its values are positive and span more than a factor of 3. Epochs in which
-            the guard intervened are marked. None where nothing was trained.
+            logarithmic where its values are positive and span more than a factor of 3. None where
+            nothing was trained.
         flat_baseline: validation loss of the best constant object, drawn as a dashed line.
         rounds: for each object the error of its patterns at the start of refinement and after every round.
         steps: rows of epoch, step, loss, gradient norm and more; drawn pale behind the epochs.
@@ -62,9 +62,6 @@ def draw_curves(
     _plot(axes, history, "val_loss", "validation", RED)
     if flat_baseline is not None and np.isfinite(flat_baseline):
         axes.axhline(flat_baseline, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
-    for number, epoch in enumerate(_went_back(history)):
-        label = None if number else "the guard went back"
-        axes.axvline(epoch, color=ORANGE, linestyle=":", linewidth=1.4, label=label)
     _finish(axes, "loss")
     if steps:
         axes.set_xlim(left=0)
@@ -90,16 +87,6 @@ def _draw_rounds(axes: Axes, rounds: Sequence[Sequence[float]]) -> None:
     for misfit in rounds:
         axes.plot(range(len(misfit)), misfit, color=BLUE, linewidth=2, marker="o", markersize=4)
     _finish(axes, "error of the patterns", "round of overlap")
-
-
-def _went_back(history: History) -> list[float]:
-    """Epochs in which the count of interventions rose."""
-    known, rises = 0.0, []
-    for epoch, count in zip(history["epoch"], history.get("interventions", []), strict=False):
-        if epoch is not None and count is not None and count > known:
-            known = count
-            rises.append(epoch)
-    return rises
 
 
 def _plot(axes: Axes, history: History, key: str, label: str, colour: str, linestyle: str = "-") -> None:

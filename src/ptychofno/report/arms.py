@@ -120,11 +120,6 @@ class Arm:
         return replace(self, runs=tuple(run for run in self.runs if run.data_seed == data_seed))
 
     @property
-    def interventions(self) -> list[int]:
-        """Of the guard, per run with a result."""
-        return [run.interventions for run in self.results]
-
-    @property
     def failure_epochs(self) -> list[int]:
         return [run.failure_epoch for run in self.results if run.failure_epoch is not None]
 

@@ -39,7 +39,6 @@ CURVES = (
     "seconds",
 )
 _TOLD_ELSEWHERE = ("seed", "data.seed", "arm", "study")
-MOST_INTERVENTIONS = 10**6
 """What a history may claim."""
 
 
@@ -104,8 +103,6 @@ class FoundRun:
     grad_norms: Numbers = field(default_factory=lambda: np.empty(0))
     """Per optimizer step, before clipping."""
     measures: Mapping[str, float] = field(default_factory=dict)
-    interventions: int = 0
-    """How often a guard went back to an earlier state."""
     problems: tuple[str, ...] = ()
 
     @property
@@ -195,7 +192,6 @@ def read(path: Path) -> FoundRun:
         curves=curves,
         grad_norms=np.empty(0) if grad_norms is None else grad_norms,
         measures=_measures(record, metrics, epochs, curves, baseline),
-        interventions=_interventions(history),
         problems=tuple(problems),
     )
 
@@ -224,13 +220,6 @@ def _measures(
     found["left_plateau"] = number(epoch_left_plateau(epochs, losses, baseline))
     found["steps_to_ssim"] = number(steps_to_ssim(curves["step"], curves["val_ssim"]))
     return {measure.key: found[measure.key] for measure in MEASURES}
-
-
-def _interventions(history: Mapping[str, Any]) -> int:
-    """None in the history of a run from before there were guards."""
-    counted = numbers(history.get("interventions"))
-    counted = counted[np.isfinite(counted)]
-    return int(counted[-1].clip(0, MOST_INTERVENTIONS)) if counted.size else 0
 
 
 def _seed(value: Any) -> int | None:

@@ -28,7 +28,6 @@ DEFINITIONS = (
     f"Epoch off the plateau: the first epoch with a validation loss below {LEFT_PLATEAU_BELOW} of the flat "
     "object's. Epoch of failure: the epoch in which a diverged run ended, or from which on a collapsed run "
     "stayed on the plateau.",
-    "Interventions: how often the guard set runs with a result back to their last good state.",
     f"Stable: median amplitude SSIM above {GOOD_SSIM} and no run that fell later, that is, lost "
     f"{100 * GIVEN_BACK:.0f} % of what it had once gained on the flat object's loss.",
     f"Fix: fewer crashes than the control over {FEWEST_SEEDS} seeds or more, at a median validation loss "
@@ -57,7 +56,6 @@ def columns(standing: Standing) -> dict[str, str]:
     cells |= {measure.label: spread(arm, measure.key, measure.form) for measure in MEASURES}
     median, high_norm, largest = (formatted(norm, "{:.3g}") for norm in arm.grad_norm)
     cells["gradient norm, 99 %, max"] = f"{median}, {high_norm}, {largest}"
-    cells["interventions"] = interventions(arm)
     cells["epoch of failure"] = listed(arm.failure_epochs) if arm.failure_epochs else NONE
     cells[f"SSIM < {FLAT_SSIM}"] = f"{arm.flat_by_ssim}/{len(arm.results)}" if arm.results else NONE
     cells["judgement"] = standing.judgement
@@ -72,14 +70,6 @@ def spread(arm: Arm, measure: str, form: str) -> str:
     return (
         f"{formatted(summary.median, form)} ({formatted(summary.low, form)}–{formatted(summary.high, form)})"
     )
-
-
-def interventions(arm: Arm) -> str:
-    """``3 in 2/5 runs``, or ``0``."""
-    times, runs = sum(arm.interventions), sum(map(bool, arm.interventions))
-    if not arm.results:
-        return NONE
-    return f"{times} in {runs}/{len(arm.results)} runs" if times else "0"
 
 
 def differences(arm: Arm, control: Arm) -> list[tuple[str, str, str]]:
@@ -164,7 +154,6 @@ def _arm_values(standing: Standing, control: Arm | None) -> dict[str, Any]:
         "loss_relative_to_control": standing.loss_change,
         "below_published_ssim": arm.flat_by_ssim,
         "failure_epochs": arm.failure_epochs,
-        "interventions": arm.interventions,
         "grad_norm": dict(zip(("median", "p99", "max"), arm.grad_norm, strict=True)),
         "measures": {measure.key: asdict(arm.summary(measure.key)) for measure in MEASURES},
         "differs_from_control": {
@@ -199,7 +188,6 @@ def _run_values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
         "epochs": int(run.epochs.size),
         "steps": int(run.grad_norms.size),
         "failure_epoch": run.failure_epoch,
-        "interventions": run.interventions,
         **dict(zip(("grad_norm_median", "grad_norm_p99", "grad_norm_max"), norms, strict=True)),
         "parameters": run.parameters,
         "device": run.device,
@@ -220,7 +208,6 @@ def run_cells(arm: Arm, run: FoundRun) -> dict[str, str]:
         "state": run.state,
         **{m.label: formatted(run.measures.get(m.key), m.form) for m in MEASURES[:4]},
         "epochs": str(run.epochs.size),
-        "interventions": str(run.interventions),
         "error": run.error,
     }
 

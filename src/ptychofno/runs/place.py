@@ -117,10 +117,10 @@ def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[st
 
 def _values(overrides: Iterable[str]) -> dict[str, str]:
     """What is set to what; a key with several values, to be swept, is left out."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from ptychofno.config.overrides import parsed
 
     values: dict[str, str] = {}
-    for override in OverridesParser.create().parse_overrides(list(map(with_home, overrides))):
+    for override in parsed(list(map(with_home, overrides))):
         if override.is_sweep_override():
             continue
         for key, value in _entries(override.key_or_group, override.value()):

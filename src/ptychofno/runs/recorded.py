@@ -8,10 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ptychofno.config.composition import is_choice, loaded, normalised, parsed, validate
+from ptychofno.config.composition import loaded, validate
 from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files
+from ptychofno.config.overrides import is_choice, normalised, parsed
 from ptychofno.runs.comparison import flat
 
 # What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has

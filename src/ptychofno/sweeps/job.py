@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from ptychofno.command.launch import Task
 from ptychofno.config.composition import register, settle
 from ptychofno.config.errors import ConfigError, Held, leave_unread
+from ptychofno.config.files import Files
 
 _STOP = "stop"
 
@@ -56,7 +57,7 @@ class SweptJob:
     endings: dict[str, Ending] = field(default_factory=dict)
 
     def __call__(self, cfg: DictConfig) -> Ending:
-        settle(cfg)
+        settle(cfg, Files())
         if cfg.trainer.num_threads is None:
             cfg.trainer.num_threads = self.threads
         place = f"[{self.runs.index(cfg.run_dir) + 1}/{len(self.runs)}] "

@@ -12,9 +12,10 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.checks import check_divisible
-from ptychofno.config.composition import checked, combinations
+from ptychofno.config.composition import checked
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files, shortened
+from ptychofno.config.overrides import combinations
 from ptychofno.config.records import resolved_yaml
 from ptychofno.display.text import aligned
 from ptychofno.runs import artifacts

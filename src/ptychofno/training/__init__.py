@@ -1,6 +1,5 @@
 """Training a generator with the physics as its only teacher."""
 
-from ptychofno.training.averaging import Averaging, EmaAveraging, NoAveraging
 from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.batches import Batch, ResidentBatches, ResidentData, Thinned, compared, parts
 from ptychofno.training.checkpoints import CheckpointError, load_tensors, save_tensors
@@ -13,7 +12,6 @@ from ptychofno.training.clipping import (
     output_axes_of,
 )
 from ptychofno.training.fit import Outcome, fit
-from ptychofno.training.guard import Guard, NoGuard, RollbackGuard, Watch
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss, PoissonLoss
 from ptychofno.training.memory import keep_freed_memory
@@ -28,32 +26,25 @@ from ptychofno.training.thinning import Thinning
 
 __all__ = [
     "AdaptiveClip",
-    "Averaging",
     "Batch",
     "CheckpointError",
     "Diverged",
-    "EmaAveraging",
-    "Guard",
     "Interrupted",
     "MAELoss",
     "Muon",
-    "NoAveraging",
     "NoClip",
-    "NoGuard",
     "NormClip",
     "Outcome",
     "PhysicsSupervised",
     "PoissonLoss",
     "ResidentBatches",
     "ResidentData",
-    "RollbackGuard",
     "Schedule",
     "StopRequest",
     "Thinned",
     "Thinning",
     "ValidationSimilarity",
     "ValueClip",
-    "Watch",
     "adam",
     "adamw",
     "adaptive_gradient_clip_",

@@ -85,8 +85,7 @@ class Checkpoints(L.Callback):
         if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked()):
             assert isinstance(module, PhysicsSupervised)
             module.stop_if_diverged()
-            if not module.broken:  # else the epoch's earlier checkpoint stays, and it is repeated
-                self._save(trainer)
+            self._save(trainer)
             self._heed(signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -96,10 +95,10 @@ class Checkpoints(L.Callback):
         val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
         writes = self.write and trainer.is_global_zero
         if writes and self.keep_every is not None and epoch % self.keep_every == 0:
-            save_tensors(self.run_dir / artifacts.epoch_weights(epoch), module.judged_weights())
+            save_tensors(self.run_dir / artifacts.epoch_weights(epoch), module.weights())
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, epoch
-            self.best_weights = module.judged_weights()
+            self.best_weights = module.weights()
             if writes:
                 save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from ptychofno.runs import artifacts
 from ptychofno.training.batches import ResidentData
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
-from ptychofno.training.guard import Guard, NoGuard
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
@@ -37,8 +36,7 @@ class Outcome:
         steps: rows in the order of ``history.STEP_KEYS``, one per optimizer step; also that of a step that
             was not taken as it was not finite, NaN where a number is not known.
         best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
-        best_weights, last_weights: state dicts of the judged network on the CPU.
-        interventions: of the guard; see ``guard.Watch``.
+        best_weights, last_weights: state dicts of the network on the CPU.
     """
 
     diverged: str | None
@@ -48,7 +46,6 @@ class Outcome:
     best_val_loss: float
     best_weights: dict[str, Tensor]
     last_weights: dict[str, Tensor]
-    interventions: list[dict[str, Any]]
 
     @property
     def grad_norms(self) -> list[float]:
@@ -78,7 +75,6 @@ def fit(
     devices: int | None = None,
     num_nodes: int = 1,
     keep_every: int | None = None,
-    guard: Guard = NoGuard(),
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
@@ -95,8 +91,7 @@ def fit(
     Raises Interrupted when a stop was requested, with the resume checkpoint up to date, CheckpointError for
     one that cannot be resumed from, and ValueError for processes that Lightning cannot have.
     """
-    watch = guard(flat_baseline)
-    history = History(run_dir, flat_baseline, watch=watch)
+    history = History(run_dir, flat_baseline)
     checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, keep_every)
     checkpoint = run_dir / artifacts.RESUME_CHECKPOINT
     from_checkpoint = enable_checkpointing and resume and checkpoint.exists()
@@ -105,13 +100,13 @@ def fit(
             accelerator=accelerator,
             precision=precision,
             max_epochs=module.total_epochs,
-            callbacks=[watch, history, checkpoints, *callbacks],
+            callbacks=[history, checkpoints, *callbacks],
             logger=list(loggers),
             default_root_dir=run_dir,
             processes=(strategy, devices, num_nodes),
         )
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
-    last = module.judged_weights()
+    last = module.weights()
     if enable_checkpointing and trainer.is_global_zero:
         save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(
@@ -122,7 +117,6 @@ def fit(
         checkpoints.best_val_loss,
         checkpoints.best_weights,
         last,
-        watch.interventions,
     )
 
 

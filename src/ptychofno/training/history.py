@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.training.guard import Watch
 from ptychofno.training.instruments import KINDS, SPIKE_WINDOW, UpdateRatios, dead_weights, spikes
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
@@ -35,7 +34,6 @@ KEYS = (
     "grad_spikes",
     "dead_weights",
     *(f"update_ratio_{kind}" for kind in KINDS),
-    "interventions",
     "seconds",
 )
 STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
@@ -47,8 +45,7 @@ class History(L.Callback):
     """Collects the history and writes it after every epoch; travels with the checkpoint.
 
     ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
-    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch. What
-    was read goes to ``watch``, which tells how often it has intervened so far.
+    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
 
     ``learning_rate`` is the largest of the epoch. ``explained`` is the share of the flat object's loss that
     the network has taken away, 1 - loss / ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see
@@ -56,9 +53,8 @@ class History(L.Callback):
     epoch's last step, see ``instruments``.
     """
 
-    def __init__(self, run_dir: Path, flat_baseline: float, watch: Watch | None = None) -> None:
+    def __init__(self, run_dir: Path, flat_baseline: float) -> None:
         self.run_dir, self.flat_baseline = run_dir, flat_baseline
-        self.watch = watch or Watch()
         self.epochs: dict[str, list[Any]] = {key: [] for key in KEYS}
         self.steps: list[list[float]] = []
         self._pending: list[tuple[int, Tensor]] = []
@@ -94,23 +90,21 @@ class History(L.Callback):
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
         if self._updates is not None:
             self._ratios, self._updates = self._updates.after(), None
-            self._dead = None if module.broken else dead_weights(module.generator)
+            self._dead = dead_weights(module.generator)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
         module.stop_if_diverged()
         epoch = trainer.current_epoch + 1
-        rows = self._until_broken(torch.stack([row for _, row in self._pending]).double().tolist())
+        rows = torch.stack([row for _, row in self._pending]).double().tolist()
         self._keep_steps(epoch, rows)
         val_loss = float(trainer.callback_metrics["val_loss"])
-        self.watch.judge(self.steps[-len(rows) :], val_loss)
-        taken = [row for row in rows if _is_finite(row)] or rows
-        losses, norms, clipped = (list(column) for column in zip(*taken, strict=True))
-        sizes = self._sizes[: len(taken)]
+        losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
         entry = {
             "epoch": epoch,
             "step": trainer.global_step,
-            "train_loss": sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes),
+            "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
+            / sum(self._sizes),
             "val_loss": val_loss,
             "val_ssim": _if_there(trainer.callback_metrics.get("val_ssim")),
             "learning_rate": self._learning_rate,
@@ -127,7 +121,6 @@ class History(L.Callback):
             "grad_spikes": self._spikes(len(rows)),
             "dead_weights": self._dead,
             **{f"update_ratio_{kind}": self._ratios.get(kind) for kind in KINDS},
-            "interventions": len(self.watch.interventions),
             "seconds": self._seconds(),
         }
         for key in KEYS:
@@ -138,7 +131,7 @@ class History(L.Callback):
         for logger in trainer.loggers:
             known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
             logger.log_metrics(known, step=epoch)
-        if not math.isfinite(val_loss) and not module.forgiving:
+        if not math.isfinite(val_loss):
             raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
@@ -150,17 +143,14 @@ class History(L.Callback):
             record = {"grad_norm": torch.nan, "grad_norm_clipped": torch.nan, **module.step_record}
             row = torch.stack([torch.as_tensor(record[key]).cpu() for key in STEP_KEYS[2:]])
             self._pending.append((trainer.global_step + 1, row))
-        rows = self._until_broken([row.double().tolist() for _, row in self._pending])
-        self._keep_steps(trainer.current_epoch + 1, rows)
+        rows = [row.double().tolist() for _, row in self._pending]
+        # What came after the first step that was not taken was not taken either.
+        finite = [all(map(math.isfinite, row[:2])) for row in rows]
+        taken = rows[: finite.index(False) + 1] if False in finite else rows
+        self._pending = self._pending[: len(taken)]
+        self._keep_steps(trainer.current_epoch + 1, taken)
         if trainer.is_global_zero:
             self.write()
-
-    def _until_broken(self, rows: list[list[float]]) -> list[list[float]]:
-        """Forget what came after the first step that was not taken: it was not taken either."""
-        finite = [_is_finite(row) for row in rows]
-        end = finite.index(False) + 1 if False in finite else len(rows)
-        self._pending = self._pending[:end]
-        return rows[:end]
 
     def _spikes(self, last: int) -> int:
         """How many of the ``last`` steps stand out of those before them."""
@@ -200,11 +190,6 @@ class History(L.Callback):
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
-
-
-def _is_finite(row: list[float]) -> bool:
-    loss, norm, _ = row
-    return math.isfinite(loss) and math.isfinite(norm)
 
 
 def _if_there(value: Tensor | None) -> float | None:

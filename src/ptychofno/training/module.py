@@ -16,12 +16,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ptychofno.physics import complex_patches, diffraction_amplitude, modes_of
-from ptychofno.training.averaging import Averaging, NoAveraging
 from ptychofno.training.batches import Batch, compared, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
 from ptychofno.training.instruments import Spread
 from ptychofno.training.parallel import mean_over_processes
-from ptychofno.training.schedules import Schedule, follow_formula, scale_learning_rate
+from ptychofno.training.schedules import Schedule, follow_formula
 
 
 class Diverged(RuntimeError):
@@ -38,13 +37,10 @@ class PhysicsSupervised(L.LightningModule):
         make_optimizer: from parameters to optimizer.
         schedule, clip: see ``schedules`` and ``clipping``.
         total_epochs: epochs that the schedule is made for.
-        averaging: see ``averaging``; what it makes is ``average``.
         valid: 1 where a detector pixel is valid, else 0, float32 (N, N); None where all are. What is
             predicted elsewhere counts as the 0 that is measured there.
 
-    Where several processes train together, a step's record is that of the whole batch in each. A guard sets
-    ``learning_rate_factor``, on what the schedule asks for, and ``forgiving``: a step that is not finite and
-    those after it in its epoch are then left out instead of ending the run.
+    Where several processes train together, a step's record is that of the whole batch in each.
     """
 
     probe: Tensor
@@ -59,17 +55,14 @@ class PhysicsSupervised(L.LightningModule):
         schedule: Schedule,
         clip: Clip,
         total_epochs: int,
-        averaging: Averaging = NoAveraging(),
         valid: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.generator, self.loss = generator, loss
-        self.average = averaging(generator)
         self.register_buffer("probe", probe, persistent=False)
         self.register_buffer("valid", valid, persistent=False)
         self.make_optimizer, self.schedule, self.clip = make_optimizer, schedule, clip
         self.total_epochs = total_epochs
-        self.learning_rate_factor, self.forgiving = 1.0, False
         self.output_axes = output_axes_of(generator)
         self.step_record: dict[str, Tensor] = {}
         # Loss, gradient norm: of the first step that was not finite.
@@ -91,14 +84,9 @@ class PhysicsSupervised(L.LightningModule):
         loss: Tensor = self.loss(self.diffracted(self(*parts(batch))), compared(batch))
         return loss
 
-    @property
-    def judged(self) -> nn.Module:
-        """The network that is validated, kept and evaluated: that of average weights, where there is one."""
-        return self.generator if self.average is None else self.average.network
-
-    def judged_weights(self) -> dict[str, Tensor]:
-        """A copy of the state dict of ``judged`` on the CPU."""
-        weights = self.judged.state_dict()
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the generator's state dict on the CPU."""
+        weights = self.generator.state_dict()
         return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -107,11 +95,6 @@ class PhysicsSupervised(L.LightningModule):
             loss = loss * self.trainer.train_dataloader.weight(batch_index)  # type: ignore[union-attr]
         self.step_record = {"loss": loss.detach()}
         return loss
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        if self.average is not None:
-            self.average.update(self.generator)
 
     def configure_gradient_clipping(
         self,
@@ -132,27 +115,17 @@ class PhysicsSupervised(L.LightningModule):
         else:
             self.stop_if_diverged()
         self.step_record["grad_norm_clipped"] = self.clip(parameters, self.output_axes, norm)
-        if self.forgiving and not self._reads_late(optimizer) and self.broken:
-            for parameter in parameters:
-                parameter.grad = None  # no optimizer moves a parameter without one
-
-    @property
-    def broken(self) -> bool:
-        """Whether a step of this epoch was not finite; the weights are those before it."""
-        return bool(self.not_finite.any())
 
     def stop_if_diverged(self) -> None:
-        """Raise Diverged when this epoch is broken, unless ``forgiving``."""
+        """Raise Diverged when a step of this epoch was not finite; the weights are those before it."""
         loss, gradient = self.not_finite.tolist()
-        if (loss or gradient) and not self.forgiving:
+        if loss or gradient:
             what = "loss" if loss else "gradient norm"
             raise Diverged(f"{what} is not finite in epoch {self.current_epoch + 1}")
 
     def on_train_start(self) -> None:
         self.not_finite = torch.zeros(2, dtype=torch.bool, device=self.device)
-        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
-        follow_formula(scheduler)
-        scale_learning_rate(scheduler, self.learning_rate_factor)
+        follow_formula(self.trainer.lr_scheduler_configs[0].scheduler)
 
     def _reads_late(self, optimizer: Optimizer) -> bool:
         """Whether to look at the end of an epoch instead of making the device wait at every step."""
@@ -162,7 +135,7 @@ class PhysicsSupervised(L.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Complex patches (B, C, N, N), for callbacks that judge them."""
         amplitude = compared(batch)
-        patch, own = self._patches(self.judged, batch)
+        patch, own = self._patches(batch)
         predicted = self.diffracted(patch)
         loss = self.loss(predicted, amplitude)
         # What an output module makes of a flat patch differs from pattern to pattern: its own are looked at.
@@ -205,21 +178,13 @@ class PhysicsSupervised(L.LightningModule):
             entry["monitor"] = "val_loss"
         return {"optimizer": optimizer, "lr_scheduler": entry}
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """The schedule goes on as if ``learning_rate_factor`` were 1."""
-        if self.learning_rate_factor == 1.0:
-            return super().lr_scheduler_step(scheduler, metric)
-        scale_learning_rate(scheduler, 1.0)
-        super().lr_scheduler_step(scheduler, metric)
-        return scale_learning_rate(scheduler, self.learning_rate_factor)
-
-    def _patches(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _patches(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The network's answer, and the patch of its layers, which may be the same."""
-        layers: Callable[[Tensor], Tensor] | None = getattr(network, "own_patch", None)
+        layers: Callable[[Tensor], Tensor] | None = getattr(self.generator, "own_patch", None)
         if layers is None:  # a user's own
-            patch = complex_patches(network(*parts(batch)))
+            patch = self(*parts(batch))
             return patch, patch
         own = layers(parts(batch)[0])
-        answer = network.get_submodule("output")(own, *parts(batch))
+        answer = self.generator.get_submodule("output")(own, *parts(batch))
         patch = complex_patches(answer)
         return patch, patch if answer is own else complex_patches(own)

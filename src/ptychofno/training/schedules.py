@@ -120,9 +120,5 @@ def follow_formula(scheduler: LRScheduler) -> None:
     if isinstance(scheduler, LambdaLR):
         rates = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
         scheduler._last_lr = [base * factor(scheduler.last_epoch) for base, factor in rates]
-
-
-def scale_learning_rate(scheduler: LRScheduler, factor: float) -> None:
-    """Give the optimizer ``factor`` times the learning rates that its scheduler last asked for."""
-    for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
-        group["lr"] = factor * rate
+        for group, rate in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
+            group["lr"] = rate

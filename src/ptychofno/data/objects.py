@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.special import ndtr
 from skimage import data as bundled
 from skimage.color import rgb2gray
-from skimage.draw import line
+from skimage.draw import disk, line
 from skimage.transform import resize
 from typing_extensions import Doc
 
@@ -208,3 +208,56 @@ def _gaussian_field(size: int, correlation_px: float, rng: np.random.Generator) 
     power = np.exp(-((math.pi * correlation_px) ** 2) * (frequency[:, None] ** 2 + frequency**2))
     spectrum = np.fft.fft2(rng.standard_normal((size, size))) * np.sqrt(power / power.mean())
     return np.fft.ifft2(spectrum).real
+
+
+# --- many classes ----------------------------------------------------------------------------
+
+_LEAF_PX = (4.0, 100.0)
+"""Least and largest radius of a leaf."""
+_LAYERS = 6
+"""Leaves that lie on one another in the mean."""
+_CORRELATIONS_PX = (3.0, 24.0)
+"""Of random fields of a mixture, least and largest."""
+
+
+@dataclass(kw_only=True)
+class MixedData(IndependentPhaseData):
+    """Objects of several classes in turn, for a network that is to serve many."""
+
+    kind: ClassVar[str] = "mixed"
+
+    classes: Annotated[
+        list[Literal["grid_lines", "random_fields", "natural_images", "dead_leaves"]],
+        Doc("of the training objects, in turn; the validation object is of dead leaves"),
+    ] = field(default_factory=lambda: ["grid_lines", "random_fields", "natural_images", "dead_leaves"])
+
+    def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
+        """Of the class whose turn it is; random fields are smooth over 3 to 24 px, evenly in the log."""
+        if not self.classes:
+            raise ValueError("data.classes=[]: choose one class at least")
+        turn, which = divmod(index, len(self.classes))
+        kind = "dead_leaves" if purpose is Purpose.VALIDATION else self.classes[which]
+        if kind == "dead_leaves":
+            return self.transmission(_dead_leaves(self.size, rng), _dead_leaves(self.size, rng))
+        if kind == "random_fields":
+            least, largest = _CORRELATIONS_PX
+            smooth = min(least * (largest / least) ** rng.random(), self.size / 4)
+            return self.transmission(*(ndtr(_gaussian_field(self.size, smooth, rng)) for _ in range(2)))
+        if kind == "grid_lines":
+            drawn = GridLinesData(name="", size=self.size, seed=self.seed).draw(purpose, index, rng)
+            return Transmission(drawn.amplitude / drawn.amplitude.max(), drawn.phase_rad)
+        images = NaturalImagesData(
+            name="", size=self.size, min_amplitude=self.min_amplitude, phase_range_rad=self.phase_range_rad
+        )
+        return images.draw(purpose, turn, rng)
+
+
+def _dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Discs of one grey value that hide one another, their radii r as r^-3 (Lee, Mumford and Huang 2001)."""
+    image = np.full((size, size), rng.random())
+    least, largest = _LEAF_PX
+    mean_area = 2 * math.pi * math.log(largest / least) / (least**-2 - largest**-2)
+    for _ in range(math.ceil(_LAYERS * size**2 / mean_area)):
+        radius = (least**-2 - rng.random() * (least**-2 - largest**-2)) ** -0.5
+        image[disk(rng.uniform(0, size, 2), radius, shape=image.shape)] = rng.random()
+    return image

@@ -26,6 +26,11 @@ def over_modes(fields: Tensor) -> Tensor:
     return fields.squeeze(_AXIS) if fields.shape[_AXIS] == 1 else fields.sum(_AXIS)
 
 
+def intensity(fields: Tensor) -> Tensor:
+    """|F|^2 of complex fields. On a CPU ``abs`` takes three times as long."""
+    return (fields * fields.conj()).real
+
+
 def incoherent_modulus(fields: Tensor) -> Tensor:
     """The root of the summed intensities of complex fields, (…, M, N, N) to real (…, N, N)."""
     if fields.shape[_AXIS] == 1:

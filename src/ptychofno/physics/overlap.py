@@ -17,7 +17,7 @@ from scipy.fft import dctn, idctn
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ptychofno.physics.modes import incoherent_modulus, modes_of, over_modes
+from ptychofno.physics.modes import intensity, modes_of, over_modes
 from ptychofno.physics.scan import lit_indices, shift, shift_ramps, split_positions
 
 _DARK = 1e-12
@@ -66,7 +66,7 @@ class Scan:
 
     def excess(self, field: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
         """|F| - X of far fields (b, M, N, N), (b, N, N), 0 where a pixel is not valid; |F| of all modes."""
-        modulus = incoherent_modulus(field)
+        modulus = over_modes(intensity(field)).sqrt()
         excess = modulus - self.amplitude[members]
         return excess if self.valid is None else excess * self.valid, modulus
 
@@ -165,13 +165,13 @@ def sweep(
     for number in order:
         members = scan.blocks[number]
         index = scan.lit(members)
-        probes, patches = scan.probes(modes, members), obj[index][:, None]
+        probes, patches = scan.probes(modes, members), _seen(obj, index)
         change = scan.change(probes * patches, members)
-        power = over_modes(probes.abs().square()).unsqueeze(-3)
+        power = over_modes(intensity(probes)).unsqueeze(-3)
         step = probes.conj() / ((1 - a) * power + a * power.amax(_AXES, keepdim=True))
-        obj[index] = patches[:, 0] + over_modes(step * change)
+        obj.index_copy_(0, index.flatten(), (patches[:, 0] + over_modes(step * change)).flatten())
         if refine_probe:
-            power = patches.abs().square().sum(0)
+            power = intensity(patches).sum(0)
             towards = scan.in_probe(patches.conj() * change, members)
             modes = modes + towards / ((1 - a) * power + a * power.max())
     swept = Estimate(obj.reshape(scan.shape), modes.reshape(start.probe.shape))
@@ -188,14 +188,14 @@ def average(scan: Scan, start: Estimate, *, refine_probe: bool) -> Estimate:
     probe_asked, probe_weight = torch.zeros_like(modes), torch.zeros_like(modes[:1].real)
     for members in scan.chunks():
         index = scan.lit(members)
-        probes, patches = scan.probes(modes, members), obj[index][:, None]
+        probes, patches = scan.probes(modes, members), _seen(obj, index)
         change = scan.change(probes * patches, members)
-        light = over_modes(probes.abs().square())
-        asked.index_add_(0, index.reshape(-1), over_modes(probes.conj() * change).reshape(-1))
-        weight.index_add_(0, index.reshape(-1), light.expand(index.shape).reshape(-1))
+        light = over_modes(intensity(probes))
+        asked.index_add_(0, index.flatten(), over_modes(probes.conj() * change).flatten())
+        weight.index_add_(0, index.flatten(), light.expand(index.shape).flatten())
         if refine_probe:
             probe_asked += scan.in_probe(patches.conj() * change, members)
-            probe_weight += patches.abs().square().sum(0)
+            probe_weight += intensity(patches).sum(0)
     found = (obj + asked / (weight + _FAINT * weight.max())).reshape(scan.shape)
     if not refine_probe:
         return Estimate(found, start.probe)
@@ -212,13 +212,13 @@ def moved(scan: Scan, estimate: Estimate) -> Scan:
     steps = []
     for members in scan.chunks():
         probes = scan.probes(estimate.modes, members)
-        patches = estimate.object.reshape(-1)[scan.lit(members)][:, None]
+        patches = _seen(estimate.object.flatten(), scan.lit(members))
         change = scan.change(probes * patches, members)
         fits = []
         for axis in _AXES:
             more = probes * (patches.roll(-1, axis) - patches.roll(1, axis)) / 2
             fit = (more.conj() * change).real.sum((-3, *_AXES))
-            fits.append(fit / more.abs().square().sum((-3, *_AXES)).clamp_min(_DARK))
+            fits.append(fit / intensity(more).sum((-3, *_AXES)).clamp_min(_DARK))
         steps.append(torch.stack(fits, -1))
     step = torch.cat(steps)
     fractions = torch.zeros_like(step) if scan.fractions is None else scan.fractions
@@ -234,7 +234,7 @@ def misfit_and_tilt(scan: Scan, estimate: Estimate, members: Tensor | None = Non
     frequency = 2 * torch.pi * torch.fft.fftfreq(estimate.probe.shape[-1], device=estimate.probe.device)
     misfit, total, tilts = 0.0, 0.0, []
     for chunk in scan.chunks(members):
-        waves = scan.probes(estimate.modes, chunk) * estimate.object.reshape(-1)[scan.lit(chunk)][:, None]
+        waves = scan.probes(estimate.modes, chunk) * _seen(estimate.object.flatten(), scan.lit(chunk))
         excess, modulus = scan.excess(torch.fft.fft2(waves, norm="ortho"), chunk)
         measured = scan.amplitude[chunk]
         misfit += float(excess.abs().sum(dtype=torch.float64))
@@ -243,6 +243,11 @@ def misfit_and_tilt(scan: Scan, estimate: Estimate, members: Tensor | None = Non
         moments = torch.stack((lacking.sum(-1) @ frequency, lacking.sum(-2) @ frequency), -1)
         tilts.append(moments / measured.square().sum(_AXES).clamp_min(_DARK)[:, None])
     return misfit / total, torch.cat(tilts)
+
+
+def _seen(obj: Tensor, index: Tensor) -> Tensor:
+    """What patterns see of a flat object, (b, 1, N, N)."""
+    return obj.index_select(0, index.flatten()).view(index.shape)[:, None]
 
 
 def slow_phase(scan: Scan, probe: Tensor, tilts: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ptychofno.data.objects import GridLinesData, NaturalImagesData, RandomFieldsData
+from ptychofno.data.objects import GridLinesData, MixedData, NaturalImagesData, RandomFieldsData
 from ptychofno.data.settings import MeasuredData, MeasuredDetector, MeasuredGeometry, MeasuredLayout
 
 _SCAN = {
@@ -26,7 +26,8 @@ _SCAN = {
 LINES = GridLinesData(**_SCAN, nlines=100, set_phi=True)
 IMAGES = NaturalImagesData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14)
 FIELDS = RandomFieldsData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14, correlation_px=6)
-CLASSES = (LINES, IMAGES, FIELDS)
+MIXED = MixedData(**_SCAN, min_amplitude=0.3, phase_range_rad=3.14)
+CLASSES = (LINES, IMAGES, FIELDS, MIXED)
 
 AUTO = MeasuredLayout(
     patterns_keys=None,

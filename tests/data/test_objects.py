@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import skimage.data
 from scipy import stats
-from small_scans import CLASSES, FIELDS, IMAGES, LINES
+from small_scans import CLASSES, FIELDS, IMAGES, LINES, MIXED
 
 from ptychofno.data import objects
 from ptychofno.data.objects import Purpose, SimulatedData, Transmission
@@ -178,3 +178,28 @@ def test_fields_without_structure_are_refused():
     draw(replace(FIELDS, size=96, correlation_px=24))
     with pytest.raises(ValueError, match=r"data\.correlation_px=25 leaves .*data\.size=96 px.* at most 24$"):
         draw(replace(FIELDS, size=96, correlation_px=25))
+
+
+# --- many classes ----------------------------------------------------------------------------
+
+
+def test_classes_take_turns_and_the_validation_object_is_of_dead_leaves():
+    """Only leaves and photographs have values that many pixels share; leaves have them in whole areas."""
+
+    def equal_neighbours(transmission):
+        return (np.diff(transmission.amplitude) == 0).mean()
+
+    data = replace(MIXED, size=128, classes=["random_fields", "dead_leaves"])
+    found = [equal_neighbours(draw(data, index=index)) for index in range(4)]
+    assert max(found[::2]) == 0 and min(found[1::2]) > 0.5
+    assert equal_neighbours(draw(data, Purpose.VALIDATION)) > 0.5
+    with pytest.raises(ValueError, match=r"data\.classes=\[\]: choose one class"):
+        draw(replace(MIXED, classes=[]))
+
+
+def test_leaves_of_every_size_cover_as_much():
+    """With r^-3, areas between radii r and 2 r are as large for every r: the structure has no scale."""
+    image = draw(replace(MIXED, size=512, classes=["dead_leaves"])).amplitude
+    values, counts = np.unique(image, return_counts=True)
+    assert len(values) > 300 and counts.max() > 100 * np.median(counts)
+    assert image.min() < 0.35 and image.max() > 0.95

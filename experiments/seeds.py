@@ -66,7 +66,12 @@ def main() -> None:
     arms = by_arm(args.directories, args.arms.split(",") if args.arms else [])
     write_runs(arms, args.output / "runs.csv")
     (args.output / "seeds.md").write_text(table(arms))
-    draw(arms, args.dots.split(","), args.output / "dots.png")
+    draw(
+        {name: [measures(run) for run in runs] for name, runs in arms.items()},
+        {name: [not run.succeeded for run in runs] for name, runs in arms.items()},
+        {key: LABELS[key] for key in args.dots.split(",")},
+        args.output / "dots.png",
+    )
     if args.courses:
         draw_courses({name: arms[name] for name in args.courses.split(",")}, args.output / "courses.png")
 
@@ -191,22 +196,29 @@ def _range(values: Sequence[float], form: str) -> str:
     return f"{median} ({low}–{high}{missing})"
 
 
-def draw(arms: Mapping[str, Sequence[FoundRun]], quantities: Sequence[str], path: Path) -> None:
-    """A row per arm, a panel per quantity, a dot per run; what has none stands at the right edge in red."""
-    names = list(arms)
+def draw(
+    found: Mapping[str, Sequence[Mapping[str, float]]],
+    failed: Mapping[str, Sequence[bool]],
+    quantities: Mapping[str, str],
+    path: Path,
+    title: str = "A dot per seed, a bar at their median; red: ended flat or diverged",
+) -> None:
+    """A row per arm, a panel per quantity, a dot per run; what has none stands at the right edge in red.
+
+    Args:
+        found: the values of every run, by arm. failed: whether it failed. quantities: their labels.
+    """
+    names = list(found)
     figure = Figure(figsize=(2.2 + 3.4 * len(quantities), 1.1 + 0.27 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
-    found = {name: [measures(run) for run in runs] for name, runs in arms.items()}
-    for panel, quantity in zip(panels, quantities, strict=True):
+    for panel, (quantity, label) in zip(panels, quantities.items(), strict=True):
         values = {name: np.array([one[quantity] for one in ones]) for name, ones in found.items()}
         everything = np.concatenate(list(values.values()))
         wide = quantity in ("off_plateau", "fell_back", "largest_norm", "seconds", "parameters")
         for row, name in enumerate(names):
             known = values[name][np.isfinite(values[name])]
-            failed = [not run.succeeded for run in arms[name]]
-            colours = [
-                RED if bad else BLUE for bad, v in zip(failed, values[name], strict=True) if np.isfinite(v)
-            ]
+            flags = zip(failed[name], values[name], strict=True)
+            colours = [RED if bad else BLUE for bad, value in flags if np.isfinite(value)]
             jitter = 0.18 * np.linspace(-1, 1, len(known)) if len(known) > 1 else np.zeros(len(known))
             panel.scatter(known, row + jitter, s=16, c=colours, alpha=0.85, linewidths=0)
             if known.size:
@@ -227,11 +239,10 @@ def draw(arms: Mapping[str, Sequence[FoundRun]], quantities: Sequence[str], path
             panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.set_xlabel(LABELS[quantity], fontsize=9, color=INK)
+        panel.set_xlabel(label, fontsize=9, color=INK)
         tidy(panel, 8)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    title = "A dot per seed, a bar at their median; red: ended flat or diverged"
     figure.suptitle("\n".join(wrap(title, 34 * len(quantities) + 20)), fontsize=9, color=MUTED)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DPI, facecolor="white")

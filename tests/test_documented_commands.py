@@ -27,12 +27,13 @@ FOLLOWED_BY_A_WORD = {"--config-dir", "--cfg"}
 
 
 def commands_of(text: str) -> list[list[str]]:
-    """The words of every command that starts python in an indented block or a cell of bash.
+    """The words of every command that starts python in an indented block, a cell of bash or within a text.
 
     Shell variables that the block sets are put in their place, and a loop is taken at its first turn.
     """
     blocks = re.findall(r"(?:^ {4}.*\n?|^\n)+", text, re.MULTILINE)
     blocks += re.findall(r"%%bash\n(.*?)```", text, re.DOTALL)
+    blocks += [" ".join(words.split()) for words in re.findall(r"`(python -m ptychofno\.[^`]*)`", text)]
     found = []
     for block in blocks:
         known: dict[str, str] = {}
@@ -72,7 +73,7 @@ def first_of_a_sweep(override: str) -> str:
 def settings_among(words: list[str]) -> list[str]:
     """Settings that can be composed here: nothing of launchers and sweepers, and one value of a sweep."""
     typed = [word for word in words if "=" in word and not word.startswith(("-", "hydra", "epoch="))]
-    return [first_of_a_sweep(word) for word in typed if "(" not in word]
+    return [first_of_a_sweep(word) for word in typed if "(" not in word and "…" not in word]
 
 
 @pytest.mark.parametrize("words", EVERY)

@@ -340,7 +340,9 @@ def test_other_processes_give_the_same_results(
     assert result(f"outputs/{name}/2") == result("outputs/here/2")
     record = artifacts.read_json(Path(f"outputs/{name}/1") / artifacts.RUN)
     assert "+study=architectures" in record["command"] and launcher[0] in record["command"]
-    capfd.readouterr()
+    if name == "joblib":
+        ended = re.findall(r"^\[[12]/2\] [12] \w+ in ", capfd.readouterr().out, re.MULTILINE)
+        assert [line[:6] for line in ended] == ["[1/2] ", "[2/2] "]
 
 
 @joblib

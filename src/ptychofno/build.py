@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ptychofno import data, models, physics
 from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
-from ptychofno.config.records import place_in_sweep
+from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.training import (
@@ -186,7 +186,7 @@ def parallel(cfg: DictConfig) -> bool:
     """Whether several processes train. Raises ConfigError in a job of a sweep that was started alone."""
     if cfg.trainer.strategy != "ddp":
         return False
-    if place_in_sweep() is not None and not {"RANK", "SLURM_PROCID"} & set(os.environ):
+    if in_sweep() and not {"RANK", "SLURM_PROCID"} & set(os.environ):
         raise ConfigError("trainer=ddp: the sweep's launcher has started one process; run it without -m")
     return True
 

@@ -31,7 +31,7 @@ def train(cfg: DictConfig) -> float | None:
     """
     # Imported here and below: a refused configuration must not wait for torch.
     from ptychofno import build
-    from ptychofno.config.records import place_in_sweep, resolved_yaml, settings
+    from ptychofno.config.records import in_sweep, resolved_yaml, settings
     from ptychofno.display.terminal import show_interruption, show_result
     from ptychofno.display.text import make_console
     from ptychofno.runs.directory import objective, open_run, refuse_other_data
@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> float | None:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
                 execute(cfg, plan, dataset_key, run, stop, console)
-            show_result(console, run, place_in_sweep())
+            show_result(console, run, brief=in_sweep())
             return objective(run, plan.objective)
     except Interrupted as interrupted:
         show_interruption(console, interrupted, plan.enable_checkpointing)
@@ -185,7 +185,7 @@ def record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, 
 def show_beginning(cfg: DictConfig, plan: Config, run: Run, training: Training, console: Console) -> None:
     """Record and tell what is about to be trained."""
     from ptychofno import build
-    from ptychofno.config.records import place_in_sweep
+    from ptychofno.config.records import in_sweep
     from ptychofno.display.terminal import announce
 
     run.update(
@@ -198,7 +198,7 @@ def show_beginning(cfg: DictConfig, plan: Config, run: Run, training: Training, 
     )
     if training.started_from is not None:
         run.update(init_from=training.started_from)
-    if place_in_sweep() is None:
+    if not in_sweep():
         announce(console, cfg, run, training.dataset, training.network)
 
 

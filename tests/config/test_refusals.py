@@ -301,6 +301,8 @@ def test_a_block_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert refusal("model/block=mine", "model.block.window=5", config_dir=conf) == (
         "model.block.window=5: its file does not set it; write +model.block.window=5"
     )
+    added = refusal("model/block=mine", "+model.block.window=5", "optimizer.lrr=1", config_dir=conf)
+    assert added.startswith("optimizer.lrr: no such setting")
     told = refusal("model/block=mine", "+model.block.windw=5", config_dir=conf)
     assert told == "model.block.windw: no such setting; did you mean model.block.window?"
 

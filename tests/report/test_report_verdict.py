@@ -221,6 +221,17 @@ def test_uncommitted_code_unequal_budgets_and_repeats_are_said(add_run: RunWrite
     assert "these do not count: long-seed1" in text
 
 
+def test_longer_runs_and_losses_of_thinned_patterns_are_said(add_run: RunWriter, study_dir: Path) -> None:
+    fill(add_run, "control", 0, 1)
+    fill(add_run, "longer", 0, 1, epochs_before=[2])
+    fill(add_run, "thin", 0, 1, config=settings(data__thinning=0.5))
+    study = load([study_dir])
+    text = "\n".join(study.warnings)
+    assert "given more epochs later: longer-seed1;" in text
+    assert "Different losses, not ranked: thin: MAELoss of thinned patterns (data.thinning=0.5)" in text
+    assert sorted(ranking(study)) == ["control", "longer"]
+
+
 def test_the_control_is_named_or_absent(add_run: RunWriter, study_dir: Path) -> None:
     fill(add_run, "cnn", 0, 2, loss=0.02)
     fill(add_run, "hybrid", 0, 2)

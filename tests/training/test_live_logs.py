@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -54,11 +63,42 @@ def test_wandb_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(log.parent.glob("files/media/images/*.png"))) == 2
 
 
-def test_mlflow_in_a_local_file(tmp_path: Path) -> None:
+@pytest.fixture(params=["file", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of mlflow's records: a SQLite file, or a server of its own over one."""
     pytest.importorskip("mlflow", reason="mlflow is not installed: pip install ptychofno[mlflow]")
+    file = f"sqlite:///{tmp_path}/mlflow.db"
+    if request.param == "file":
+        yield file
+        return
+    if int(version("sqlalchemy").split(".")[0]) < 2:
+        pytest.skip("mlflow's server needs SQLAlchemy 2, and optuna's storage SQLAlchemy 1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", file, "--workers", "1"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts"), "--port", str(port)]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True) as server:
+        try:
+            yield _answering(f"http://127.0.0.1:{port}", server)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+
+
+def _answering(address: str, server: subprocess.Popen[bytes]) -> str:
+    while server.poll() is None:
+        try:
+            with urlopen(f"{address}/health", timeout=5):
+                return address
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"mlflow server ended with {server.returncode}")
+
+
+def test_mlflow(store: str) -> None:
     from mlflow.tracking import MlflowClient
 
-    store = f"sqlite:///{tmp_path}/outputs/mlflow.db"
     run("logger=mlflow", f"logger.mlflow.tracking_uri={store}")
     client = MlflowClient(store)
     (logged,) = client.search_runs([client.get_experiment_by_name("ptychofno").experiment_id])

@@ -132,10 +132,11 @@ def _explain_value(files: Files, base: DictConfig, override: Override) -> str | 
     if isinstance(around, DictConfig) and name in around and override.is_add():
         return f"{text}: {key} exists already; write {key}={override.get_value_string()}"
     there = isinstance(around, DictConfig) and (name in around or OmegaConf.is_missing(around, name))
-    if isinstance(around, DictConfig) and not there and name in settings_at(base, parent):
+    unset = isinstance(around, DictConfig) and not there and name in settings_at(base, parent)
+    if unset and not override.is_add():
         return f"{text}: its file does not set it; write +{key}={override.get_value_string()}"
     try:
-        OmegaConf.update(base, key, value, merge=True)
+        OmegaConf.update(base, key, value, merge=True, force_add=unset)
     except (ConfigKeyError, ConfigAttributeError) as error:
         full_key = key if key.startswith(f"{error.full_key}.") else str(error.full_key)
         guess = _nearest_group(files, key) if full_key == key and "." not in key else None

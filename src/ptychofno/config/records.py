@@ -58,12 +58,9 @@ def chosen(group: str) -> str | None:
     return None if choice is None else str(choice)
 
 
-def place_in_sweep() -> str | None:
-    """``[3/22] `` of one of several jobs, as far as that is known; None outside a sweep."""
-    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().job, "num"):
-        return None
-    current: Any = HydraConfig.instance().cfg
-    return str(OmegaConf.select(current, "hydra.job.place") or "")
+def in_sweep() -> bool:
+    """Whether the current job is one of several."""
+    return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
 def _masked(override: str) -> str:

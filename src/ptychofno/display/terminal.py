@@ -26,6 +26,7 @@ from rich.text import Text
 from torch import nn
 
 from ptychofno.data.dataset import PtychoDataset
+from ptychofno.display import sweep
 from ptychofno.display.text import counted, duration, printable
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
@@ -51,16 +52,16 @@ class ProgressBar(L.Callback):
         self.console = console
         values = TextColumn("loss {task.fields[loss]}  val {task.fields[val]}  lr {task.fields[lr]}")
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self.progress = _bar(console, TextColumn("epoch {task.fields[epoch]}"), values, *times)
+        epoch = TextColumn("{task.fields[place]}epoch {task.fields[epoch]}", markup=False)
+        self.progress = _bar(console, epoch, values, *times)
         self.task = TaskID(0)
         self._val_loss = "-"
         self._refreshed = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
-        self.task = self.progress.add_task(
-            "", total=total, completed=trainer.global_step, epoch="", loss="-", val="-", lr="-"
-        )
+        empty: dict[str, Any] = {"epoch": "", "loss": "-", "val": "-", "lr": "-", "place": sweep.beginning()}
+        self.task = self.progress.add_task("", total=total, completed=trainer.global_step, **empty)
         self.progress.start()
 
     def on_train_batch_end(
@@ -180,13 +181,9 @@ def show_interruption(console: Console, interrupted: Interrupted, resumable: boo
     console.print(f"interrupted ({interrupted}); the same command {then}", soft_wrap=True)
 
 
-def show_result(console: Console, run: Run, place: str | None = None) -> None:
-    """State, metrics, time, and where the pictures are; one line of it for one run of many.
-
-    Args:
-        place: of the run among many, such as ``[3/22] ``; None for a run by itself.
-    """
-    brief = place is not None
+def show_result(console: Console, run: Run, brief: bool = False) -> None:
+    """State, metrics, time, and where the pictures are; ``brief``: one line of it, for one run of many."""
+    place, left = sweep.ended()
     record, metrics = run.record, _metrics_in(run.path)
     colour = {"completed": "green", "collapsed": "yellow"}.get(record["state"], "red")
     console.print(
@@ -194,7 +191,7 @@ def show_result(console: Console, run: Run, place: str | None = None) -> None:
             f"{place}{run.path.name} " if brief else "",
             (record["state"], f"bold {colour}"),
             f" in {duration(record['seconds']['total'])}: ",
-            _in_brief(record, metrics) if brief else _loss_line(record),
+            f"{_in_brief(record, metrics)}{left}" if brief else _loss_line(record),
         ),
         soft_wrap=True,
     )

@@ -13,8 +13,8 @@ from ptychofno.report.runs import UNKNOWN, FoundRun
 from ptychofno.report.wording import listed, one_line
 from ptychofno.runs.comparison import differing
 
-# Arms of different losses cannot be ranked by it.
-_SAME_LOSS = ("loss._target_",)
+# Arms of different losses, or of losses of other patterns, cannot be ranked by it.
+_SAME_LOSS = ("loss._target_", "data.thinning")
 _SAME_BUDGET = ("trainer.max_epochs", "data.batch_size")
 
 
@@ -104,7 +104,9 @@ def _other_loss(arms: Sequence[Arm], control: Arm | None) -> dict[str, str]:
 
 
 def _loss(arm: Arm) -> str:
-    return str((arm.settings or {}).get(_SAME_LOSS[0], "none named")).rsplit(".", 1)[-1]
+    name, thinning = ((arm.settings or {}).get(key) for key in _SAME_LOSS)
+    named = "none named" if name is None else name.rsplit(".", 1)[-1]
+    return named if thinning in (None, "null") else f"{named} of thinned patterns (data.thinning={thinning})"
 
 
 def _missing(arms: Sequence[Arm]) -> dict[str, str]:
@@ -134,6 +136,11 @@ def _remarks(arms: Sequence[Arm]) -> list[str]:
         remarks.append(
             f"{counted(len(changed), 'run')} of {len(results)} ran with uncommitted changes "
             "(their commit is marked +), so it is not known which code that was."
+        )
+    if further := [run.name for run in results if run.given_more_epochs]:
+        remarks.append(
+            f"Runs that were given more epochs later: {_first_few(further)}; a schedule over all epochs was "
+            "another one at first, so they are not the same as runs of that many epochs."
         )
     devices = Counter(run.device for run in results if run.device)
     if len(devices) > 1:

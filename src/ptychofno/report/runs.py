@@ -95,6 +95,7 @@ class FoundRun:
     """The identity of the sources that ran; runs of different sources are not ranked together."""
     commit: str | None = None
     device: str = ""
+    given_more_epochs: bool = False
     parameters: float = math.nan
     flat_baseline: float = math.nan
     epochs: Numbers = field(default_factory=lambda: np.empty(0))
@@ -166,7 +167,6 @@ def read(path: Path) -> FoundRun:
     state = record.get("state")
     epochs = numbers(history.get("epoch"))
     curves = {key: _fitted(numbers(history.get(key)), epochs.size) for key in CURVES}
-    baseline = number(record.get("flat_baseline"))
     return FoundRun(
         path=path,
         name=name,
@@ -186,23 +186,21 @@ def read(path: Path) -> FoundRun:
         code=_code(record),
         commit=_text(record, "git_commit"),
         device=_text(record, "device") or "",
+        given_more_epochs=bool(record.get("epochs_before")),
         parameters=number(record.get("parameters")),
-        flat_baseline=baseline,
+        flat_baseline=number(record.get("flat_baseline")),
         epochs=epochs,
         curves=curves,
         grad_norms=np.empty(0) if grad_norms is None else grad_norms,
-        measures=_measures(record, metrics, epochs, curves, baseline),
+        measures=_measures(record, metrics, epochs, curves),
         problems=tuple(problems),
     )
 
 
 def _measures(
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    epochs: Numbers,
-    curves: Mapping[str, Numbers],
-    baseline: float,
+    record: Mapping[str, Any], metrics: Mapping[str, Any], epochs: Numbers, curves: Mapping[str, Numbers]
 ) -> dict[str, float]:
+    baseline = number(record.get("flat_baseline"))
     found = {}
     for metric in ("ssim", "mae", "psnr", "frc50"):
         pair = metrics.get(metric)
@@ -284,5 +282,5 @@ def read_reference(path: Path) -> FoundRun | None:
         settings=dict(entry.partition("=")[::2] for entry in overrides),
         overrides=frozenset(overrides),
         dataset_key=_text(source, "dataset_key_in_training") or _text(source, "dataset_key"),
-        measures=_measures({}, metrics, nothing, dict.fromkeys(CURVES, nothing), math.nan),
+        measures=_measures({}, metrics, nothing, dict.fromkeys(CURVES, nothing)),
     )

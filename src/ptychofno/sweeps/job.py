@@ -14,13 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig
 
 from ptychofno.command.launch import Task
 from ptychofno.config.composition import register, settle
 from ptychofno.config.errors import ConfigError, Held, leave_unread
 from ptychofno.config.files import Files
+from ptychofno.display import sweep
 
 _STOP = "stop"
 
@@ -44,7 +44,7 @@ class SweptJob:
         scratch: a directory of the sweeping process (``StopRelay``).
         sweeper: the id of that process. argv: its command line, as typed.
         threads: CPU threads of a job that asks for no number; None leaves torch's default.
-        runs: the directories of all jobs, in their order.
+        progress: of the sweep.
         endings: of the jobs of this process, by run directory.
     """
 
@@ -53,18 +53,15 @@ class SweptJob:
     sweeper: int
     argv: list[str]
     threads: int | None
-    runs: list[str]
+    progress: sweep.Progress
     endings: dict[str, Ending] = field(default_factory=dict)
 
     def __call__(self, cfg: DictConfig) -> Ending:
         settle(cfg, Files())
         if cfg.trainer.num_threads is None:
             cfg.trainer.num_threads = self.threads
-        place = f"[{self.runs.index(cfg.run_dir) + 1}/{len(self.runs)}] "
-        current: Any = HydraConfig.instance().cfg
-        with read_write(current.hydra):
-            OmegaConf.update(current, "hydra.job.place", place, force_add=True)
-        ending = self._attempt(cfg) if os.getpid() == self.sweeper else self._elsewhere(cfg)
+        with sweep.job_of(self.progress):
+            ending = self._attempt(cfg) if os.getpid() == self.sweeper else self._elsewhere(cfg)
         self.endings[cfg.run_dir] = ending
         return ending
 
@@ -72,17 +69,22 @@ class SweptJob:
         try:
             self.task(cfg)
         except Held as held:  # by another sweep, whose result it will be
-            print(held, flush=True)
+            place, left = sweep.ended()
+            print(f"{place}{held}{left}", flush=True)
         except ConfigError as error:
-            return Ending("failed", str(error))
+            return self._failed(cfg, str(error))
         except BrokenPipeError:
             leave_unread()
             raise SystemExit(128 + signal.SIGPIPE) from None
         except Exception as error:
             traceback.print_exc()
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            return Ending("failed", reason)
+            return self._failed(cfg, " ".join(f"{type(error).__name__}: {error}".split()))
         return Ending("finished")
+
+    def _failed(self, cfg: DictConfig, reason: str) -> Ending:
+        place, left = sweep.ended()
+        print(f"{place}{Path(cfg.run_dir).name} failed{left}", flush=True)
+        return Ending("failed", reason)
 
     def _elsewhere(self, cfg: DictConfig) -> Ending:
         sys.argv = list(self.argv)

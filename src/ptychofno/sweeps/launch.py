@@ -15,6 +15,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.command.launch import OneJob, command_line
+from ptychofno.display.sweep import Progress
 from ptychofno.runs import artifacts
 from ptychofno.sweeps.job import Ending, StopRelay, SweptJob
 from ptychofno.sweeps.plan import KILLED, Run, counted, directory, overview, recorded_state
@@ -71,9 +72,10 @@ def _launch(
         master.hydra.sweep.dir = directory(due)
     endings: dict[str, Ending] = {}
     with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
-        swept = SweptJob(
-            job.task, scratch, os.getpid(), list(sys.argv), threads_of(node), [run.run_dir for run in due]
-        )
+        tally = Path(scratch) / "ended"
+        tally.touch()
+        progress = Progress(tally, len(due), jobs_at_once(node), time.time())
+        swept = SweptJob(job.task, scratch, os.getpid(), list(sys.argv), threads_of(node), progress)
         relay = StopRelay(Path(scratch))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=swept, config=master
@@ -144,11 +146,21 @@ def threads_of(launcher: DictConfig) -> int | None:
     """
     if "OMP_NUM_THREADS" in os.environ:
         return None
+    if launcher.get("n_jobs") is None:
+        return launcher.get("cpus_per_task")
+    return max(1, _cores() // (jobs_at_once(launcher) or 1))
+
+
+def jobs_at_once(launcher: DictConfig) -> int | None:
+    """How many jobs a launcher runs side by side; None where a cluster decides."""
     at_once = launcher.get("n_jobs")
     if at_once is None:
-        return launcher.get("cpus_per_task")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (at_once if at_once > 0 else max(1, cores + 1 + at_once)))
+        return None if "cpus_per_task" in launcher else 1
+    return int(at_once) if at_once > 0 else max(1, _cores() + 1 + at_once)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _within(run_dir: str, directory: str | None) -> bool:

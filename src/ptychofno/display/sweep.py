@@ -1,0 +1,84 @@
+"""How far a sweep is. Every process that does one of its jobs counts into the same file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptychofno.display.text import duration
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The place of a job in its sweep.
+
+    Attributes:
+        tally: a file with the seconds of every job that has ended, a line each.
+        jobs: how many there are. at_once: how many run side by side; None where that is not known.
+        begun_s, job_begun_s: when the sweep and this job began, in the seconds of ``time.time``.
+    """
+
+    tally: Path
+    jobs: int
+    at_once: int | None
+    begun_s: float
+    job_begun_s: float = 0.0
+
+    def beginning(self) -> str:
+        """``[3/22] ``: the first that has not ended; empty on a machine that does not see the file."""
+        try:
+            return f"[{min(len(self.tally.read_bytes().splitlines()) + 1, self.jobs)}/{self.jobs}] "
+        except OSError:
+            return ""
+
+    def ended(self) -> tuple[str, str]:
+        """Count this job. Gives ``[3/22] ``, of those that have ended, and ``, about 14 min left``."""
+        now = time.time()
+        try:
+            with self.tally.open("ab") as file:
+                file.write(b"%.3f\n" % (now - self.job_begun_s))
+                file.flush()
+                own_end = file.tell()
+            lengths = [float(line) for line in self.tally.read_bytes()[:own_end].splitlines()]
+        except OSError:
+            return "", ""
+        left = seconds_left(lengths, self.jobs, self.at_once, now - self.begun_s)
+        return f"[{len(lengths)}/{self.jobs}] ", f", about {duration(left)} left" if left else ""
+
+
+def seconds_left(lengths: Sequence[float], jobs: int, at_once: int | None, elapsed: float) -> float:
+    """Until the last of ``jobs`` ends, if all take as long as those of ``lengths`` did; 0: not known."""
+    if len(lengths) >= jobs or at_once is None:
+        return 0.0
+    turns = math.ceil(jobs / min(at_once, jobs))
+    return max(turns * sum(lengths) / len(lengths) - elapsed, 0.0)
+
+
+_current: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def job_of(progress: Progress) -> Iterator[None]:
+    """What is told within is a job of this sweep, which begins now."""
+    token = _current.set(replace(progress, job_begun_s=time.time()))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def beginning() -> str:
+    """``Progress.beginning`` of the current job; empty outside a sweep."""
+    progress = _current.get()
+    return progress.beginning() if progress else ""
+
+
+def ended() -> tuple[str, str]:
+    """``Progress.ended`` of the current job; empty outside a sweep."""
+    progress = _current.get()
+    return progress.ended() if progress else ("", "")

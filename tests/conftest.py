@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from ptychofno import physics
+from ptychofno.config import composition
 
 # No example has a time limit: a busy machine is no bug.
 settings.register_profile("ptychofno", deadline=None)
@@ -20,6 +24,20 @@ settings.load_profile("ptychofno")
 def one_thread() -> None:
     """Networks this small only wait for a second thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra takes a fifth of a second; the same choices of our own files are composed by one test for all."""
+    really = composition._of_choices
+    ours = cache(lambda chosen: really(None, chosen))
+
+    def of_choices(config_dir: str | None, chosen: tuple[str, ...]) -> Any:
+        return ours(chosen) if config_dir is None else really(config_dir, chosen)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composition, "_of_choices", of_choices)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import quick_runs
 from ptychofno import activations, build
 from ptychofno.command import line
 from ptychofno.config.composition import compose
@@ -80,7 +81,7 @@ def test_the_judged_network(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_loss_is_that_of_training() -> None:
     (network,) = inspected(str(RUN), "--checkpoint", "last", "--patterns", "81")
-    weights = torch.load(RUN / artifacts.LAST_WEIGHTS, weights_only=True)
+    weights = quick_runs.weights(RUN, "last")
     cfg = compose(["+arm=stable", *TINY])
     dataset = build.dataset(settings(cfg))
     generator = build.generator(cfg, dataset)
@@ -94,7 +95,7 @@ def test_the_loss_is_that_of_training() -> None:
 def test_epochs_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     networks = inspected(str(RUN), "--checkpoint", "epoch=0,2,3,best", "--patterns", "4")
     names = [network["weights"] and Path(network["weights"]).name for network in networks]
-    assert names == [None, "epoch-0002.pt", "last.pt", "best.pt"]
+    assert names == [None, "epoch-0002.pt", "model.pt", "model.pt"]
     assert networks[0]["loss"] > networks[2]["loss"]
     assert "A  outputs/run (epoch 0)" in capsys.readouterr().out
 
@@ -123,9 +124,9 @@ def test_a_configuration_in_a_file_is_an_untrained_network() -> None:
 
 def test_keeping_weights_of_epochs() -> None:
     names = sorted(path.name for path in (RUN / artifacts.CHECKPOINTS_DIR).iterdir())
-    assert names == ["best.pt", "epoch-0002.pt", "last.pt", "resume.ckpt"]
+    assert names == ["epoch-0002.pt", "resume.ckpt"]
     kept = torch.load(RUN / artifacts.epoch_weights(2), weights_only=True)
-    last = torch.load(RUN / artifacts.LAST_WEIGHTS, weights_only=True)
+    last = quick_runs.weights(RUN, "last")
     assert kept.keys() == last.keys() and not torch.equal(kept["head.weight"], last["head.weight"])
     with pytest.raises(ConfigError, match=r"trainer\.keep_every=1: needs enable_checkpointing=true"):
         compose(["trainer.keep_every=1", "enable_checkpointing=false"])
@@ -230,12 +231,12 @@ def test_more_patterns_than_there_are(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copied(tmp_path)
-    weights = torch.load(run / artifacts.BEST_WEIGHTS, weights_only=True)
+    weights = torch.load(run / artifacts.epoch_weights(2), weights_only=True)
     weights["encoder.0.extra"] = weights.pop("encoder.0.layerscale")
     weights["head.bias"] = torch.zeros(7)
-    torch.save(weights, run / artifacts.BEST_WEIGHTS)
-    assert refused(capsys, str(run), "--checkpoint", "best") == (
-        f"{run / artifacts.BEST_WEIGHTS}: not a usable model: weights missing encoder.0.layerscale;"
+    torch.save(weights, run / artifacts.epoch_weights(2))
+    assert refused(capsys, str(run), "--checkpoint", "epoch=2") == (
+        f"{run / artifacts.epoch_weights(2)}: not a usable model: weights missing encoder.0.layerscale;"
         " unexpected encoder.0.extra; of another shape head.bias [7] instead of [2]"
     )
     bundle = torch.load(run / artifacts.MODEL, weights_only=True)
@@ -304,18 +305,18 @@ def test_a_run_that_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixtur
     run = copied(tmp_path)
     (run / artifacts.MODEL).unlink()
     (run / artifacts.RUN).write_text("{")
-    assert "has no checkpoint judged; expected one of epoch=0, best" in refused(capsys, str(run))
-    assert inspected(str(run), "--checkpoint", "best", "--patterns", "2", directory=run)
+    assert "has no checkpoint judged; expected one of epoch=0, epoch=2" in refused(capsys, str(run))
+    assert inspected(str(run), "--checkpoint", "epoch=2", "--patterns", "2", directory=run)
 
 
 def test_a_network_that_diverged_has_no_values_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied(tmp_path)
-    weights = torch.load(run / artifacts.LAST_WEIGHTS, weights_only=True)
+    weights = torch.load(run / artifacts.epoch_weights(2), weights_only=True)
     weights["lifter.second.bias"][0] = float("nan")
-    torch.save(weights, run / artifacts.LAST_WEIGHTS)
-    (network,) = inspected(str(run), "--checkpoint", "last", "--patterns", "2", directory=run)
+    torch.save(weights, run / artifacts.epoch_weights(2))
+    (network,) = inspected(str(run), "--checkpoint", "epoch=2", "--patterns", "2", directory=run)
     (block,) = [layer for layer in network["layers"] if layer["name"] == "encoder.0"]
     assert network["loss"] is None and block["std"] is None and block["update_to_input"] is None
 

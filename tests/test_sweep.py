@@ -20,6 +20,7 @@ import yaml
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+import quick_runs
 from ptychofno.command import line
 from ptychofno.config import composition
 from ptychofno.config.composition import checked, compose
@@ -105,10 +106,7 @@ def result(run_dir: str) -> dict[str, Any]:
         "metrics": artifacts.read_json(there / artifacts.METRICS),
         "stats": artifacts.read_json(there / artifacts.STATS),
         "steps": (there / artifacts.GRAD_NORMS).read_text(),
-        "weights": {
-            name: value.tolist()
-            for name, value in torch.load(there / artifacts.LAST_WEIGHTS, weights_only=True).items()
-        },
+        "weights": {name: value.tolist() for name, value in quick_runs.weights(there, "last").items()},
     }
 
 

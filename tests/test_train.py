@@ -20,6 +20,7 @@ import torch
 import yaml
 
 import ptychofno
+import quick_runs
 from ptychofno import build
 from ptychofno.command import line
 from ptychofno.config.composition import compose
@@ -143,8 +144,6 @@ def test_what_a_run_leaves_behind(whole: Path) -> None:
         artifacts.STATS,
         artifacts.GRAD_NORMS,
         artifacts.MODEL,
-        artifacts.BEST_WEIGHTS,
-        artifacts.LAST_WEIGHTS,
         artifacts.RECONSTRUCTION,
         artifacts.RECONSTRUCTION_FIGURE,
         artifacts.CURVES_FIGURE,
@@ -170,8 +169,30 @@ def test_what_a_run_leaves_behind(whole: Path) -> None:
 
 def test_the_saved_model_is_the_judged_one(whole: Path) -> None:
     network = weights.load_model(whole / artifacts.MODEL)
-    best = torch.load(whole / artifacts.BEST_WEIGHTS, weights_only=True)
+    said = artifacts.read_json(whole / artifacts.HISTORY)["val_loss"]
+    assert record(whole)["best_epoch"] == 1 + said.index(min(said))
+    best = quick_runs.weights(whole, f"epoch={record(whole)['best_epoch']}")
     assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("judged", ["best", "last"])
+def test_weights_are_stored_once(judged: str, tmp_path: Path) -> None:
+    there, steep = tmp_path / "run", ["optimizer=adam", "optimizer.lr=10", "clip=none", "scheduler=default"]
+    own = [*SMALL, *steep, f"evaluation.checkpoint={judged}", f"run_dir={there}"]
+    run(*own, "trainer.max_epochs=2", "trainer.keep_every=1")
+    best, epochs = record(there)["best_epoch"], sorted((there / "checkpoints").glob("epoch-*"))
+    assert best == 1 and len(epochs) == 2
+    files = {path.name for path in (there / "checkpoints").glob("*")} - {path.name for path in epochs}
+    assert files == {"resume.ckpt", "last.pt" if judged == "best" else "best.pt"}
+    for which, epoch in (("best", 1), ("last", 2), ("judged", 1 if judged == "best" else 2)):
+        kept = torch.load(there / artifacts.epoch_weights(epoch), weights_only=True)
+        found = quick_runs.weights(there, which)
+        assert all(torch.equal(value, found[name]) for name, value in kept.items()), which
+    run(*own, "trainer.max_epochs=3", "trainer.keep_every=1")  # goes on, with the best weights at hand
+    assert record(there)["best_epoch"] == 1
+    again = torch.load(there / artifacts.epoch_weights(1), weights_only=True)
+    found = quick_runs.weights(there, "best")
+    assert all(torch.equal(value, found[name]) for name, value in again.items())
 
 
 def test_a_model_file_is_data(tmp_path: Path) -> None:

@@ -15,16 +15,45 @@ from ptychofno.build import as_config_errors, model_context
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
 from ptychofno.runs import artifacts
-from ptychofno.training import load_tensors, save_tensors
+from ptychofno.runs.directory import Run
+from ptychofno.training import Outcome, load_tensors, save_tensors
+
+
+def keep_weights(
+    run: Run, model: Mapping[str, Any], dataset: PtychoDataset, outcome: Outcome, use_best: bool, others: bool
+) -> None:
+    """Write model.pt, the judged weights, and with ``others`` best and last ones beside it where they differ.
+
+    The record's ``judged`` says which of the two, or both, are those of model.pt.
+    """
+    whole = outcome.diverged is None and outcome.best_epoch == outcome.epochs["epoch"][-1]
+    judged = ["best", "last"] if whole else ["best"] if use_best else ["last"]
+    weights = outcome.best_weights if "best" in judged else outcome.last_weights
+    epoch = outcome.best_epoch if "best" in judged else 0
+    save_model(run.path / artifacts.MODEL, model, dataset, weights, epoch)
+    run.update(judged=judged)
+    for name, file in (("best", artifacts.BEST_WEIGHTS), ("last", artifacts.LAST_WEIGHTS)):
+        if name in judged:
+            (run.path / file).unlink(missing_ok=True)
+    if others and "last" not in judged:
+        save_tensors(run.path / artifacts.LAST_WEIGHTS, outcome.last_weights)
 
 
 def save_model(
-    path: Path, model: Mapping[str, Any], dataset: PtychoDataset, weights: Mapping[str, Tensor]
+    path: Path,
+    model: Mapping[str, Any],
+    dataset: PtychoDataset,
+    weights: Mapping[str, Tensor],
+    epoch: int = 0,
 ) -> None:
-    """Write weights and what is needed to rebuild their network, of plain ``model`` settings: no pickle."""
+    """Write weights and what is needed to rebuild their network, of plain ``model`` settings: no pickle.
+
+    ``epoch`` is that of the best weights, 0 of others.
+    """
     context = model_context(dataset)
     bundle = {
         "state_dict": dict(weights),
+        "epoch": epoch,
         "model": dict(model),
         **{name: context[name] for name in ("size", "patches", "probe", "valid")},
     }

@@ -118,11 +118,19 @@ class Checkpoints(L.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_val_loss, self.best_epoch = state["best_val_loss"], state["best_epoch"]
         if self.best_epoch > 0:
-            best = self.run_dir / artifacts.BEST_WEIGHTS
+            best, model = self.run_dir / artifacts.BEST_WEIGHTS, self.run_dir / artifacts.MODEL
+            file = model if model.exists() and not best.exists() else best  # a run that had ended
             try:
-                self.best_weights = load_tensors(best)
+                self.best_weights = self._best_in(load_tensors(file))
             except Exception as error:
-                raise CheckpointError(best, error) from error
+                raise CheckpointError(file, error) from error
+
+    def _best_in(self, content: dict[str, Any]) -> dict[str, Tensor]:
+        if "state_dict" not in content:
+            return content
+        if content["epoch"] != self.best_epoch:
+            raise ValueError(f"holds weights of epoch {content['epoch']}, the best are of {self.best_epoch}")
+        return dict(content["state_dict"])
 
     def _asked(self) -> int:
         """The signal by which any process was asked to stop, or 0: the same in all of them."""

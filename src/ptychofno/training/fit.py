@@ -106,9 +106,6 @@ def fit(
             processes=(strategy, devices, num_nodes),
         )
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
-    last = module.weights()
-    if enable_checkpointing and trainer.is_global_zero:
-        save_tensors(run_dir / artifacts.LAST_WEIGHTS, last)
     return Outcome(
         diverged,
         history.epochs,
@@ -116,7 +113,7 @@ def fit(
         checkpoints.best_epoch,
         checkpoints.best_val_loss,
         checkpoints.best_weights,
-        last,
+        module.weights(),
     )
 
 

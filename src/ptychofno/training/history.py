@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.training.instruments import KINDS, SPIKE_WINDOW, UpdateRatios, dead_weights, spikes
+from ptychofno.training.instruments import dead_weights
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
@@ -31,9 +31,7 @@ KEYS = (
     "pred_amp_std",
     "explained",
     "pred_contrast",
-    "grad_spikes",
     "dead_weights",
-    *(f"update_ratio_{kind}" for kind in KINDS),
     "seconds",
 )
 STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
@@ -49,8 +47,7 @@ class History(L.Callback):
 
     ``learning_rate`` is the largest of the epoch. ``explained`` is the share of the flat object's loss that
     the network has taken away, 1 - loss / ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see
-    ``PhysicsSupervised``; ``grad_spikes``, ``dead_weights`` and ``update_ratio_*``, the last two of an
-    epoch's last step, see ``instruments``.
+    ``PhysicsSupervised``; ``dead_weights``, of an epoch's last step, see ``instruments``.
     """
 
     def __init__(self, run_dir: Path, flat_baseline: float) -> None:
@@ -62,8 +59,6 @@ class History(L.Callback):
         self._seconds_before = 0.0
         self._started = 0.0
         self._learning_rate = 0.0
-        self._updates: UpdateRatios | None = None
-        self._ratios: dict[str, float] = {}
         self._dead: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -75,10 +70,6 @@ class History(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._learning_rate = max(self._learning_rate, trainer.optimizers[0].param_groups[0]["lr"])
-        if batch_idx + 1 == trainer.num_training_batches:
-            assert isinstance(module, PhysicsSupervised)
-            self._updates = UpdateRatios(module.generator)
-            self._updates.before()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -88,8 +79,7 @@ class History(L.Callback):
         row = torch.stack((record["loss"], record["grad_norm"], record["grad_norm_clipped"]))
         self._pending.append((trainer.global_step, row))
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
-        if self._updates is not None:
-            self._ratios, self._updates = self._updates.after(), None
+        if batch_idx + 1 == trainer.num_training_batches:  # later there are no gradients
             self._dead = dead_weights(module.generator)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -118,9 +108,7 @@ class History(L.Callback):
             "pred_amp_std": module.predicted_amplitude_std(),
             "explained": 1 - val_loss / self.flat_baseline,
             "pred_contrast": module.predicted_contrast(),
-            "grad_spikes": self._spikes(len(rows)),
             "dead_weights": self._dead,
-            **{f"update_ratio_{kind}": self._ratios.get(kind) for kind in KINDS},
             "seconds": self._seconds(),
         }
         for key in KEYS:
@@ -151,11 +139,6 @@ class History(L.Callback):
         self._keep_steps(trainer.current_epoch + 1, taken)
         if trainer.is_global_zero:
             self.write()
-
-    def _spikes(self, last: int) -> int:
-        """How many of the ``last`` steps stand out of those before them."""
-        norms = [row[STEP_KEYS.index("grad_norm")] for row in self.steps[-last - SPIKE_WINDOW :]]
-        return spikes(norms, len(norms) - last)
 
     def _keep_steps(self, epoch: int, rows: list[list[float]]) -> None:
         self.steps += [[epoch, step, *row] for (step, _), row in zip(self._pending, rows, strict=True)]

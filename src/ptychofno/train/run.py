@@ -1,4 +1,4 @@
-"""Train one generator and judge it: ``python -m ptychofno.train +arm=stable_warmup``."""
+"""A run: data, network, training, evaluation."""
 
 from __future__ import annotations
 
@@ -7,36 +7,51 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ptychofno.command import line
+import lightning as L
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from rich.console import Console
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    import lightning as L
-    from lightning.pytorch.loggers import Logger
-    from omegaconf import DictConfig
-    from rich.console import Console
-    from torch import Tensor, nn
-
-    from ptychofno.config.schema import Config
-    from ptychofno.data import PtychoDataset
-    from ptychofno.runs.directory import Run
-    from ptychofno.training import Outcome, PhysicsSupervised, ResidentData, StopRequest
+from ptychofno import build
+from ptychofno.command.line import is_repeated
+from ptychofno.config.errors import ConfigError
+from ptychofno.config.records import chosen, in_sweep, resolved_yaml, settings, write_hydra_record
+from ptychofno.config.schema import Config
+from ptychofno.data import PtychoDataset
+from ptychofno.display import terminal
+from ptychofno.display.text import make_console
+from ptychofno.evaluation import check_evaluable, draw_curves, follow_similarity, judge, write_evaluation
+from ptychofno.runs import artifacts
+from ptychofno.runs.directory import (
+    Run,
+    begin,
+    earlier_run,
+    finish,
+    objective,
+    open_run,
+    refuse_other_data,
+)
+from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau, state_of, statistics
+from ptychofno.runs.weights import keep_weights, start_from
+from ptychofno.training import (
+    Interrupted,
+    Outcome,
+    PhysicsSupervised,
+    ResidentData,
+    StopRequest,
+    ValidationSimilarity,
+    fit,
+    flat_baseline,
+    keep_freed_memory,
+)
+from ptychofno.training.live import described, log_result
 
 
 def train(cfg: DictConfig) -> float | None:
-    """One run: shows its result and gives its objective.
-
-    Raises SystemExit(128 + signal) when it was interrupted.
-    """
-    # Imported here and below: a refused configuration must not wait for torch.
-    from ptychofno import build
-    from ptychofno.config.records import in_sweep, resolved_yaml, settings
-    from ptychofno.display.terminal import show_interruption, show_result
-    from ptychofno.display.text import make_console
-    from ptychofno.runs.directory import objective, open_run, refuse_other_data
-    from ptychofno.training import Interrupted, StopRequest
-
+    """See ``ptychofno.train.train``."""
     console = make_console()
     stop = StopRequest()
     plan = settings(cfg)
@@ -52,20 +67,15 @@ def train(cfg: DictConfig) -> float | None:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
                 execute(cfg, plan, dataset_key, run, stop, console)
-            show_result(console, run, brief=in_sweep())
+            terminal.show_result(console, run, brief=in_sweep())
             return objective(run, plan.objective)
     except Interrupted as interrupted:
-        show_interruption(console, interrupted, plan.enable_checkpointing)
+        terminal.show_interruption(console, interrupted, plan.enable_checkpointing)
         raise SystemExit(interrupted.exit_code) from None
 
 
 def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
     """One of several processes but the first: the same data, network and training, and nothing else."""
-    from ptychofno import build
-    from ptychofno.config.errors import ConfigError
-    from ptychofno.runs.directory import earlier_run
-    from ptychofno.training import Interrupted, keep_freed_memory
-
     try:
         run = earlier_run(Path(cfg.run_dir), plan.trainer.max_epochs)
         if plan.resume != "never" and run.finished:
@@ -77,7 +87,7 @@ def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
     except Interrupted:  # the first process tells
         return
     except ConfigError:
-        if line.is_repeated():
+        if is_repeated():
             raise SystemExit(2) from None
         raise
 
@@ -86,23 +96,16 @@ def execute(
     cfg: DictConfig, plan: Config, dataset_key: str, run: Run, stop: StopRequest, console: Console
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
-    from ptychofno import build
-    from ptychofno.display.terminal import reading_bar
-    from ptychofno.runs.directory import finish
-    from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau
-    from ptychofno.training import keep_freed_memory
-    from ptychofno.training.live import described, log_result
-
     seconds: dict[str, float] = {}
     keep_freed_memory()
     record_beginning(cfg, plan, dataset_key, run, console)
     loggers, logged = build.loggers(cfg), build.to_plain(cfg)
     del logged["logger"]  # which may hold an address with a password
     with build.reproducibly(cfg), described(loggers, logged):
-        with _timed(seconds, "data"), reading_bar(console) as each_block:
+        with _timed(seconds, "data"), terminal.reading_bar(console) as each_block:
             dataset = build.dataset(plan, each_block)
         training = assemble(cfg, plan, dataset, run.record["resumed"] > 0)
-        show_beginning(cfg, plan, run, training, console)
+        show_beginning(cfg, run, training, console)
         outcome = fit_run(cfg, plan, training, run.path, stop, console, loggers)
         seconds["training"] = sum(outcome.epochs["seconds"])
         with _timed(seconds, "evaluation"):
@@ -138,11 +141,6 @@ class Training:
 
 def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bool) -> Training:
     """Network and training for a dataset, ready to begin or to be resumed."""
-    from ptychofno import build
-    from ptychofno.evaluation import check_evaluable
-    from ptychofno.runs.weights import start_from
-    from ptychofno.training import flat_baseline
-
     with build.as_config_errors():
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
     network = build.generator(cfg, dataset)
@@ -156,10 +154,6 @@ def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bo
 
 def record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, console: Console) -> None:
     """Settings and state of a run that is under way."""
-    from ptychofno.config.records import chosen, resolved_yaml, write_hydra_record
-    from ptychofno.runs import artifacts
-    from ptychofno.runs.directory import begin
-
     resume = run.resumable and plan.enable_checkpointing
     if run.aside is not None:
         console.print(f"the earlier run is kept as {run.aside}", soft_wrap=True)
@@ -182,12 +176,8 @@ def record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, 
     write_hydra_record(run.path)
 
 
-def show_beginning(cfg: DictConfig, plan: Config, run: Run, training: Training, console: Console) -> None:
+def show_beginning(cfg: DictConfig, run: Run, training: Training, console: Console) -> None:
     """Record and tell what is about to be trained."""
-    from ptychofno import build
-    from ptychofno.config.records import in_sweep
-    from ptychofno.display.terminal import announce
-
     run.update(
         dataset=training.dataset.name,
         parameters=sum(p.numel() for p in training.network.parameters()),
@@ -199,7 +189,7 @@ def show_beginning(cfg: DictConfig, plan: Config, run: Run, training: Training, 
     if training.started_from is not None:
         run.update(init_from=training.started_from)
     if not in_sweep():
-        announce(console, cfg, run, training.dataset, training.network)
+        terminal.announce(console, cfg, run, training.dataset, training.network)
 
 
 def fit_run(
@@ -212,18 +202,13 @@ def fit_run(
     loggers: Sequence[Logger] = (),
 ) -> Outcome:
     """Train; ``console`` is that of the process that writes and shows."""
-    from ptychofno import build
-    from ptychofno.display.terminal import ProgressBar
-    from ptychofno.evaluation import follow_similarity
-    from ptychofno.training import ValidationSimilarity, fit
-
     dataset = training.dataset
     callbacks: list[L.Callback] = []
     if console is not None and dataset.validation_objects is not None:
         similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
         callbacks.append(ValidationSimilarity(similarity))
     if console is not None:
-        callbacks.append(ProgressBar(console))
+        callbacks.append(terminal.ProgressBar(console))
     with build.as_config_errors(), build.started_as_typed():
         return fit(
             training.module,
@@ -248,18 +233,14 @@ def evaluate(
     cfg: DictConfig, plan: Config, run: Run, training: Training, outcome: Outcome, console: Console
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Judge the chosen weights, and draw and write what came of it. Gives state, statistics and metrics."""
-    from ptychofno import build
-    from ptychofno.evaluation import draw_curves
-    from ptychofno.runs import artifacts
-    from ptychofno.runs.stats import state_of, statistics
-    from ptychofno.runs.weights import save_model
-
     baseline, changed = training.flat_baseline, build.output_of(training.network) is not None
     contrast = outcome.epochs["pred_contrast"] if changed else None
     state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
     use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
     weights = outcome.best_weights if use_best else outcome.last_weights
-    save_model(run.path / artifacts.MODEL, build.to_plain(cfg.model), training.dataset, weights)
+    keep_weights(
+        run, build.to_plain(cfg.model), training.dataset, outcome, use_best, plan.enable_checkpointing
+    )
     metrics: dict[str, Any] = {}
     rounds: Sequence[Sequence[float]] = ()
     if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
@@ -288,11 +269,7 @@ def judge_weights(
     console: Console,
 ) -> tuple[dict[str, Any], Sequence[Sequence[float]]]:
     """Metrics of the reconstructed object, and what its rounds of overlap did."""
-    from ptychofno import build
-    from ptychofno.display.terminal import RoundsBar
-    from ptychofno.evaluation import judge, write_evaluation
-
-    with RoundsBar(console, plan.refine) as each_round, build.as_config_errors():
+    with terminal.RoundsBar(console, plan.refine) as each_round, build.as_config_errors():
         training.network.load_state_dict(weights)
         evaluation = judge(training.network, training.dataset, plan, build.device(cfg), each_round)
         write_evaluation(run.path, evaluation, run.path.name)
@@ -304,11 +281,3 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[name] = time.monotonic() - started
-
-
-def main() -> None:
-    line.run(train)
-
-
-if __name__ == "__main__":
-    main()

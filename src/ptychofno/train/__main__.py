@@ -1,0 +1,3 @@
+from ptychofno.train import main
+
+main()

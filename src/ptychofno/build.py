@@ -136,6 +136,7 @@ def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
             mean_amplitude=dataset.mean_amplitude,
             rms_amplitude=dataset.rms_amplitude,
             photon_scale=dataset.photon_scale,
+            counts=dataset.counts,
         ),
     )
 
@@ -148,6 +149,8 @@ def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
             "patterns, which data.drop_last=true would drop"
         )
     share = cfg.data.thinning
+    if share is not None and not dataset.counts:
+        raise ConfigError(f"data.thinning={share}: needs counts, not amplitudes; expected data.thinning=null")
     return ResidentData(
         as_batch(dataset.train),
         as_batch(dataset.validation),

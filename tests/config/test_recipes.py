@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from ptychofno.config.composition import compose, loaded
 from ptychofno.config.declared import declared
-from ptychofno.config.errors import ConfigError
 from ptychofno.config.files import Files
 from ptychofno.config.records import resolved_yaml, settings
 from ptychofno.data.objects import SimulatedData
@@ -166,16 +165,6 @@ def test_a_measured_scan_brings_its_probe_unless_told_otherwise() -> None:
     other = settings(compose([*measured, "data/layout=ptychopinn", "+arm=control"]))
     assert other.data.layout.patterns_keys == ["diff3d", "diffraction"]
     assert isinstance(other.probe, RefinedProbe)
-
-
-@pytest.mark.parametrize(
-    ("needing", "instead"), [("loss=poisson", "loss=mae"), ("data.thinning=0.5", "data.thinning=null")]
-)
-def test_counts_that_a_file_does_not_tell_cannot_be_used(needing: str, instead: str) -> None:
-    measured = ["data=measured", "data.path=scan.npz", needing]
-    compose(measured)
-    with pytest.raises(ConfigError, match=rf"^{needing}: needs counts, .*quantity=amplitude .* {instead}"):
-        compose([*measured, "data/layout=ptychopinn"])
 
 
 def test_the_command_line_wins_over_an_arm() -> None:

@@ -10,6 +10,7 @@ from small_scans import TIKE, settings
 
 from ptychofno import physics
 from ptychofno.data import PtychoDataset, dataset_key, load_dataset
+from ptychofno.data.dataset import pattern_numbers
 from ptychofno.data.detector import check_pixels
 from ptychofno.data.measured import read_measured
 from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe, RefinedProbe
@@ -300,8 +301,7 @@ def test_unusual_scans_in_pixels_are_read(tmp_path, scan, positions, why):
         ("data", lambda patterns: np.stack([patterns, patterns]), r"\(24, 2\); expected \(48, 2\)"),
         ("data", lambda patterns: patterns[:3], r"'scan' has shape \(24, 2\); expected \(3, 2\)"),
         ("data", lambda patterns: 0 * patterns, r"'data' is dark everywhere"),
-        ("data", breaking(([2, 5, 6, 20],), 0), r"4 of 24 patterns are dark, the first at index 2"),
-        ("data", lambda patterns: patterns * (np.arange(24) != 7)[:, None, None], r"the first at index 7"),
+        ("data", breaking(([0, 6, 12, 18],), 0), r"without its dark patterns \[16, 0, 4\] are left for tr"),
         (
             "data",
             lambda patterns: patterns * np.float64(1e34),
@@ -434,3 +434,24 @@ def test_modes_of_the_file_are_taken_fewer_or_more(tmp_path, scan):
     refined = read_measured(data, RefinedProbe(rounds=3), "key")
     assert refined.probe.shape == refined.given_probe.shape == (3, N, N)
     assert any(note.startswith("refined, the 3 modes of the probe have") for note in refined.notes)
+
+
+def test_dark_frames_are_left_out_and_the_others_keep_their_splits(tmp_path, scan):
+    whole = read(tike_file(tmp_path / "whole.npz", scan))
+    counts = scan["counts"].copy()
+    dark = [0, 3, 7, 20]  # one each for validation and test
+    counts[dark] = 0
+    data = tike_file(tmp_path / "dark.npz", scan | {"counts": counts})
+    load_dataset(data, DatasetProbe())
+    found = load_dataset(data, DatasetProbe())  # from the cache
+    assert found.dropped == tuple(dark) and whole.dropped == ()
+    assert "4 of 24 patterns are dark and left out with their positions: number 0, 3, 7, 20" in found.notes
+    numbers = pattern_numbers(found, data.held_out_every)
+    assert sorted({*numbers, *dark}) == list(range(24))
+    place = {number: i for i, number in enumerate(pattern_numbers(whole, data.held_out_every))}
+    same = [place[number] for number in numbers]
+    assert np.array_equal(found.scan().amplitude, whole.scan().amplitude[same])
+    moved = found.scan().positions_px - whole.scan().positions_px[same]
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-9)
+    assert found.scan().positions_px.min() == 0
+    assert [len(found.train), len(found.validation), len(found.test)] == [14, 3, 3]

@@ -1,5 +1,6 @@
 """What a training step sees beside amplitudes: positions of neighbours, and a mask of valid pixels."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ptychofno import build, models, physics
 from ptychofno.config.composition import compose
+from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import settings
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
@@ -129,6 +131,22 @@ def test_batches_keep_a_sample_together() -> None:
     assert all(torch.equal(where, 2 * one) for one, where in batches)
     plain = list(ResidentBatches(amplitude, 4, seed=1, drop_last=False))
     assert all(torch.equal(one, other) for one, (other, _) in zip(plain, batches, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("needing", "said"),
+    [
+        ("loss=poisson", r"^loss \(PoissonLoss\): needs counts, .* amplitudes; expected loss=mae$"),
+        ("data.thinning=0.5", r"^data.thinning=0.5: needs counts, .* expected data.thinning=null$"),
+    ],
+)
+def test_counts_that_a_file_does_not_tell_cannot_be_used(scan, needing: str, said: str) -> None:
+    cfg = compose(["data=measured", "data.path=scan.npz", needing])
+    of_counts = dataset(scan, 1)
+    use = build.loss if "loss" in needing else build.batches
+    use(cfg, of_counts)
+    with pytest.raises(ConfigError, match=said):
+        use(cfg, replace(of_counts, counts=False))
 
 
 # --- incoherent modes -------------------------------------------------------------------------

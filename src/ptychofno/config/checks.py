@@ -79,15 +79,6 @@ def _check_training(cfg: DictConfig) -> None:
         check_divisible(cfg.data.batch_size, cfg.trainer.devices * cfg.trainer.num_nodes)
     if cfg.trainer.keep_every is not None and not cfg.enable_checkpointing:
         raise ConfigError(f"trainer.keep_every={cfg.trainer.keep_every}: needs enable_checkpointing=true")
-    if OmegaConf.select(cfg, "data.layout.quantity") != "amplitude":
-        return
-    unknown_counts = "needs counts, which data.layout.quantity=amplitude does not tell; expected"
-    if str(cfg.loss.get("_target_")).endswith(".PoissonLoss"):
-        raise ConfigError(f"loss=poisson: {unknown_counts} loss=mae, or a file of counts")
-    if cfg.data.thinning is not None:
-        raise ConfigError(
-            f"data.thinning={cfg.data.thinning}: {unknown_counts} data.thinning=null, or a file of counts"
-        )
 
 
 def check_divisible(batch_size: int, processes: int) -> None:

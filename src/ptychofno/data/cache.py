@@ -204,7 +204,7 @@ def _open(entry: Path, key: str) -> PtychoDataset | None:
         # Not by the threads: of several that read headers at once, Python 3.11's parser trips over one.
         arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
         values = manifest["scalars"] | arrays
-        values["notes"] = tuple(values["notes"])
+        values |= {name: tuple(values.get(name, ())) for name in ("notes", "dropped")}
         for name in _SPLITS:
             parts = [field.name for field in dataclasses.fields(Split)]
             values[name] = Split(**{part: values.pop(f"{name}_{part}") for part in parts})

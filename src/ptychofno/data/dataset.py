@@ -59,6 +59,10 @@ class PtychoDataset:
     """Photon energy, where it is known."""
     distance_m: float | None = None
     """From the object to the detector, where it is known."""
+    counts: bool = True
+    """Whether s**2 * X**2 are counts; not where a file holds amplitudes in a unit of its own."""
+    dropped: tuple[int, ...] = ()
+    """The numbers of patterns in the file that are dark and left out."""
     notes: tuple[str, ...] = ()
     """What was decided when the scan was read, a line each."""
 
@@ -95,7 +99,13 @@ class PtychoDataset:
 
 def pattern_numbers(dataset: PtychoDataset, held_out_every: int) -> np.ndarray:
     """The number in its file of each pattern of a measured ``scan()``, int64 (n,)."""
-    count = len(dataset.train) + len(dataset.validation) + len(dataset.test)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    order = ordered(sum(map(len, splits)) + len(dataset.dropped), held_out_every)
+    return order[~np.isin(order, dataset.dropped)]
+
+
+def ordered(count: int, held_out_every: int) -> np.ndarray:
+    """The numbers of all patterns of a measured scan, those for training, validation and test in turn."""
     return np.argsort(split_of(count, held_out_every), kind="stable")
 
 

@@ -112,14 +112,17 @@ def amplitudes(
     settings: MeasuredDetector,
     place: np.ndarray,
     each_block: Callable[[int, int], None],
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """All patterns as amplitudes X, read once: float32 (n, N, N), 0 where not valid; the mask or None.
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """All patterns with light as amplitudes X, read once: float32 (n, N, N), 0 where not valid.
+
+    Also the mask, None where all is valid, and the numbers of the dark frames that are left out, as of a
+    closed shutter.
 
     Args:
         place: where in the result each pattern goes.
         each_block: is told how many of how many patterns are read.
 
-    Raises ValueError with the index of a pixel that is no measurement, and for frames without light.
+    Raises ValueError with the index of a pixel that is no measurement.
     """
     count = len(frames)
     found = np.empty((count, window.N, window.N), np.float32)
@@ -145,9 +148,14 @@ def amplitudes(
     valid = window.binned_valid(window.valid & ~saturated)
     if saturated.any():
         found[:, ~valid] = 0
-    _check_light(energy, frames.where)
+    dark = np.flatnonzero(energy <= _DARK * np.median(energy))
+    if dark.size:
+        lit = np.delete(np.arange(count), place[dark])
+        for target, source in enumerate(lit):  # in place: there may be no room for two
+            found[target] = found[source]
+        found = found[: len(lit)]
     require_scale(float(found.max()), frames.where)
-    return found, None if valid.all() else valid.astype(np.float32)
+    return found, None if valid.all() else valid.astype(np.float32), dark
 
 
 def _pixels(look: Look, window: Window, size: tuple[int, int], settings: MeasuredDetector) -> np.ndarray:
@@ -244,13 +252,3 @@ def _place(mask: np.ndarray, start: int, pixels: np.ndarray | None) -> str:
     if pixels is not None:
         row, col = pixels[row, col].tolist()
     return str([pattern + start, row, col])
-
-
-def _check_light(energy: np.ndarray, where: str) -> None:
-    """Raise ValueError for frames without light, as of a closed shutter; sums of counts (n,)."""
-    dark = np.flatnonzero(energy <= _DARK * np.median(energy))
-    if dark.size:
-        raise ValueError(
-            f"{where}: {dark.size} of {energy.size} patterns are dark, the first at index {dark[0]}; expected"
-            " diffraction in each: leave them out, and their positions"
-        )

@@ -13,13 +13,16 @@ import torch
 from scipy.spatial import cKDTree
 
 from ptychofno import physics
-from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments, split_of
+from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments, ordered, split_of
 from ptychofno.data.orientation import orientation_note
 from ptychofno.data.preparation import Prepared, prepare
 from ptychofno.data.probe import GivenProbe, NpzProbe, RefinedProbe, ScanProbe, taken_modes, told_modes
 from ptychofno.data.probe_start import probe_from_patterns
 from ptychofno.data.readers import open_scan
 from ptychofno.data.settings import MeasuredData
+
+_NAMED = 12
+"""So many dark patterns are told by their numbers."""
 
 _SPLITS = ("train", "validation", "test")
 
@@ -36,7 +39,8 @@ def read_measured(
     the others train. X is sqrt(counts), or the file's amplitudes as they are; the photon scale
     is 1 in both cases, which for amplitudes assumes that X**2 are counts. The probe is scaled
     to sum |P|^2 = mean sum X^2 of the training patterns, so that an object of modulus 1
-    explains the mean intensity. Positions are shifted to start at 0. A sample is a pattern, its first, and
+    explains the mean intensity. Dark frames are left out; the others keep their numbers and so their splits.
+    Positions are shifted to start at 0. A sample is a pattern, its first, and
     the gridsize**2 - 1 nearest to it of the same split.
 
     Args:
@@ -55,22 +59,20 @@ def read_measured(
         elif not isinstance(probe, ScanProbe):
             raw = replace(raw, probe=None)
         prepared = prepare(raw, data)
-        role = split_of(len(prepared.positions_px), data.held_out_every)
-        order = np.argsort(role, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        amplitude, valid = prepared.amplitudes(place, each_block)
-    splits = _splits(
-        amplitude, prepared.positions_px[order], np.bincount(role, minlength=3), data.gridsize**2
-    )
+        order = ordered(len(prepared.positions_px), data.held_out_every)
+        amplitude, valid, dark = prepared.amplitudes(np.argsort(order), each_block)
+    notes = [*prepared.notes, *_told_dark(dark, len(order))]
+    lit = order[~np.isin(order, dark)]
+    positions = prepared.positions_px[lit]
+    positions = positions - positions.min(axis=0)
+    splits = _splits(amplitude, positions, _counts(lit, data, prepared.patterns.where), data.gridsize**2)
     mean, mean_square = amplitude_moments(amplitude[: len(splits["train"])])
-    notes = [*prepared.notes]
     illumination = _illumination(prepared, probe, splits["train"], valid, notes)
     power = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
     N = amplitude.shape[-1]
     scaled = given = (illumination * np.sqrt(mean_square * N * N / power)).astype(np.complex64)
     if isinstance(probe, RefinedProbe) and probe.rounds:
-        scaled = _refined_probe(splits["train"], given, valid, probe.rounds, prepared.positions_px)
+        scaled = _refined_probe(splits["train"], given, valid, probe.rounds, positions)
         if scaled.ndim > 2:
             notes.append(f"refined, {told_modes(scaled)}")
     if (turned := orientation_note(splits["train"], given, valid)) is not None:
@@ -89,9 +91,30 @@ def read_measured(
         object_pixel_m=prepared.object_pixel_m,
         energy_ev=prepared.geometry.energy_ev,
         distance_m=prepared.geometry.distance_m,
+        counts=prepared.look.quantity == "counts",
+        dropped=tuple(dark.tolist()),
         notes=tuple(notes),
         **splits,
     )
+
+
+def _told_dark(dark: np.ndarray, count: int) -> list[str]:
+    """The line about dark frames, where there are some."""
+    if not dark.size:
+        return []
+    numbers = ", ".join(map(str, dark[:_NAMED])) + (" and more" if dark.size > _NAMED else "")
+    return [f"{dark.size} of {count} patterns are dark and left out with their positions: number {numbers}"]
+
+
+def _counts(lit: np.ndarray, data: MeasuredData, where: str) -> np.ndarray:
+    """How many of the patterns (by number) are of each split. Raises ValueError where too few are left."""
+    each = np.bincount(split_of(int(lit.max()) + 1, data.held_out_every)[lit], minlength=3)
+    if each.min() < data.gridsize**2:
+        raise ValueError(
+            f"{where}: without its dark patterns {each.tolist()} are left for training, validation and test"
+            f" with data.held_out_every={data.held_out_every}; expected {data.gridsize**2} or more of each"
+        )
+    return each
 
 
 def _splits(amplitude: np.ndarray, positions_px: np.ndarray, counts: np.ndarray, C: int) -> dict[str, Split]:

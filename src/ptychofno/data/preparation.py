@@ -47,7 +47,7 @@ class Prepared:
 
     def amplitudes(
         self, place: np.ndarray, each_block: Callable[[int, int], None]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """See ``detector.amplitudes``."""
         return amplitudes(self.patterns, self.look, self.window, self.data.detector, place, each_block)
 

@@ -13,7 +13,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from ptychofno.physics.modes import incoherent_modulus, modes_of, over_modes
+from ptychofno.physics.modes import for_modes, incoherent_modulus, modes_of, over_modes
 
 _AXES = (-2, -1)
 
@@ -50,7 +50,7 @@ def diffraction_amplitude(patch: Tensor, probe: Tensor) -> Tensor:
     if probe.ndim == 2:
         return modulus(far_field(probe * patch))
     # Unlike the root of a sum, hypot keeps the gradient of ``modulus`` where all modes are 0.
-    return reduce(torch.hypot, modulus(far_field(probe * patch.unsqueeze(-3))).unbind(-3))
+    return reduce(torch.hypot, modulus(far_field(probe * for_modes(patch))).unbind(-3))
 
 
 def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, valid: Tensor | None = None) -> Tensor:
@@ -69,7 +69,7 @@ def back_projection(amplitude: Tensor, probe: Tensor, epsilon: float, valid: Ten
     size = incoherent_modulus(field)
     dark = (size == 0).to(size.dtype)
     phase_factor = (field + dark / len(modes) ** 0.5) / (size + dark)
-    seen = amplitude.unsqueeze(-3) * phase_factor
+    seen = for_modes(amplitude) * phase_factor
     if valid is not None:
         seen = torch.where(valid > 0, seen, field)
     return over_modes(divided_by(modes, epsilon) * inverse_far_field(seen))

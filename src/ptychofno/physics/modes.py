@@ -21,6 +21,12 @@ def modes_of(probe: Tensor) -> Tensor:
     return probe.reshape(-1, *probe.shape[-2:])
 
 
+def for_modes(fields: Tensor) -> Tensor:
+    """Fields (…, N, N) with an axis of length 1 for modes, (…, 1, N, N)."""
+    # Not unsqueeze: the exporter to ONNX does not know it for complex numbers.
+    return fields.reshape(*fields.shape[:-2], 1, *fields.shape[-2:])
+
+
 def over_modes(fields: Tensor) -> Tensor:
     """The sum over modes, (…, M, N, N) to (…, N, N)."""
     return fields.squeeze(_AXIS) if fields.shape[_AXIS] == 1 else fields.sum(_AXIS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptychofno.physics.diffraction import divided_by, far_field, inverse_far_field
-from ptychofno.physics.modes import modes_of, over_modes
+from ptychofno.physics.modes import for_modes, modes_of, over_modes
 from ptychofno.physics.scan import lit_indices, shift
 
 _FLOOR = 0.1
@@ -58,7 +58,7 @@ def error_reduction(
         return _together(patch, amplitude, modes, epsilon, rounds, valid, positions_px)
     divided = divided_by(modes, epsilon)
     for _ in range(rounds):
-        patch = patch + over_modes(divided * _change(modes * patch.unsqueeze(-3), amplitude, valid))
+        patch = patch + over_modes(divided * _change(modes * for_modes(patch), amplitude, valid))
     return patch
 
 
@@ -70,7 +70,7 @@ def _change(waves: Tensor, amplitude: Tensor, valid: Tensor | None) -> Tensor:
     ratio = amplitude / torch.maximum(intensity, floor).sqrt()
     if valid is not None:
         ratio = torch.where(valid > 0, ratio, 1.0)
-    return inverse_far_field(ratio.unsqueeze(-3) * field) - waves
+    return inverse_far_field(for_modes(ratio) * field) - waves
 
 
 def _together(
@@ -84,7 +84,7 @@ def _together(
 ) -> Tensor:
     """``error_reduction`` of patches that share an object, with a probe (M, N, N)."""
     canvas = _Canvas(positions_px, modes)
-    tiles = canvas.lay(canvas.to_corners(modes * patch.unsqueeze(-3)))
+    tiles = canvas.lay(canvas.to_corners(modes * for_modes(patch)))
     brightest = canvas.light.amax(-1, keepdim=True)
     light = canvas.light.clamp_min(_UNLIT * brightest + _DARK)
     turns = _turns((tiles.conj() / light[:, None]) @ tiles.mT)

@@ -3,7 +3,8 @@
 Shapes: A predicted and X measured amplitude, real (…, N, N), in the same units. Both losses are means
 over all pixels divided by a constant of the training split: they do not change with batch size, photon
 number or the unit of the amplitudes, and are 0 for the true object at infinite dose. A loss takes what it
-needs of the data: ``mean_amplitude``, ``rms_amplitude`` and ``photon_scale`` of the training split.
+needs of the data: ``mean_amplitude``, ``rms_amplitude`` and ``photon_scale`` of the training split, and
+whether these are ``counts``.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ class PoissonLoss(nn.Module):
 
     dark_counts = 1.0
 
-    def __init__(self, rms_amplitude: float, photon_scale: float) -> None:
+    def __init__(self, rms_amplitude: float, photon_scale: float, counts: bool = True) -> None:
         super().__init__()
+        if not counts:
+            raise ValueError("needs counts, and the file holds amplitudes; expected loss=mae")
         self.mean_intensity = rms_amplitude**2
         self.dark_intensity = self.dark_counts / photon_scale**2
 

@@ -22,8 +22,8 @@ from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import settings
 from ptychofno.runs import artifacts
 from ptychofno.runs.weights import load_model
-from ptychofno.train import train
-from ptychofno.training import reproducible
+from ptychofno.train import setup, train
+from ptychofno.training.reproducible import reproducible
 
 RUN = Path("outputs/run")
 TINY = ["data=grid_lines_tiny", "model.hidden_channels=4"]
@@ -86,7 +86,7 @@ def test_the_loss_is_that_of_training() -> None:
     dataset = build.dataset(settings(cfg))
     generator = build.generator(cfg, dataset)
     generator.load_state_dict(weights)
-    module = build.experiment(cfg, dataset, generator)
+    module = setup.experiment(cfg, dataset, generator)
     amplitude = torch.from_numpy(np.array(dataset.train.amplitude))
     with torch.no_grad():
         assert network["loss"] == pytest.approx(float(module.misfit(amplitude)), rel=1e-4)

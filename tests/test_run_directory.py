@@ -17,8 +17,8 @@ from ptychofno.display.terminal import show_result
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import open_run
+from ptychofno.runs.tensors import load_tensors, save_tensors
 from ptychofno.sweeps.plan import recorded_state
-from ptychofno.training import load_tensors, save_tensors
 
 
 def refusal(path: Path, resume: str = "auto") -> str:

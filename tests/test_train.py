@@ -32,8 +32,9 @@ from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts, weights
 from ptychofno.runs.directory import Run, objective, open_run
 from ptychofno.runs.stats import state_of
+from ptychofno.runs.tensors import save_tensors
 from ptychofno.train import train
-from ptychofno.training import Interrupted, save_tensors
+from ptychofno.training.interruption import Interrupted
 from quick_runs import run
 
 ROOT = Path(__file__).parents[1]
@@ -286,7 +287,7 @@ def test_a_measured_scan_trains_without_a_truth(tmp_path: Path, capsys: pytest.C
 def test_a_run_whose_last_loss_is_not_finite_shows_its_result_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ptychofno.training import PhysicsSupervised
+    from ptychofno.training.module import PhysicsSupervised
 
     healthy = PhysicsSupervised.validation_step
 

@@ -36,8 +36,8 @@ from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
 from ptychofno.physics import complex_patches, diffraction_amplitude
-from ptychofno.training import precise_matmul_setting
 from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.precision import precise_matmul_setting
 
 Call = Callable[[], object]
 MODES = 12

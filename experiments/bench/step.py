@@ -27,7 +27,9 @@ import torch
 from ptychofno import build
 from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
-from ptychofno.training import StopRequest, fit
+from ptychofno.train import setup
+from ptychofno.training.fit import fit
+from ptychofno.training.interruption import StopRequest
 from ptychofno.training.memory import keep_freed_memory
 
 CHOICES = (
@@ -120,8 +122,8 @@ def measure(overrides: list[str], steps: int) -> Measured:
         dataset = build.dataset(plan)
         network = build.generator(cfg, dataset)
         fit(
-            build.experiment(cfg, dataset, network),
-            build.batches(cfg, dataset),
+            setup.experiment(cfg, dataset, network),
+            setup.batches(cfg, dataset),
             Path(scratch),
             flat_baseline=1.0,
             accelerator="auto",

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from ptychofno.models import HybridUNOGenerator, PtychoBlock, StablePtychoBlock
 from ptychofno.models.blocks import SpatialLifter
 from ptychofno.models.spectral import SpectralConv2d, pack
-from ptychofno.training import MAELoss
+from ptychofno.training.losses import MAELoss
 
 
 class GainedMAELoss(MAELoss):

@@ -31,7 +31,10 @@ from ptychofno import build
 from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
 from ptychofno.display.drawing import DPI, INK, tidy
-from ptychofno.training import StopRequest, fit, flat_baseline
+from ptychofno.train import setup
+from ptychofno.training.baseline import flat_baseline
+from ptychofno.training.fit import fit
+from ptychofno.training.interruption import StopRequest
 
 HERE = Path(__file__).parent
 OFF_BELOW = -6.0
@@ -105,8 +108,8 @@ def trace(arm: str, seed: int, steps: int) -> list[Row]:
     with build.reproducibly(cfg), tempfile.TemporaryDirectory() as scratch:
         dataset = build.dataset(plan)
         network = build.generator(cfg, dataset)
-        module = build.experiment(cfg, dataset, network)
-        data = build.batches(cfg, dataset)
+        module = setup.experiment(cfg, dataset, network)
+        data = setup.batches(cfg, dataset)
         baseline, _ = flat_baseline(module.loss, data.validation, module.probe)
         collected = Trace(network, steps)
         fit(

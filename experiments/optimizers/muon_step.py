@@ -13,7 +13,9 @@ from unittest import mock
 import torch
 
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator
-from ptychofno.training import Muon, keep_freed_memory, muon
+from ptychofno.training import muon
+from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.muon import Muon
 
 TURNS = 20
 

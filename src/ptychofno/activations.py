@@ -217,7 +217,8 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
     from ptychofno.config.records import settings
     from ptychofno.inspection import inspect_network
     from ptychofno.models import SpectralConv2d
-    from ptychofno.training import parts
+    from ptychofno.train import setup
+    from ptychofno.training.batches import parts
     from ptychofno.training.clipping import total_gradient_norm
 
     asked.cfg.trainer.compile = False  # a compiled network runs past the hooks
@@ -235,7 +236,7 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
         network = _network(asked, dataset)
-        module = build.experiment(asked.cfg, dataset, network).to(device)
+        module = setup.experiment(asked.cfg, dataset, network).to(device)
         chosen = _chosen(len(dataset.train), patterns)
         amplitude, *where = (one.to(device) for one in parts(build.as_batch(dataset.train, chosen)))
         found = inspect_network(

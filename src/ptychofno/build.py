@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ptychofno import data, models, physics
-from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset, Split
-from ptychofno.training import (
-    Batch,
-    PhysicsSupervised,
-    ResidentData,
-    Schedule,
-    Thinning,
-    parts,
-    precise_matmul_setting,
-    reproducible,
-)
+from ptychofno.training.batches import Batch, parts
+from ptychofno.training.precision import precise_matmul_setting
+from ptychofno.training.reproducible import reproducible
 
 
 @contextmanager
@@ -69,7 +58,7 @@ def dataset(plan: Config, each_block: Callable[[int, int], None] = lambda done, 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The network of ``cfg.model`` for this dataset. A block class may be a user's own."""
     config = to_plain(cfg.model)
-    with _of_a_user("model", config):
+    with of_a_user("model", config):
         network = models.build_generator(config, find, **model_context(dataset))
         sample = parts(as_batch(dataset.validation, slice(1)))
         with torch.no_grad():
@@ -84,81 +73,6 @@ def output_of(network: nn.Module) -> nn.Module | None:
     if not isinstance(network, models.Generator) or isinstance(network.output, models.PatchOutput):
         return None
     return network.output
-
-
-def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
-    """The training module: network, physics, loss, optimizer, schedule and clip."""
-    if cfg.trainer.compile:
-        _check_compiler(device(cfg))
-        network.compile()
-    node = to_plain(cfg.optimizer)
-    with _of_a_user("optimizer", node):
-        make_optimizer = models.part(node, find)
-        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    made_for = schedule(cfg, len(dataset.train))
-    with _of_a_user("scheduler", to_plain(cfg.scheduler)):
-        made_for(optimizer, cfg.trainer.max_epochs)
-    return PhysicsSupervised(
-        network,
-        torch.from_numpy(dataset.probe.copy()),
-        loss(cfg, dataset),
-        make_optimizer,
-        made_for,
-        _made(cfg, "clip"),
-        cfg.trainer.max_epochs,
-        _valid(dataset),
-    )
-
-
-def schedule(cfg: DictConfig, patterns: int) -> Schedule:
-    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's, for so many samples."""
-    node = to_plain(cfg.scheduler)
-    interval = node.pop("interval", "epoch")
-    with _of_a_user("scheduler", node):
-        steps, rest = divmod(patterns, cfg.data.batch_size)
-        return Schedule(models.part(node, find), interval, steps + (rest > 0 and not cfg.data.drop_last))
-
-
-def _check_compiler(device: torch.device) -> None:
-    """Before an epoch is begun: torch looks for a compiler only when the first batch comes."""
-    compiler = os.environ.get("CXX", "g++")
-    if device.type == "cpu" and shutil.which(compiler) is None:
-        raise ConfigError(f"trainer.compile=true: needs a C++ compiler, {compiler} is not there")
-
-
-def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
-    """The loss of ``cfg.loss`` in the units of the dataset."""
-    return cast(
-        nn.Module,
-        _made(
-            cfg,
-            "loss",
-            mean_amplitude=dataset.mean_amplitude,
-            rms_amplitude=dataset.rms_amplitude,
-            photon_scale=dataset.photon_scale,
-            counts=dataset.counts,
-        ),
-    )
-
-
-def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:
-    """Training and validation patterns as resident tensors."""
-    if cfg.data.drop_last and len(dataset.train.amplitude) < cfg.data.batch_size:
-        raise ConfigError(
-            f"data.batch_size={cfg.data.batch_size}: larger than the {len(dataset.train.amplitude)} training "
-            "patterns, which data.drop_last=true would drop"
-        )
-    share = cfg.data.thinning
-    if share is not None and not dataset.counts:
-        raise ConfigError(f"data.thinning={share}: needs counts, not amplitudes; expected data.thinning=null")
-    return ResidentData(
-        as_batch(dataset.train),
-        as_batch(dataset.validation),
-        cfg.data.batch_size,
-        cfg.data.drop_last,
-        cfg.seed,
-        None if share is None else Thinning(share, dataset.photon_scale),
-    )
 
 
 def as_batch(samples: Split, index: Any = slice(None)) -> Batch:
@@ -202,19 +116,6 @@ def processes(cfg: DictConfig) -> int:
     return int((cfg.trainer.devices or gpus) * cfg.trainer.num_nodes)
 
 
-def rank(cfg: DictConfig) -> int:
-    """The number of this process among those that train; 0 is the one that writes and evaluates."""
-    return int(getattr(rank_zero_only, "rank", 0)) if parallel(cfg) else 0
-
-
-@contextmanager
-def started_as_typed() -> Iterator[None]:
-    """Let Lightning start other processes by the command as typed; in a job of Hydra it adds settings."""
-    with job_restored():
-        HydraConfig.instance().cfg = None
-        yield
-
-
 def reproducibly(cfg: DictConfig) -> AbstractContextManager[None]:
     """The numerical environment of a run: its seed, threads and precision of products."""
     threads = cfg.trainer.num_threads
@@ -230,14 +131,6 @@ def matmul_precision(cfg: DictConfig) -> str:
     return precise_matmul_setting(device(cfg)) if wanted == "auto" else wanted
 
 
-def loggers(cfg: DictConfig) -> list[Any]:
-    """The live logs of ``cfg.logger``, any of Lightning's. Raises ConfigError where a package is missing."""
-    try:
-        return [_made(cfg, f"logger.{name}") for name in cfg.logger]
-    except ModuleNotFoundError as missing:
-        raise ConfigError(f"logger: {missing.name or missing}; see the extras of ptychofno") from None
-
-
 def model_context(dataset: PtychoDataset) -> dict[str, Any]:
     """What a network takes from the data: number and size of its patterns, their probe, scale and mask."""
     _, patches, size, _ = dataset.train.amplitude.shape
@@ -248,11 +141,11 @@ def model_context(dataset: PtychoDataset) -> dict[str, Any]:
         "rms_amplitude": dataset.rms_amplitude,
         "back_project": physics.back_projection,
         "project": physics.error_reduction,
-        "valid": _valid(dataset),
+        "valid": valid_pixels(dataset),
     }
 
 
-def _valid(dataset: PtychoDataset) -> Tensor | None:
+def valid_pixels(dataset: PtychoDataset) -> Tensor | None:
     return None if dataset.valid is None else torch.from_numpy(dataset.valid.copy())
 
 
@@ -274,15 +167,15 @@ def find(target: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
-def _made(cfg: DictConfig, key: str, **context: Any) -> Any:
+def made(cfg: DictConfig, key: str, **context: Any) -> Any:
     """A part, made of its settings and of what it takes from ``context``."""
     node = to_plain(OmegaConf.select(cfg, key))
-    with _of_a_user(key, node):
+    with of_a_user(key, node):
         return models.made(models.part(node, find), context)
 
 
 @contextmanager
-def _of_a_user(group: str, node: dict[str, Any]) -> Iterator[None]:
+def of_a_user(group: str, node: dict[str, Any]) -> Iterator[None]:
     """Name the part whose class does not take or do what it has to: it may be a user's own."""
     try:
         yield

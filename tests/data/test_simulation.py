@@ -9,7 +9,7 @@ from ptychofno import physics
 from ptychofno.data import PtychoDataset, Split, simulation
 from ptychofno.data.objects import Purpose, SimulatedData, Transmission
 from ptychofno.data.probe import ApertureProbe
-from ptychofno.training import MAELoss
+from ptychofno.training.losses import MAELoss
 
 PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0).make(32)
 every_class = pytest.mark.parametrize("data", CLASSES, ids=lambda data: data.kind)

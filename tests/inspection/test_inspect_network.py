@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from ptychofno.inspection import inspect_network
 from ptychofno.models import PtychoBlock, SpectralConv2d, StablePtychoBlock
-from ptychofno.training import NormClip
-from ptychofno.training.clipping import total_gradient_norm
+from ptychofno.training.clipping import NormClip, total_gradient_norm
 
 SIZE = 16
 

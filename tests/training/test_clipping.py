@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from ptychofno.models import SpectralConv2d
-from ptychofno.training import (
+from ptychofno.training.clipping import (
     AdaptiveClip,
     NoClip,
     NormClip,
     ValueClip,
     adaptive_gradient_clip_,
     output_axes_of,
+    total_gradient_norm,
 )
-from ptychofno.training.clipping import total_gradient_norm
 
 LAYERS: dict[str, tuple[nn.Module, int]] = {
     "convolution": (nn.Conv2d(3, 5, 3), 0),

@@ -21,29 +21,21 @@ from torch import Tensor, nn
 
 from ptychofno import models, physics
 from ptychofno.runs import artifacts
-from ptychofno.training import (
-    AdaptiveClip,
-    Interrupted,
-    MAELoss,
-    Muon,
-    NoClip,
-    NormClip,
-    Outcome,
-    PhysicsSupervised,
-    ResidentBatches,
-    ResidentData,
-    StopRequest,
-    Thinning,
-    ValidationSimilarity,
-    ValueClip,
-    build_warmup_cosine_scheduler,
-    fit,
-    reproducible,
-    schedules,
-    sgd,
-)
+from ptychofno.training import schedules
+from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.clipping import AdaptiveClip, NoClip, NormClip, ValueClip
+from ptychofno.training.fit import Outcome, fit
 from ptychofno.training.history import KEYS
-from ptychofno.training.schedules import Schedule
+from ptychofno.training.interruption import Interrupted, StopRequest
+from ptychofno.training.losses import MAELoss
+from ptychofno.training.module import PhysicsSupervised
+from ptychofno.training.muon import Muon
+from ptychofno.training.optimizers import sgd
+from ptychofno.training.reproducible import reproducible
+from ptychofno.training.resident import ResidentData
+from ptychofno.training.schedules import Schedule, build_warmup_cosine_scheduler
+from ptychofno.training.similarity import ValidationSimilarity
+from ptychofno.training.thinning import Thinning
 
 FLAT = 0.25
 WARM_UP = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))

@@ -10,14 +10,11 @@ from torch import Tensor, nn
 
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput, made
 from ptychofno.physics import diffraction_amplitude, error_reduction
-from ptychofno.training import (
-    MAELoss,
-    NoClip,
-    PhysicsSupervised,
-    PoissonLoss,
-    flat_baseline,
-    schedules,
-)
+from ptychofno.training import schedules
+from ptychofno.training.baseline import flat_baseline
+from ptychofno.training.clipping import NoClip
+from ptychofno.training.losses import MAELoss, PoissonLoss
+from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.schedules import Schedule
 
 LOSSES: dict[str, Callable[..., nn.Module]] = {"mae": MAELoss, "poisson": PoissonLoss}

@@ -18,8 +18,9 @@ from ptychofno import build
 from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
 from ptychofno.models import SpectralConv2d
-from ptychofno.training import Interrupted, Muon, StopRequest, muon, schedules
-from ptychofno.training.muon import orthogonalised
+from ptychofno.training import muon, schedules
+from ptychofno.training.interruption import Interrupted, StopRequest
+from ptychofno.training.muon import Muon, orthogonalised
 from ptychofno.training.schedules import Schedule
 
 MUON = partial(Muon, lr=1e-3)

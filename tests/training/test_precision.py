@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ptychofno.training import precise_matmul_setting, precision
+from ptychofno.training import precision
+from ptychofno.training.precision import precise_matmul_setting
 
 CPU = torch.device("cpu")
 

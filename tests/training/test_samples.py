@@ -17,18 +17,17 @@ from ptychofno.config.records import settings
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.data.probe import DatasetProbe
-from ptychofno.training import (
-    MAELoss,
-    NoClip,
-    PhysicsSupervised,
-    ResidentBatches,
-    ResidentData,
-    StopRequest,
-    fit,
-    flat_baseline,
-    reproducible,
-    schedules,
-)
+from ptychofno.train import setup
+from ptychofno.training import schedules
+from ptychofno.training.baseline import flat_baseline
+from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.clipping import NoClip
+from ptychofno.training.fit import fit
+from ptychofno.training.interruption import StopRequest
+from ptychofno.training.losses import MAELoss
+from ptychofno.training.module import PhysicsSupervised
+from ptychofno.training.reproducible import reproducible
+from ptychofno.training.resident import ResidentData
 from ptychofno.training.schedules import Schedule
 
 SIZE = 16
@@ -143,7 +142,7 @@ def test_batches_keep_a_sample_together() -> None:
 def test_counts_that_a_file_does_not_tell_cannot_be_used(scan, needing: str, said: str) -> None:
     cfg = compose(["data=measured", "data.path=scan.npz", needing])
     of_counts = dataset(scan, 1)
-    use = build.loss if "loss" in needing else build.batches
+    use = setup.loss if "loss" in needing else setup.batches
     use(cfg, of_counts)
     with pytest.raises(ConfigError, match=said):
         use(cfg, replace(of_counts, counts=False))

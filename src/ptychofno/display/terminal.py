@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +26,7 @@ from ptychofno.display import sweep
 from ptychofno.display.text import counted, duration, printable
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
-from ptychofno.training import Interrupted, PhysicsSupervised
+from ptychofno.training.interruption import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -43,57 +39,6 @@ _METRICS = (
 )
 
 
-class ProgressBar(L.Callback):
-    """One bar over all epochs with loss, validation loss and learning rate; a log line per epoch."""
-
-    refresh_seconds = 0.2
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        values = TextColumn("loss {task.fields[loss]}  val {task.fields[val]}  lr {task.fields[lr]}")
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        epoch = TextColumn("{task.fields[place]}epoch {task.fields[epoch]}", markup=False)
-        self.progress = _bar(console, epoch, values, *times)
-        self.task = TaskID(0)
-        self._val_loss = "-"
-        self._refreshed = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
-        empty: dict[str, Any] = {"epoch": "", "loss": "-", "val": "-", "lr": "-", "place": sweep.beginning()}
-        self.task = self.progress.add_task("", total=total, completed=trainer.global_step, **empty)
-        self.progress.start()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        now = time.monotonic()
-        if self.progress.disable or now - self._refreshed < self.refresh_seconds:
-            return  # reading the loss waits for the device
-        self._refreshed = now
-        assert isinstance(module, PhysicsSupervised)
-        self.progress.update(
-            self.task,
-            completed=trainer.global_step,
-            epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
-            loss=f"{float(module.step_record['loss']):.4g}",
-            val=self._val_loss,
-            lr=f"{trainer.optimizers[0].param_groups[0]['lr']:.2e}",
-        )
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._val_loss = f"{float(trainer.callback_metrics['val_loss']):.4g}"
-        log.info(
-            "epoch %d/%d: validation loss %s", trainer.current_epoch + 1, trainer.max_epochs, self._val_loss
-        )
-
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.progress.stop()
-
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        self.progress.stop()
-
-
 class RoundsBar:
     """A bar over rounds of overlap with the error of the patterns; a line in the log for each round.
 
@@ -101,7 +46,7 @@ class RoundsBar:
     """
 
     def __init__(self, console: Console, refine: Any) -> None:
-        self.progress = _bar(console, TextColumn("{task.description}"), TimeElapsedColumn())
+        self.progress = bar(console, TextColumn("{task.description}"), TimeElapsedColumn())
         self.total = refine.rounds or None
 
     def __enter__(self) -> Callable[[int, float], None]:
@@ -117,7 +62,7 @@ class RoundsBar:
         self.progress.update(self.task, completed=number, description=f"round {number}  error {error:.4f}")
 
 
-def _bar(console: Console, first: ProgressColumn, *others: ProgressColumn) -> Progress:
+def bar(console: Console, first: ProgressColumn, *others: ProgressColumn) -> Progress:
     """A bar between columns of text, which is gone at its end; nothing without a terminal."""
     columns = (first, BarColumn(bar_width=None), *others)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -148,7 +93,7 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
 @contextmanager
 def reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar over the patterns of a measured scan while they are read; gives what is told of them."""
-    with _bar(console, TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+    with bar(console, TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
         task = progress.add_task("reading", total=None, visible=False)
 
         def told(done: int, count: int) -> None:

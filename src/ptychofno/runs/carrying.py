@@ -12,8 +12,8 @@ import numpy as np
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.preparation import bins_for
 from ptychofno.data.settings import MeasuredData
+from ptychofno.runs.tensors import load_tensors
 from ptychofno.runs.weights import trained_shape
-from ptychofno.training import load_tensors
 
 _UNLIKE = 0.5
 """Overlap of two probes, from 0 to 1, below which a network has hardly seen the like."""

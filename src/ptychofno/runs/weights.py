@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,10 @@ from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
-from ptychofno.training import Outcome, load_tensors, save_tensors
+from ptychofno.runs.tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from ptychofno.training.fit import Outcome
 
 
 def keep_weights(

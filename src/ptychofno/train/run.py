@@ -22,6 +22,7 @@ from ptychofno.config.records import chosen, in_sweep, resolved_yaml, settings, 
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset
 from ptychofno.display import terminal
+from ptychofno.display.progress import ProgressBar
 from ptychofno.display.text import make_console
 from ptychofno.evaluation import check_evaluable, draw_curves, follow_similarity, judge, write_evaluation
 from ptychofno.runs import artifacts
@@ -36,18 +37,15 @@ from ptychofno.runs.directory import (
 )
 from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau, state_of, statistics
 from ptychofno.runs.weights import keep_weights, start_from
-from ptychofno.training import (
-    Interrupted,
-    Outcome,
-    PhysicsSupervised,
-    ResidentData,
-    StopRequest,
-    ValidationSimilarity,
-    fit,
-    flat_baseline,
-    keep_freed_memory,
-)
+from ptychofno.train import setup
+from ptychofno.training.baseline import flat_baseline
+from ptychofno.training.fit import Outcome, fit
+from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.live import described, log_result
+from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.module import PhysicsSupervised
+from ptychofno.training.resident import ResidentData
+from ptychofno.training.similarity import ValidationSimilarity
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -55,7 +53,7 @@ def train(cfg: DictConfig) -> float | None:
     console = make_console()
     stop = StopRequest()
     plan = settings(cfg)
-    if build.rank(cfg) > 0:
+    if setup.rank(cfg) > 0:
         take_part(cfg, plan, stop)
         return None
     try:
@@ -99,7 +97,7 @@ def execute(
     seconds: dict[str, float] = {}
     keep_freed_memory()
     record_beginning(cfg, plan, dataset_key, run, console)
-    loggers, logged = build.loggers(cfg), build.to_plain(cfg)
+    loggers, logged = setup.loggers(cfg), build.to_plain(cfg)
     del logged["logger"]  # which may hold an address with a password
     with build.reproducibly(cfg), described(loggers, logged):
         with _timed(seconds, "data"), terminal.reading_bar(console) as each_block:
@@ -145,8 +143,8 @@ def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bo
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
     network = build.generator(cfg, dataset)
     started_from = start_from(network, plan.init_from) if plan.init_from and not resuming else None
-    module = build.experiment(cfg, dataset, network)
-    data = build.batches(cfg, dataset)
+    module = setup.experiment(cfg, dataset, network)
+    data = setup.batches(cfg, dataset)
     output = build.output_of(network)
     baseline, _ = flat_baseline(module.loss, data.validation, module.probe, output, module.valid)
     return Training(dataset, network, module, data, baseline, started_from)
@@ -208,8 +206,8 @@ def fit_run(
         similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
         callbacks.append(ValidationSimilarity(similarity))
     if console is not None:
-        callbacks.append(terminal.ProgressBar(console))
-    with build.as_config_errors(), build.started_as_typed():
+        callbacks.append(ProgressBar(console))
+    with build.as_config_errors(), setup.started_as_typed():
         return fit(
             training.module,
             training.data,

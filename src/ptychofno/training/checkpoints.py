@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from ptychofno.runs import artifacts
+from ptychofno.runs.tensors import load_tensors, save_tensors
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised
@@ -26,21 +24,6 @@ class CheckpointError(ValueError):
         super().__init__(
             f"{file}: cannot be resumed from ({why}); resume=never sets this run aside and starts over"
         )
-
-
-def save_tensors(path: Path, value: Any) -> None:
-    """``torch.save`` in one step; the same values give the same bytes, whatever the file is called."""
-    content = io.BytesIO()  # torch's own writer would not say that a disk is full
-    torch.save(value, content)
-    artifacts.write_with(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
-
-
-def load_tensors(path: Path) -> Any:
-    """What ``save_tensors`` has written, once all of it has passed the archive's checksums; no pickle."""
-    with zipfile.ZipFile(path) as archive:
-        if (damaged := archive.testzip()) is not None:
-            raise ValueError(f"{damaged} fails its checksum")
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 class Checkpoints(L.Callback):

@@ -18,12 +18,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.training.batches import ResidentData
-from ptychofno.training.checkpoints import CheckpointError, Checkpoints, load_tensors, save_tensors
+from ptychofno.runs.tensors import load_tensors, save_tensors
+from ptychofno.training.checkpoints import CheckpointError, Checkpoints
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
 from ptychofno.training.parallel import processes_of_trainer
+from ptychofno.training.resident import ResidentData
 
 
 @dataclass(frozen=True)

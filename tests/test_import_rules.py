@@ -35,11 +35,22 @@ ALLOWED = {
         "models",
         "physics",
         "runs",
+        "train",
         "training",
     },
     "export": {"build", "config", "runs"},
     "reconstruct": {"build", "config", "data", "display", "evaluation", "runs"},
-    "train": {"build", "command", "config", "data", "display", "evaluation", "runs", "training"},
+    "train": {
+        "build",
+        "command",
+        "config",
+        "data",
+        "display",
+        "evaluation",
+        "models",
+        "runs",
+        "training",
+    },
 }
 SEES_OMEGACONF = {"config", "command", "build", "runs", "sweeps", "train"}
 
@@ -108,3 +119,16 @@ sys.exit(f"{refused} {heavy} {light}" if heavy or light or refused != [2, 2, 2] 
 def test_help_a_difference_and_a_refusal_load_no_torch_and_the_schema_no_hydra() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_reconstruction_loads_no_lightning(tmp_path: Path) -> None:
+    """It doubles the time of a start."""
+    program = (
+        "import sys; from ptychofno import reconstruct;"
+        "reconstruct.main(['flat', 'data=grid_lines_tiny', 'refine.rounds=1', '--output', 'out']);"
+        "sys.exit('lightning' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -4,7 +4,7 @@
     python experiments/frontier/frontier.py OUT.csv --lsqml        # adds pty-chi's LSQ-ML; needs pty-chi
 
 One thread. Rows that are in OUT.csv already are not made again. Networks are trained on their class and
-dose with the default recipe (three epochs, 676 patterns); their seconds are prediction and stitching.
+dose with the default recipe of then (`+arm=recommended trainer.max_epochs=3`, 676 patterns); their seconds are prediction and stitching.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def judged(obj: np.ndarray, illumination: np.ndarray, truth: np.ndarray) -> tupl
 def trained(kind: str, photons: str, outputs: Path) -> Path:
     run = outputs / f"{kind}-{photons}"
     typed = [f"data={kind}_small", f"data.nphotons={photons}", "seed=0", "trainer.num_threads=1"]
-    line.run(train, [*typed, "logger=none", "refine=none", f"run_dir={run}"])
+    recipe = ["+arm=recommended", "trainer.max_epochs=3", "logger=none"]
+    line.run(train, [*typed, *recipe, f"run_dir={run}"])
     return run
 
 
@@ -71,7 +72,7 @@ def reconstructions(kind: str, photons: str, step: int, outputs: Path, lsqml: bo
         found = physics.refine(scan, flat, rounds).estimate.object.numpy()
         yield f"flat + {rounds}", found, light, arranged + time.perf_counter() - began, dataset
     run = trained(kind, photons, outputs)
-    network = recorded_generator(build.plain(cfg.model), dataset, run / "model.pt", for_its_data=False)
+    network = recorded_generator(build.to_plain(cfg.model), dataset, run / "model.pt", for_its_data=False)
     began = time.perf_counter()
     patches = predict_patches(network, amplitude, batch_size=64)[:, 0]
     start = stitch(patches, positions, dataset.probe, shape=shape)

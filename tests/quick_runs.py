@@ -29,7 +29,7 @@ def without_pictures() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         import_module("ptychofno.train.run")
-        patch.setattr(sys.modules["ptychofno.evaluation.judge"], "draw_reconstruction", leave_a_pixel)
+        patch.setattr(sys.modules["ptychofno.evaluation.evaluate"], "draw_reconstruction", leave_a_pixel)
         patch.setattr("ptychofno.train.run.draw_curves", leave_a_pixel)
         yield
 

@@ -40,8 +40,11 @@ def _trained(_in_workplace: None) -> None:
         line.run(train, ["+arm=stable", *TINY, *quick, "seed=3"])
 
 
-def inspected(*argv: str, directory: Path = RUN) -> list[dict[str, Any]]:
-    activations.main(list(argv))
+def inspected(*argv: str, directory: Path = RUN, drawn: bool = False) -> list[dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:  # drawing takes longer than all the rest
+            patch.setattr("ptychofno.inspection.figure.draw_activations", lambda path, _: path.touch())
+        activations.main(list(argv))
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
@@ -64,7 +67,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_the_judged_network(capsys: pytest.CaptureFixture[str]) -> None:
-    (network,) = inspected(str(RUN), "--patterns", "10")
+    (network,) = inspected(str(RUN), "--patterns", "10", drawn=True)
     assert network["weights"] == str(RUN / artifacts.MODEL) and network["patterns"] == 10
     assert network["dataset_key"] == artifacts.read_json(RUN / artifacts.RUN)["dataset_key"]
     said = capsys.readouterr().out.splitlines()

@@ -22,7 +22,7 @@ ALLOWED = {
     "diff": {"config", "display", "runs"},
     "inspect": {"config", "data", "display", "runs"},
     "inspection": {"display", "runs"},
-    "evaluation": {"display", "physics", "metrics", "runs"},
+    "evaluation": {"data", "display", "physics", "metrics", "runs"},
     "report": {"config", "display", "metrics", "runs"},
     "runs": {"build", "config", "data", "models", "physics", "training"},
     "build": {"runs", "config", "data", "models", "physics", "training"},

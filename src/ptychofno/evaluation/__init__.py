@@ -2,12 +2,17 @@
 
 from ptychofno.evaluation.curves import draw_curves
 from ptychofno.evaluation.evaluable import check_evaluable
-from ptychofno.evaluation.evaluate import Evaluation, evaluate, save_reconstruction
+from ptychofno.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    judge,
+    save_reconstruction,
+    write_evaluation,
+)
 from ptychofno.evaluation.figures import draw_reconstruction
 from ptychofno.evaluation.follow import follow_similarity
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
-from ptychofno.evaluation.judge import judge, write_evaluation
 from ptychofno.evaluation.overlap import Refinement
 from ptychofno.evaluation.stitch import Stitched, centre_crop, stitch
 

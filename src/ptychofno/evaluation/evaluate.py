@@ -1,4 +1,4 @@
-"""From a network, or none, to reconstructed objects and how good they are."""
+"""From a network, or none, to reconstructed objects, how good they are, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import nn
 
 from ptychofno import metrics as quality
 from ptychofno.evaluation.dataset import Array, Dataset
+from ptychofno.evaluation.figures import draw_reconstruction
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region, weight_of
 from ptychofno.evaluation.infer import predict
 from ptychofno.evaluation.measured import evaluate_measured
 from ptychofno.evaluation.overlap import Refinement, Refiner
 from ptychofno.evaluation.simulated import evaluate_simulated
 from ptychofno.evaluation.stitch import Stitched, stitcher
-from ptychofno.runs.artifacts import write_with
+from ptychofno.runs import artifacts
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,10 @@ def evaluate(
     """Predict patches, stitch them, refine the object and compare it with what is known.
 
     Args:
-        model: the network, see ``predict_patches``; it is left on ``device``. None starts the
-            refinement from a flat object.
+        model: see ``predict_patches``; it is left on ``device``. None starts from a flat object.
         dataset: with ``test_objects`` its test scan is compared with them, object by object;
             without, every pattern of the measured scan makes the object.
-        infer_batch_size: patterns per forward pass.
-        stitch: ``overlap`` (average of synchronised patches) or ``centre_crop``.
-        sync_rounds: see ``ptychofno.evaluation.stitch.stitch``.
-        phase_alignment: see ``ptychofno.metrics.compare``.
+        infer_batch_size, stitch, sync_rounds, phase_alignment: settings of a run.
         device: where the network and the rounds of overlap compute.
         refinement: what follows stitching; None for nothing.
         each_round: called with the number and the error of every round.
@@ -123,6 +120,38 @@ def evaluate(
     )
 
 
+def judge(
+    model: nn.Module | None,
+    dataset: Dataset,
+    plan: Any,
+    device: torch.device | str,
+    each_round: Callable[[int, float], None] = lambda number, misfit: None,
+    sparse: bool = False,
+) -> Evaluation:
+    """``evaluate`` as a run's settings (infer_batch_size, evaluation, refine) say; raises as it does."""
+    return evaluate(
+        model,
+        dataset,
+        infer_batch_size=plan.infer_batch_size,
+        stitch=plan.evaluation.stitch,
+        sync_rounds=plan.evaluation.sync_rounds,
+        phase_alignment=plan.evaluation.phase_alignment,
+        device=device,
+        refinement=plan.refine(measured=dataset.test_objects is None),
+        each_round=each_round,
+        sparse=sparse,
+    )
+
+
+def write_evaluation(directory: Path, evaluation: Evaluation, title: str) -> None:
+    """Write metrics, errors of the rounds, object and picture into ``directory``, which exists."""
+    artifacts.write_json(directory / artifacts.METRICS, evaluation.metrics)
+    if any(evaluation.rounds):
+        artifacts.write_json(directory / artifacts.ROUNDS, {"error": evaluation.rounds})
+    save_reconstruction(directory / artifacts.RECONSTRUCTION, evaluation)
+    draw_reconstruction(directory / artifacts.RECONSTRUCTION_FIGURE, evaluation, title)
+
+
 def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
     """Write an NPZ file with what was reconstructed, in one step.
 
@@ -138,7 +167,7 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
     }
     optional = {"probe": evaluation.probe, "target": evaluation.target}
     arrays |= {name: array for name, array in optional.items() if array is not None}
-    write_with(path, partial(np.savez_compressed, **arrays))
+    artifacts.write_with(path, partial(np.savez_compressed, **arrays))
 
 
 def _without_free_phase(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from ptychofno import metrics as quality
 from ptychofno.display.drawing import GRID, INK, MUTED, axes_at, new_figure, save_figure, write_title
-from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.evaluation.illumination import lit_pixels
+
+if TYPE_CHECKING:
+    from ptychofno.evaluation.evaluate import Evaluation
 
 Real = NDArray[Any]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptychofno import metrics as quality
-from ptychofno.evaluation.dataset import Array, Dataset, Scanned
+from ptychofno.evaluation.dataset import Array, Dataset, Split
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner, Samples
@@ -54,7 +54,7 @@ def evaluate_simulated(
 
 
 def stitch_each(
-    put_together: Callable[..., Stitched], patches: Tensor, split: Scanned, truth: Array
+    put_together: Callable[..., Stitched], patches: Tensor, split: Split | Predicted, truth: Array
 ) -> list[Stitched]:
     """Each of the k objects of ``truth`` (k, H, W) from those of ``patches`` (n, C, N, N) that are its own.
 

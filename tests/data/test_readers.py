@@ -420,3 +420,18 @@ def test_a_larger_scan_is_cropped_for_a_network_unless_that_loses_light(tmp_path
     wide = write_npz(tmp_path / "b.npz", scan, intensity=fine, probe=np.pad(scan["probe"], 48))
     for path, bins in ((dark, 1), (wide, 4)):
         assert bins_for(settings(compose(["data=measured", f"data.path={path}"])).data, N) == bins
+
+
+@pytest.mark.parametrize("as_rows", [False, True])
+def test_positions_of_cxi_run_along_the_basis_vectors_of_the_detector(
+    tmp_path: Path, scan: Scan, as_rows: bool
+) -> None:
+    """The sample moves against the probe; turned, the rows of the detector go up."""
+    file = files.cxi(tmp_path / "scan.cxi", scan)
+    with open_scan(str(file), [], None) as raw:
+        plain = raw.positions.values
+    np.testing.assert_allclose(plain, scan["positions"] * PIXEL_M)
+    vectors = np.array([[0, -1.0], [1.0, 0], [0, 0]]) * files.DETECTOR_PIXEL_M
+    turned = files.cxi(tmp_path / "turned.cxi", scan, basis_vectors=vectors.T if as_rows else vectors)
+    with open_scan(str(turned), [], None) as raw:
+        np.testing.assert_allclose(raw.positions.values, plain * [-1, 1], atol=1e-15)

@@ -60,6 +60,7 @@ def test_own_readers_find_positions_and_probe_again(
         assert raw.positions is not None and raw.probe is not None and raw.positions.unit == "m"
         moved = np.diff(raw.positions.values, axis=0) / PIXEL_M
         np.testing.assert_allclose(moved, [[12, 16], [12, 16]])
+        np.testing.assert_array_equal(raw.positions.index, [0, 1, 2])
         np.testing.assert_array_equal(raw.probe.values, found.probe.reshape(modes, 16, 16))
         assert raw.energy_ev == pytest.approx(8000, rel=1e-5) and raw.distance_m == 1.5
 

@@ -72,9 +72,7 @@ def _ptychodus(found: Reconstructed, path: Any) -> None:
         file.attrs["exposure_time_s"] = 0.0
         file["probe_position_indexes"] = found.index[order]
         file["probe_position_x_m"], file["probe_position_y_m"] = metres[:, 1], metres[:, 0]
-        # Axes: coherent modes, incoherent modes, rows, columns; layers, rows, columns.
-        file["probe"] = found.probe.reshape(1, -1, *found.probe.shape[-2:])
-        file["object"] = found.object[None]
+        file["probe"], file["object"] = _by_modes(found.probe), found.object[None]
         file["probe"].attrs.update(size)
         file["object"].attrs.update({**size, "center_x_m": 0.0, "center_y_m": 0.0})
         file["object_layer_spacing_m"] = np.zeros(0)
@@ -82,8 +80,13 @@ def _ptychodus(found: Reconstructed, path: Any) -> None:
         file["loss_values"] = np.array(found.errors, np.float64)
 
 
+def _by_modes(probe: Array) -> Array:
+    """A probe by coherent and by incoherent modes, (1, M, N, N)."""
+    return probe.reshape(1, -1, *probe.shape[-2:])
+
+
 def write_cxi(directory: Path, found: Reconstructed) -> Path:
-    """Write ``reconstruction.cxi``: the object as an image, probe and translations of the sample."""
+    """Write ``reconstruction.cxi``: probe and object as images and translations, laid out as by ptychodus."""
     path = directory / "reconstruction.cxi"
     write_with(path, partial(_cxi, found))
     return path
@@ -97,13 +100,17 @@ def _cxi(found: Reconstructed, path: Any) -> None:
     metres = found.positions_m[order]
     with h5py.File(path, "w") as file:
         file["cxi_version"] = 160
-        image = file.create_group("entry_1/image_1")
-        image["data"], image["is_fft_shifted"] = found.object, 0
-        image["data_space"], image["data_type"] = "real", "electron density"
-        height, width = (side * found.pixel_m for side in found.object.shape)
-        image["image_size"] = [width, height, 0.0]
+        file["entry_1/title"] = found.name
+        images = (("amplitude", _by_modes(found.probe)), ("electron density", found.object[None]))
+        for number, (kind, array) in enumerate(images, 1):
+            image = file.create_group(f"entry_1/image_{number}")
+            image["data"], image["is_fft_shifted"] = array, 0
+            image["data_space"], image["data_type"] = "real", kind
+            image["image_size"] = [*(side * found.pixel_m for side in array.shape[:-3:-1]), 0.0]
+        file["entry_1/ptychodus/probe_position_indexes"] = found.index[order]
+        for axis in "xy":
+            file[f"entry_1/ptychodus/object_center_{axis}_m"] = 0.0
         source = file.create_group("entry_1/instrument_1/source_1")
-        source["probe"] = found.probe
         if found.energy_ev is not None:
             source["energy"] = found.energy_ev * _JOULE_PER_EV
         if found.distance_m is not None:

@@ -40,9 +40,15 @@ def cxi(source: Source) -> RawScan | None:
         axes = np.array([[0.0, -1, 0], [-1, 0, 0]])
         if (basis := source.find(f"{detector}/basis_vectors")) is not None:
             vectors = source.reals(basis, _OF_FORMAT)
+            vectors = vectors.T if vectors.shape == (2, 3) else vectors
             axes = (vectors / np.linalg.norm(vectors, axis=0)).T
         rows_cols = -shift.reshape(-1, shift.shape[-1]) @ axes[:, : shift.shape[-1]].T
-        positions = Positions(rows_cols, f"{source.label}: '{moved}'", "m")
+        index = source.find(f"{entry}/ptychodus/probe_position_indexes")
+        numbers = None if index is None else source.array(index, _OF_FORMAT)
+        positions = Positions(rows_cols, f"{source.label}: '{moved}'", "m", numbers)
+    # A second image is the object, as ptychodus has it; a single one is the object itself.
+    image = [f"{entry}/image_1/data"] if source.find(f"{entry}/image_2/data") else []
+    places = ("instrument_1/source_1/probe", "instrument_1/probe", "instrument_1/source_1/illumination")
     mask = None
     if (key := source.find(f"{detector}/mask", f"{detector}/mask_shared")) is not None:
         bits = source.array(key, _OF_FORMAT)
@@ -55,7 +61,7 @@ def cxi(source: Source) -> RawScan | None:
         patterns=None if data is None else frames(source, data, _OF_FORMAT),
         quantity="counts",
         positions=positions,
-        probe=_first_modes(source, f"{entry}/instrument_1/source_1/probe", f"{entry}/instrument_1/probe"),
+        probe=_first_modes(source, *(f"{entry}/{place}" for place in places), *image),
         mask=mask,
         energy_ev=None if joules is None else joules * JOULE_EV,
         distance_m=source.number(f"{detector}/distance"),

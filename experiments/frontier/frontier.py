@@ -4,8 +4,8 @@
     python experiments/frontier/frontier.py OUT.csv --lsqml        # adds pty-chi's LSQ-ML; needs pty-chi
 
 One thread. Rows that are in OUT.csv already are not made again. Networks are trained on their class and
-dose with the default recipe of then (`+arm=recommended trainer.max_epochs=3`, 676 patterns); their seconds are
-prediction and stitching.
+dose with the default recipe of then (`+arm=recommended trainer.max_epochs=3`, 676 patterns). Their seconds
+are prediction and stitching.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ from ptychofno.sweeps import launch
 from ptychofno.sweeps.launch import _batches, threads_of
 from ptychofno.sweeps.plan import KILLED, Run
 from ptychofno.train import train
-from quick_runs import without_pictures
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
@@ -61,12 +60,11 @@ pytestmark = pytest.mark.usefixtures("_in_workplace")
 
 def sweep(*argv: str, code: int = 0) -> None:
     """``argv`` from within this process."""
-    with without_pictures():
-        if code == 0:
-            line.run(train, ["-m", *argv])
-            return
-        with pytest.raises(SystemExit) as exited:
-            line.run(train, ["-m", *argv])
+    if code == 0:
+        line.run(train, ["-m", *argv])
+        return
+    with pytest.raises(SystemExit) as exited:
+        line.run(train, ["-m", *argv])
     assert exited.value.code == code
 
 

@@ -12,7 +12,9 @@ from ptychofno.train import train
 QUICK = [
     "data=grid_lines_tiny",
     "trainer.max_epochs=1",
-    "model.hidden_channels=4",
+    "model.hidden_channels=2",
+    "model.fno_blocks=1",
+    "model.modes=4",
     "logger=none",
     "refine=none",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,15 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ptychofno import physics
 from ptychofno.config import composition
+
+_PIXEL = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 
 # No example has a time limit: a busy machine is no bug.
 settings.register_profile("ptychofno", deadline=None)
@@ -24,6 +30,18 @@ settings.load_profile("ptychofno")
 def one_thread() -> None:
     """Networks this small only wait for a second thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _pictures_of_one_pixel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than training; it is tested where a test is marked so, and by whole commands."""
+    really = Figure.savefig
+
+    def save(figure: Figure, path: Any, **how: Any) -> None:
+        really(figure, path, **how) if how.get("format") != "png" else Path(path).write_bytes(_PIXEL)
+
+    if "draws" not in request.keywords:
+        monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture(scope="session", autouse=True)

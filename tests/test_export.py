@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ptychofno.command import line
+import quick_runs
 from ptychofno.export import main
-from ptychofno.train import train
 
 RUN = "outputs/exported"
 
@@ -20,8 +19,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        small = ["trainer.max_epochs=1", "model.hidden_channels=4", "model.modes=4", "model.fno_blocks=2"]
-        line.run(train, ["data=grid_lines_tiny", "logger=none", "refine=none", f"run_dir={RUN}", *small])
+        small = ["trainer.max_epochs=1", "model.hidden_channels=2", "model.modes=4", "model.fno_blocks=1"]
+        quick_runs.run("data=grid_lines_tiny", "logger=none", "refine=none", f"run_dir={RUN}", *small)
     return place
 
 

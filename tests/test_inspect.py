@@ -32,6 +32,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.draws
 def test_a_file_is_listed_drawn_and_taken_on(capsys: pytest.CaptureFixture[str]) -> None:
     arrays = scan()
     arrays["intensity"][:, 5] = 2**32 - 1

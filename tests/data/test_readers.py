@@ -29,6 +29,13 @@ def scan() -> Scan:
     return files.simulated()
 
 
+@pytest.fixture(autouse=True)
+def _upright(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trying every orientation takes longer than reading."""
+    if request.node.name != "test_swapped_axes_are_told":
+        monkeypatch.setattr("ptychofno.data.measured.orientation_note", lambda *_: None)
+
+
 def read(*paths: Path, said: tuple[str, ...] = ()) -> PtychoDataset:
     """The dataset of a scan's files."""
     more = [f"data.also=[{','.join(map(str, paths[1:]))}]"] if len(paths) > 1 else []

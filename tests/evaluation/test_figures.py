@@ -74,6 +74,7 @@ def text_of(figure):
     return " | ".join(text.get_text() for text in texts)
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize(("measured", "scale"), [(False, 1e-3), (True, 1e4)])
 def test_a_reconstruction_fits_its_page(tmp_path, drawn, measured, scale):
     path = tmp_path / "reconstruction.png"
@@ -113,6 +114,7 @@ def test_a_measured_scan_shows_amplitude_phase_and_errors(tmp_path, drawn):
     )
 
 
+@pytest.mark.draws
 def test_constant_images_can_be_drawn(tmp_path, drawn):
     shape = (80, 40)
     draw_reconstruction(tmp_path / "flat.png", make_evaluation(flat=True, shape=shape), "flat")
@@ -127,6 +129,7 @@ def test_constant_images_can_be_drawn(tmp_path, drawn):
         assert_nothing_is_cut_off(figure)
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize(("epochs", "flat_baseline"), [(0, None), (1, 0.31), (200, 0.31)])
 def test_curves_of_any_length_fit_their_page(tmp_path, drawn, epochs, flat_baseline):
     path = tmp_path / "curves.png"
@@ -169,6 +172,7 @@ def test_a_wide_span_is_logarithmic_and_a_negative_loss_is_not(tmp_path, drawn):
     assert [figure.axes[0].get_yscale() for figure in drawn] == ["log", "linear"]
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize(
     "title", [r"a $x_ b$ \$ \frac{$", "lr=1e-3$ 结晶 😀 undecodable \udcff tab\tand\nline", ""]
 )
@@ -193,6 +197,7 @@ def test_dark_pixels_stay_empty_and_set_no_scale(tmp_path, drawn):
         assert after.get_clim() == pytest.approx(before.get_clim(), rel=0.2)
 
 
+@pytest.mark.draws
 def test_drawing_leaves_no_global_state(tmp_path):
     before = dict(matplotlib.rcParams)
     backend = matplotlib.get_backend(auto_select=False)

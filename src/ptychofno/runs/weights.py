@@ -21,12 +21,18 @@ from ptychofno.training import load_tensors, save_tensors
 def save_model(
     path: Path, model: Mapping[str, Any], dataset: PtychoDataset, weights: Mapping[str, Tensor]
 ) -> None:
-    """Write weights and what is needed to rebuild their network, of plain ``model`` settings: no pickle."""
+    """Write weights and what is needed to rebuild their network, of plain ``model`` settings: no pickle.
+
+    And ``brightest``, what was the largest amplitude of each pixel in training, (N, N), in units of the root
+    mean square: what other data are held against.
+    """
     context = model_context(dataset)
+    brightest = dataset.train.amplitude.max(axis=(0, 1)) / dataset.rms_amplitude
     bundle = {
         "state_dict": dict(weights),
         "model": dict(model),
         **{name: context[name] for name in ("size", "patches", "probe", "valid")},
+        "brightest": torch.from_numpy(brightest),
     }
     save_tensors(path, bundle)
 

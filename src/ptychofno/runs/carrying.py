@@ -21,6 +21,12 @@ _UNLIKE = 0.5
 _FACTOR = 10.0
 """Ratio of photons per pattern from which on a network has seen another noise."""
 
+_OUTSIDE = 0.05
+"""Share of the amplitude brighter than in training from which on it is told by itself."""
+
+_PATTERNS = 512
+"""So many are looked at for that."""
+
 
 def settings_for(data: Any, model: Path, typed: Sequence[str]) -> dict[str, int]:
     """The settings, of those that are not typed, that bring a measured scan to a network's size.
@@ -65,7 +71,22 @@ def differences(model: Path, values: Mapping[str, Any], dataset: PtychoDataset) 
             f"the patterns have {photons:.2g} photons in the mean, those of training had {trained:.2g}:"
             " the network has not seen such noise"
         )
+    brightest = bundle.get("brightest")
+    if brightest is not None and tuple(brightest.shape) == (N, N):
+        share = share_outside(dataset, brightest.numpy())
+        if found or share > _OUTSIDE:
+            found.append(
+                f"{share:.1%} of the amplitude lies in pixels brighter than they ever were in training"
+            )
     return found
+
+
+def share_outside(dataset: PtychoDataset, brightest: np.ndarray) -> float:
+    """The share of the amplitude above ``brightest`` (N, N), root mean squares of each dataset being 1."""
+    amplitude = dataset.train.amplitude
+    some = np.asarray(amplitude[:: max(1, len(amplitude) // _PATTERNS)])
+    outside = some > brightest * (dataset.rms_amplitude * 1.001)  # not those that were rounded
+    return float(some[outside].sum(dtype=np.float64) / some.sum(dtype=np.float64))
 
 
 def probe_overlap(first: np.ndarray, second: np.ndarray) -> float:

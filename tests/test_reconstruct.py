@@ -202,4 +202,5 @@ def test_rounds_of_overlap_are_told_beside_what_was_before(capsys: pytest.Captur
     reconstruct.main([str(RUN), "data.test_step_px=4", "refine=none"])
     plain = artifacts.read_json(written("data.test_step_px=4,refine=none") / artifacts.METRICS)
     assert plain["unrefined"] is None
-    assert {key: plain[key] for key in metrics["unrefined"]} == metrics["unrefined"]
+    # Without rounds the network sees every pattern, before them some.
+    assert plain["ssim"][0] > metrics["unrefined"]["ssim"][0]

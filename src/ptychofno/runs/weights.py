@@ -51,8 +51,8 @@ def save_model(
 ) -> None:
     """Write weights and what is needed to rebuild their network, of plain ``model`` settings: no pickle.
 
-    ``epoch`` is that of the best weights, 0 of others. ``brightest`` is the largest amplitude of each pixel in
-    training, (N, N), in units of the root mean square: what other data are held against.
+    ``epoch`` is that of the best weights, 0 of others. ``brightest`` is the largest amplitude of each pixel
+    in training, (N, N), in units of the root mean square: what other data are held against.
     """
     context = model_context(dataset)
     brightest = dataset.train.amplitude.max(axis=(0, 1)) / dataset.rms_amplitude

@@ -92,7 +92,7 @@ def differences(overrides: list[str], expected: dict[str, Any]) -> dict[str, Any
 
 
 def test_every_arm_of_the_table_has_a_file() -> None:
-    assert {path.stem for path in (CONF / "arm").glob("*.yaml")} == {*ARMS, "recommended"}
+    assert {path.stem for path in (CONF / "arm").glob("*.yaml")} == {*ARMS, "recommended", "many_objects"}
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -107,16 +107,17 @@ def test_the_default_recipe() -> None:
         "model.inputs": "BackprojectionInput",
         "model.output": "ProjectedOutput",
         "optimizer": "Muon",
-        "scheduler": "warmup_cosine",
+        "scheduler": "warmup_cosine_steps",
         "data.name": "grid_lines_small",
         "run_dir": "outputs/default/default-seed0",
     }
     assert differences([], expected) == {}
 
 
-def test_the_recommended_arm_is_the_default_network_trained_for_long_and_judged_by_itself() -> None:
+def test_the_recommended_arm_is_a_network_trained_for_long_and_judged_by_itself() -> None:
     by_name = compose(["+arm=recommended", "run_dir=here"])
-    assert by_name == compose(["run_dir=here", "trainer.max_epochs=20", "refine=none"])
+    typed = ["model=hybrid_narrow", "scheduler=warmup_cosine_short", "trainer.max_epochs=20", "refine=none"]
+    assert by_name == compose(["run_dir=here", *typed])
 
 
 def patterns(data: SimulatedData, step_px: int) -> int:

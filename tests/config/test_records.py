@@ -33,10 +33,10 @@ def test_settings_are_plain_dataclasses() -> None:
 
 
 def test_interpolations_are_resolved() -> None:
-    cfg = compose(["data.seed=${seed}", "seed=5", "model.modes=${model.fno_blocks}"])
+    cfg = compose(["data.seed=${seed}", "seed=5", "model.modes=${model.unshuffle}"])
     written = yaml.safe_load(resolved_yaml(cfg))
     assert written["data"]["seed"] == settings(cfg).data.seed == 5
-    assert written["model"]["modes"] == settings(cfg).model["modes"] == 4
+    assert written["model"]["modes"] == settings(cfg).model["modes"] == 2
     assert "${" not in resolved_yaml(cfg)
 
 

@@ -49,7 +49,12 @@ def trained(kind: str, photons: str, outputs: Path) -> Path:
 
 def reconstructions(kind: str, photons: str, step: int, outputs: Path, lsqml: bool) -> Any:
     """Yield (method, object, illumination, seconds) for one scan."""
-    typed = [f"data={kind}_small", f"data.nphotons={photons}", f"data.test_step_px={step}"]
+    typed = [
+        "+arm=recommended",
+        f"data={kind}_small",
+        f"data.nphotons={photons}",
+        f"data.test_step_px={step}",
+    ]
     cfg = compose(typed)
     dataset = build.dataset(settings(cfg))
     amplitude, positions = dataset.test.amplitude, dataset.test.positions_px[:, 0]

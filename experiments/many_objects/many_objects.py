@@ -1,0 +1,77 @@
+"""One network for many objects, against one for each class and against none.
+
+    python experiments/many_objects/many_objects.py runs.csv --many RUN --own lines=RUN images=RUN fields=RUN
+
+Reconstructs unseen objects of each class, at two steps of the scan, from a flat start and from each network,
+with 0, 3 and 10 rounds of overlap. One thread. Rows that are in the table already are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from ptychofno import build
+from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
+from ptychofno.evaluation import judge
+from ptychofno.evaluation.refinements import NoRefinement, OverlapRefinement
+from ptychofno.runs import artifacts
+from ptychofno.runs.weights import recorded_generator
+
+CLASSES = {
+    "lines": ["data=grid_lines_small"],
+    "images": ["data=natural_images_small"],
+    "fields": ["data=random_fields_small"],
+    "leaves": ["data=mixed", "data.classes=[dead_leaves]", "data.nimgs_train=1", "data.nimgs_test=1"],
+}
+COLUMNS = ("object", "step_px", "start", "rounds", "ssim_amplitude", "ssim_phase", "phase_mae_rad")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--many", type=Path, required=True, help="run of the network for many objects")
+    parser.add_argument("--own", nargs="*", default=[], metavar="CLASS=RUN", help="runs for one class each")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    own = dict(pair.split("=", 1) for pair in args.own)
+    rows = []
+    if args.table.exists():
+        with args.table.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    done = {(row["object"], row["step_px"], row["start"], row["rounds"]) for row in rows}
+    for kind, typed in CLASSES.items():
+        starts = {"flat": None, "many": args.many} | ({"own": Path(own[kind])} if kind in own else {})
+        for step in (10, 20):
+            plan = settings(compose([*typed, f"data.test_step_px={step}"]))
+            dataset = build.dataset(plan)
+            for start, run in starts.items():
+                network = None if run is None else trained(run, dataset)
+                for rounds in (0, 3, 10):
+                    key = (kind, str(step), start, str(rounds))
+                    if key in done or (network is None and rounds == 0):
+                        continue
+                    how = OverlapRefinement(rounds=rounds) if rounds else NoRefinement()
+                    found = judge(network, dataset, replace(plan, refine=how), "cpu").metrics
+                    values = (*found["ssim"], found["phase_mae_rad"])
+                    rows.append(dict(zip(COLUMNS, (*key, *(f"{v:.5f}" for v in values)), strict=True)))
+                    print(rows[-1], flush=True)
+                    with args.table.open("w", newline="", encoding="utf-8") as file:
+                        writer = csv.DictWriter(file, COLUMNS)
+                        writer.writeheader()
+                        writer.writerows(rows)
+
+
+def trained(run: Path, dataset: object) -> torch.nn.Module:
+    model = yaml.safe_load((run / artifacts.CONFIG).read_text(encoding="utf-8"))["model"]
+    return recorded_generator(model, dataset, run / artifacts.MODEL, for_its_data=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ from ptychofno.config.composition import compose
 from ptychofno.config.errors import ConfigError
 from ptychofno.config.files import Files
 from ptychofno.display import terminal
-from ptychofno.display.terminal import ProgressBar
+from ptychofno.display.progress import ProgressBar
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts, weights
 from ptychofno.runs.directory import Run, objective, open_run
@@ -179,7 +179,7 @@ def test_the_saved_model_is_the_judged_one(whole: Path) -> None:
 @pytest.mark.parametrize("judged", ["best", "last"])
 def test_weights_are_stored_once(judged: str, tmp_path: Path) -> None:
     there, steep = tmp_path / "run", ["optimizer=adam", "optimizer.lr=10", "clip=none", "scheduler=default"]
-    own = [*SMALL, *steep, f"evaluation.checkpoint={judged}", f"run_dir={there}"]
+    own = [*SMALL, "model=hybrid_narrow", *steep, f"evaluation.checkpoint={judged}", f"run_dir={there}"]
     run(*own, "trainer.max_epochs=2", "trainer.keep_every=1")
     best, epochs = record(there)["best_epoch"], sorted((there / "checkpoints").glob("epoch-*"))
     assert best == 1 and len(epochs) == 2
@@ -318,7 +318,12 @@ def test_a_warm_up_that_outlasts_the_run_is_noted_and_names_are_printed_to_the_l
 ) -> None:
     odd = tmp_path / "x [red]y[/b]"
     for warm_up in (0, 1):
-        run(*SMALL, f"scheduler.warmup_epochs={warm_up}", f"run_dir='{odd}-{warm_up}'")
+        run(
+            *SMALL,
+            "scheduler=warmup_cosine",
+            f"scheduler.warmup_epochs={warm_up}",
+            f"run_dir='{odd}-{warm_up}'",
+        )
         out = capsys.readouterr().out
         assert f"{odd}-{warm_up}/{artifacts.METRICS}" in out
         said = [line for line in out.splitlines() if line.startswith("note: ")]

@@ -19,6 +19,7 @@ import yaml
 from ptychofno import build
 from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
+from ptychofno.data import PtychoDataset
 from ptychofno.evaluation import judge
 from ptychofno.evaluation.refinements import NoRefinement, OverlapRefinement
 from ptychofno.runs import artifacts
@@ -68,7 +69,7 @@ def main() -> None:
                         writer.writerows(rows)
 
 
-def trained(run: Path, dataset: object) -> torch.nn.Module:
+def trained(run: Path, dataset: PtychoDataset) -> torch.nn.Module:
     model = yaml.safe_load((run / artifacts.CONFIG).read_text(encoding="utf-8"))["model"]
     return recorded_generator(model, dataset, run / artifacts.MODEL, for_its_data=False)
 

@@ -107,6 +107,15 @@ def test_a_mistake_that_the_task_finds(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "data.path=x: no such file\n"
 
 
+@pytest.mark.parametrize("override", ["optimizer.lr=-1", "loss=x", "seed=1"])
+def test_of_several_processes_the_first_tells_a_mistake(
+    override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert exit_code(Recorder(fail(ConfigError("data.path=x: no such file"))), override) == 2
+    assert capsys.readouterr().err == ""
+
+
 def test_an_interrupt_while_hydra_loads_is_quiet() -> None:
     program = """
 import sys

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 import ptychofno
+from ptychofno.command.line import is_repeated
 from ptychofno.command.usage import usage
 from ptychofno.config.composition import checked, compose, job_restored, register, settle
 from ptychofno.config.diagnosis import REFUSALS, check_readable, check_typed, explain
@@ -57,7 +58,8 @@ def launch(task: Task, argv: list[str]) -> None:
     flags = [word for word in argv if word not in args.overrides]
     main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
     try:
-        with command_line([*overrides, *flags]), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints exceptions in its own way
+        with command_line([*overrides, *flags]), job_restored():
             main(OneJob(task, argv, files, overrides))()
     except JobFailed:
         raise SystemExit(1) from None
@@ -107,7 +109,8 @@ class OneJob:
             with command_line(self.typed):
                 return self.task(cfg)
         except ConfigError as error:
-            print(error, file=sys.stderr)
+            if not is_repeated():
+                print(error, file=sys.stderr)
             raise SystemExit(2) from None
         except BrokenPipeError:
             leave_unread()
@@ -156,17 +159,3 @@ def command_line(argv: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Keep Hydra from printing exceptions in its own way."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

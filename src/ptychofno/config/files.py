@@ -21,6 +21,7 @@ RECIPES = ("arm", "study")
 _INTERNAL = ("base", "hydra")
 
 SHIPPED = Path(str(files("ptychofno.conf")))
+ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -79,44 +80,31 @@ class Files:
 
     def targets(self, key: str) -> set[str]:
         """Every ``_target_`` that a file names for the part ``key``, such as ``model.block``."""
-        parts, found = key.split("."), set()
-        for depth in range(len(parts), 0, -1):
-            group = "/".join(parts[:depth])
-            for choice in self.choices(group):
-                node: Any = self.content_of(f"{group}/{choice}")
-                for name in parts[depth:]:
-                    node = node.get(name) if isinstance(node, dict) else None
-                if isinstance(node, dict) and "_target_" in node:
-                    found.add(str(node["_target_"]))
-        return found
+        places = [(key.replace(".", "/"), []), *_groups_above(key)]
+        named = (
+            found_at(self.content_of(f"{group}/{choice}"), [*names, "_target_"])
+            for group, names in places
+            for choice in self.choices(group)
+        )
+        return {str(target) for target in named if target is not ABSENT}
 
     def owners_of(self, key: str) -> tuple[str, list[str]]:
         """The group of which some choices set ``key``, and these choices: ``data`` for ``data.path``."""
-        parts = key.split(".")
-        for depth in range(len(parts) - 1, 0, -1):
-            group = "/".join(parts[:depth])
-            found = [
-                choice
-                for choice in self.choices(group)
-                if brings(self.content_of(f"{group}/{choice}"), parts[depth:])
-            ]
-            if found:
+        for group, names in _groups_above(key):
+            choices = self.choices(group)
+            if found := [one for one in choices if brings(self.content_of(f"{group}/{one}"), names)]:
                 return group, found
         return "", []
 
     def setter_of(self, key: str, chosen: dict[str, str]) -> str | None:
         """The file whose value of ``key`` counts, as a user would name it; None when no file sets it."""
-        for recipe in ("study", "arm"):
-            for config in self.bases_of(f"{recipe}/{chosen[recipe]}" if recipe in chosen else ""):
-                if holds(self.content_of(config), key.split(".")):
-                    return shortened(self.file_of(config))
-        parts = key.split(".")
-        for depth in range(len(parts) - 1, 0, -1):
-            group = "/".join(parts[:depth])
+        names = key.split(".")
+        for group, own in (("study", names), ("arm", names), *_groups_above(key)):
             for config in self.bases_of(f"{group}/{chosen[group]}" if group in chosen else ""):
-                if holds(self.content_of(config), parts[depth:]):
+                if found_at(self.content_of(config), own) is not ABSENT:
                     return shortened(self.file_of(config))
-        return shortened(SHIPPED / "config.yaml") if holds(self.content_of("config"), parts) else None
+        there = found_at(self.content_of("config"), names) is not ABSENT
+        return shortened(SHIPPED / "config.yaml") if there else None
 
 
 def refuse_hidden(config_dir: Path, arm: str | None = None) -> None:
@@ -146,19 +134,27 @@ def shortened(path: Path | str | None) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def holds(content: Any, names: list[str]) -> bool:
-    """Whether nested ``content`` has a value under these names."""
+def found_at(content: Any, names: list[str]) -> Any:
+    """What nested ``content`` has under these names, or ``ABSENT``."""
     for name in names:
         if not isinstance(content, dict) or name not in content:
-            return False
+            return ABSENT
         content = content[name]
-    return True
+    return content
 
 
 def brings(content: dict[str, Any], names: list[str]) -> bool:
-    """``holds``, or a group of that name is in the defaults list."""
+    """Whether ``content`` has a value under these names, or a group of that name in its defaults list."""
     entries = content.get("defaults") or []
-    return holds(content, names) or (len(names) == 1 and any(names[0] in one for one in entries))
+    listed = len(names) == 1 and any(names[0] in one for one in entries)
+    return listed or found_at(content, names) is not ABSENT
+
+
+def _groups_above(key: str) -> Iterator[tuple[str, list[str]]]:
+    """The groups that may set ``key``, the nearest first, and its names within."""
+    names = key.split(".")
+    for depth in range(len(names) - 1, 0, -1):
+        yield "/".join(names[:depth]), names[depth:]
 
 
 def _groups_below(root: Path, parent: str) -> Iterator[str]:

@@ -16,8 +16,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ptychofno import build
-from ptychofno.command.line import is_repeated
-from ptychofno.config.errors import ConfigError
 from ptychofno.config.records import chosen, in_sweep, resolved_yaml, settings, write_hydra_record
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset
@@ -84,10 +82,6 @@ def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
             fit_run(cfg, plan, assemble(cfg, plan, build.dataset(plan), resuming), run.path, stop)
     except Interrupted:  # the first process tells
         return
-    except ConfigError:
-        if is_repeated():
-            raise SystemExit(2) from None
-        raise
 
 
 def execute(

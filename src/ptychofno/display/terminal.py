@@ -153,7 +153,7 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
 
 @contextmanager
 def reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar while data are prepared, over the patterns of a scan as they are read; gives what tells of them."""
+    """A bar while data are prepared, over patterns of a scan as they are read; gives what tells of them."""
     with _bar(console, TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
         task = progress.add_task("preparing the data", total=None)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import shlex
+import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ptychofno import inspect
 from ptychofno.config.composition import compose
+from ptychofno.display.terminal import reading_bar
 
 
 def scan(count: int = 9, N: int = 16) -> dict[str, np.ndarray]:
@@ -78,3 +82,15 @@ def test_refusals_are_one_line(capsys: pytest.CaptureFixture[str], argv: list[st
         inspect.main(argv)
     lines = capsys.readouterr().err.splitlines()
     assert exited.value.code == 2 and len(lines) == 1 and message in lines[0]
+
+
+def test_a_bar_shows_patterns_as_they_are_read_and_goes_on_after_the_last() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    with reading_bar(console) as told:
+        for done in (3, 10):
+            told(done, 10)
+            time.sleep(0.15)  # a screen is drawn ten times a second
+    shown = screen.getvalue()
+    assert shown.index("reading pattern 3 of 10") < shown.rindex("preparing the data")
+    assert "pattern 10 of 10" not in shown

@@ -70,11 +70,11 @@ def inspect(files: Sequence[str], typed: Sequence[str], picture: Path | None) ->
     overrides = _overrides(files, typed)
     data = settings(compose(["data=measured", *overrides])).data
     console = make_console()
-    with ExitStack() as stack:
+    with ExitStack() as stack, console.status("reading"):
         for number, path in enumerate(files):
             source = stack.enter_context(open_source(path, "data.also" if number else "data.path"))
             _show_file(console, path, source)
-    with open_scan(data.path, data.also, data.layout) as raw:
+    with console.status("reading"), open_scan(data.path, data.also, data.layout) as raw:
         _show_scan(console, raw)
         try:
             prepared = prepare(raw, data)
@@ -208,7 +208,7 @@ def _prepared_lines(prepared: Prepared) -> Iterator[str]:
     if prepared.object_pixel_m is not None:
         yield f"  an object pixel is {prepared.object_pixel_m * 1e9:.3g} nm"
     if prepared.modes is None:
-        yield "  no probe: begun from the mean pattern and refined; probe=aperture begins otherwise"
+        yield "  no probe: begun from the mean pattern and refined"
     for note in prepared.notes:
         yield f"  {note}"
 

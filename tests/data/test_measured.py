@@ -430,7 +430,7 @@ def test_modes_of_the_file_are_taken_fewer_or_more(tmp_path, scan):
         said = {1: "of 3 modes of the probe 1 is taken", 2: "2 are taken", 4: "4 modes, 1 of which begin"}
         assert said.get(count, "the 3 modes of the probe have") in note
     np.testing.assert_allclose(light[2], light[3][:2] / light[3][:2].sum(), rtol=1e-4)
-    assert np.array_equal(light[None], light[3]) and light[4][3] == pytest.approx(0.02 / 1.02, rel=1e-3)
+    assert np.array_equal(light[None], light[3]) and light[4][3] == pytest.approx(0.1 / 1.1, rel=1e-3)
     refined = read_measured(data, RefinedProbe(rounds=3), "key")
     assert refined.probe.shape == refined.given_probe.shape == (3, N, N)
     assert any(note.startswith("refined, the 3 modes of the probe have") for note in refined.notes)

@@ -78,9 +78,10 @@ def test_further_modes_of_a_gaussian_are_hermite_functions() -> None:
     gaussian = torch.exp(-(axis[:, None] ** 2 + axis**2) / 50).to(torch.complex128)
     found = physics.further_modes(gaussian, 6, 0.02)
     x = axis / math.sqrt(12.5)  # in widths of the intensity
-    of_order = (torch.ones_like(x), x, x**2 - 1)
+    down, up = (x + x[:, None]) / math.sqrt(2), (x - x[:, None]) / math.sqrt(2)
+    of_order = (lambda along: torch.ones_like(along), lambda along: along, lambda along: along**2 - 1)
     for mode, (i, j) in zip(found, ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)), strict=True):
-        expected = gaussian * of_order[i][:, None] * of_order[j]
+        expected = gaussian * of_order[i](down) * of_order[j](up)
         torch.testing.assert_close(mode / mode.norm(), expected / expected.norm(), atol=1e-6, rtol=0)
     assert physics.mode_shares(found)[1:] == pytest.approx([0.02 / 1.1] * 5)
 

@@ -18,7 +18,7 @@ from ptychofno.data.readers.keys import modes
 from ptychofno.data.readers.scan import Modes
 from ptychofno.data.sampling import check_probe
 
-_BEGINNING = 0.02
+_BEGINNING = 0.1
 """Share of the light with which a further mode begins."""
 
 

@@ -92,13 +92,14 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
 
 @contextmanager
 def reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the patterns of a measured scan while they are read; gives what is told of them."""
+    """A bar while data are prepared, over patterns of a scan as they are read; gives what tells of them."""
     with bar(console, TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
-        task = progress.add_task("reading", total=None, visible=False)
+        task = progress.add_task("preparing the data", total=None)
 
         def told(done: int, count: int) -> None:
-            description = f"reading pattern {done} of {count}"
-            progress.update(task, completed=done, total=count, description=description, visible=True)
+            whole = done >= count  # what follows takes about as long as reading
+            description = "preparing the data" if whole else f"reading pattern {done} of {count}"
+            progress.update(task, completed=done, total=None if whole else count, description=description)
 
         yield told
 

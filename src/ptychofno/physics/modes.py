@@ -69,20 +69,22 @@ def mode_shares(probe: Tensor) -> list[float]:
 def further_modes(probe: Tensor, total: int, share: float) -> Tensor:
     """``probe`` with as many further modes as make ``total``, (M, N, N).
 
-    The first mode times products of powers of row and column, counted from its middle, each made orthogonal
-    to those before: Hermite functions where it is Gaussian, the modes of a partially coherent Gaussian beam
-    (Starikov and Wolf 1982). They only have to be unlike: rounds of overlap find their shapes.
+    The first mode times products of powers of the two diagonal distances from its middle, each made
+    orthogonal to those before: Hermite functions where it is Gaussian, the modes of a partially coherent
+    Gaussian beam (Starikov and Wolf 1982). Rounds of overlap find their shapes, and turn them: sources are
+    wide along a row or a column, and of one diagonal mode either can be made.
 
     Args:
         share: of the power of the given modes, for each further one.
     """
     modes = list(modes_of(probe))
     light = modes[0].abs().square()
-    row, col = (_from_middle(light, axis) for axis in (-2, -1))
+    row, col = (_from_middle(light, axis) / math.sqrt(2) for axis in (-2, -1))
+    down, up = col + row, col - row
     power = math.sqrt(share * float(modes_of(probe).abs().square().sum()))
     orders = ((order - j, j) for order in count(1) for j in range(order + 1))
     for i, j in islice(orders, total - len(modes)):
-        found = row**i * col**j * modes[0]
+        found = down**i * up**j * modes[0]
         for mode in modes:
             found = found - mode * (torch.vdot(mode.flatten(), found.flatten()) / mode.abs().square().sum())
         modes.append(found * (power / found.norm()))

@@ -64,8 +64,9 @@ def refine(
     Two thirds of the rounds are sweeps (``overlap.sweep``). After each the slow phase is set from the
     patterns' centres of mass where this lowers the misfit, and the object goes on in the direction of its
     last step (Nesterov's momentum, which starts anew when the misfit rises). The others are averages
-    (``overlap.average``), which take out the noise that sweeps follow. Sweeps end early when three have not
-    lowered the misfit by ``tolerance`` of itself, averages when one has not.
+    (``overlap.average``), which take out the noise that sweeps follow. Sweeps end early when three
+    (for each mode that is refined) have not lowered the misfit by ``tolerance`` of itself, averages when one
+    has not.
 
     Args:
         start: a network's object, or ``overlap.flat_estimate``.
@@ -82,6 +83,9 @@ def refine(
     def refines_probe() -> bool:
         return probe_from is not None and len(misfit) >= probe_from
 
+    # Modes trade light with one another more slowly than an object becomes sharp.
+    patience = _PATIENCE if probe_from is None else _PATIENCE * len(start.modes)
+
     def stalled(left: float, patience: int) -> bool:
         misfit.append(left)
         each_round(len(misfit) - 1, left)
@@ -97,7 +101,7 @@ def refine(
             scan = moved(scan, swept)
         best, left = _with_slow_phase(scan, swept)
         speed = 0 if left > misfit[-1] else speed + 1
-        if stalled(left, _PATIENCE):
+        if stalled(left, patience):
             break
         estimate = _ahead(scan, best, last, speed / (speed + 3)) if speed else best
         last = best

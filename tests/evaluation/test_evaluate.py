@@ -338,7 +338,7 @@ def test_rounds_may_begin_from_the_patches_of_fewer_patterns(single, measured):
 
 def test_every_square_of_the_object_keeps_its_first_pattern():
     probe = np.zeros((16, 16))
-    probe[3:13, 3:13] = 1  # 10 px wide: squares of 6 px
-    positions = np.array([[0, 0], [5, 5], [6, 5], [0, 0], [7, 4]])
+    probe[3:13, 3:13] = 1  # 10 px wide: squares of 6.4 px
+    positions = np.array([[0, 0], [5, 5], [7, 5], [0, 0], [8, 4]])
     found = spread_out(positions, np.array([0, 0, 0, 1, 0]), probe)
     assert found.tolist() == [0, 2, 3]

@@ -16,7 +16,7 @@ from ptychofno.evaluation.dataset import Array, Dataset
 from ptychofno.physics import complex_patches, diffraction_amplitude
 
 PATCHES_AT_ONCE = 256
-_CELL = 0.6
+_CELL = 0.64
 """Side of a square of the object, in widths of the probe, of which one pattern is enough to begin with."""
 
 
@@ -57,10 +57,10 @@ def predict(
 
 
 def spread_out(positions_px: Array, object_index: Array, probe: Array) -> Array:
-    """Indices of the first pattern in every square of 0.6 widths of the probe, of every object.
+    """Indices of the first pattern in every square of 0.64 widths of the probe, of every object.
 
     Rounds of overlap, which see all patterns, come to the same from these as from all
-    (experiments/throughput). The width is the root of the area (sum |P|^2)^2 / sum |P|^4.
+    (experiments/seconds). The width is the root of the area (sum |P|^2)^2 / sum |P|^4.
 
     Args:
         positions_px: (n, 2). object_index: (n,). probe: complex (N, N) or modes (M, N, N).

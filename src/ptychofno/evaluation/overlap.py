@@ -91,10 +91,11 @@ class Refiner:
             return Reconstruction(start, self.probe, [])
         estimate = flat_estimate(scan, self._on_device(self.probe))
         if start is not None:
-            # What no patch lit is 0, where the rim of a pattern could not begin.
+            # What no patch lit is 0, where the rim of a pattern could not begin: it gets the mean phase.
             lit = torch.from_numpy(lit_pixels(start.illumination)).to(self.device)
+            turn = complex(np.exp(1j * np.angle((start.object * start.illumination).sum())))
             estimate = replace(
-                estimate, object=torch.where(lit, self._on_device(start.object), estimate.object)
+                estimate, object=torch.where(lit, self._on_device(start.object), estimate.object * turn)
             )
         misfit: list[float] = []
         if self.how is not None:

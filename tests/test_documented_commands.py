@@ -1,4 +1,4 @@
-"""No documented command is stale: each composes, and its flags and scripts are there."""
+"""What pages say is not stale: each command composes, its flags and scripts are there, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -97,3 +97,20 @@ def test_a_documented_command_is_not_stale(words: list[str], monkeypatch: pytest
 
 def test_there_are_commands_to_check() -> None:
     assert len(EVERY) > 80
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, place in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
+        path = (page.parent / target).resolve() if target else page
+        if target.startswith("http") or path.parent == ROOT / "docs/reference":
+            continue  # made from the code when the site is built
+        if path.parent == ROOT / "docs/findings":
+            path = ROOT / "experiments" / path.stem / "README.md"
+        assert path.exists(), target
+        headings = re.findall(r"(?m)^#+ (.*)$", path.read_text(encoding="utf-8")) if place else []
+        assert not place or place in map(slug, headings), f"{target}#{place}"

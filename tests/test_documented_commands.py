@@ -1,4 +1,4 @@
-"""What pages say is not stale: each command composes, its flags and scripts are there, and links lead somewhere."""
+"""No page is stale: each command composes, its flags and scripts are there, and links lead somewhere."""
 
 from __future__ import annotations
 

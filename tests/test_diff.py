@@ -80,8 +80,9 @@ def test_where_and_how_is_left_out_unless_all(capsys: pytest.CaptureFixture[str]
     assert everything["run_dir"][both[0]] == "here" and everything["optimizer.lr"]["agc"] == 1e-3
 
 
-def test_exit_code() -> None:
+def test_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     diff.main(["agc", "agc", "--exit-code"])
+    assert capsys.readouterr().out == "no setting differs\n"
     with pytest.raises(SystemExit) as exited:
         diff.main(["agc", "control", "--exit-code"])
     assert exited.value.code == 1

@@ -174,7 +174,7 @@ def test_the_solver_alone_needs_no_run(capsys: pytest.CaptureFixture[str]) -> No
     assert len(error) <= 13 and error[-1] < 0.2 * error[0]
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.RECONSTRUCTION):
         assert (there / name).is_file()
-    assert "reconstructing with flat" in capsys.readouterr().out
+    assert "reconstructing from a flat object: " in capsys.readouterr().out
     source = artifacts.read_json(there / artifacts.SOURCE)
     assert source["run_dir"] is None and source["dataset_key_in_training"] == source["dataset_key"]
 

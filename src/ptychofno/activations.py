@@ -43,7 +43,16 @@ Each NETWORK is one of
   overrides         +arm=stable, or in quotes "+arm=stable seed=3"; "default" is the run without any
   a YAML file       an arm's file, or a configuration such as the config.yaml of a run; untrained
 SETTING=VALUE changes all of them: of a run the data (data.path=moved.npz, data=grid_lines), of an
-untrained network anything (model.block.layerscale_init=0.1)."""
+untrained network anything (model.block.layerscale_init=0.1).
+
+Columns, over all patterns, channels and pixels of what a layer returns
+  mean, std, |a| 50, 95, 99 %   of its values, and quantiles of their modulus
+  zeros                         share of the GELU's outputs that are 0
+  DC, low freq.                 share of power at frequency 0; of the rest, at up to 1/8 cycle per pixel
+  rank                          effective number of independent channels
+  spec/local, update/in         rms of spectral over local branch; of a residual's update over its input
+  layerscale, norm              mean modulus of these weights
+  gradient, step/weight         norm of the gradient; rms of one optimizer step over that of the weights"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

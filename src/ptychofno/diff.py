@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         elif listed:
             _print_table(configs, listed)
+        else:
+            print("no setting differs")
         if args.exit_code and keys:
             raise SystemExit(1)
 

@@ -153,8 +153,9 @@ def _evaluated(
         check_formats(formats, dataset.object_pixel_m, measured=plan.data.kind == "measured")
         network = None if start.run_dir is None else _network(start, cfg, dataset)
         patterns, _, size, _ = dataset.scan().amplitude.shape
+        by = "from a flat object" if start.run_dir is None else f"with {start.name} ({start.checkpoint})"
         console.print(
-            f"reconstructing with {start.name} ({start.checkpoint.replace('=', ' ')}): {patterns} patterns of"
+            f"reconstructing {by}: {patterns} patterns of"
             f" {size} x {size} of {dataset.name}, dataset {key}, on {build.device_name(device)}",
             soft_wrap=True,
         )

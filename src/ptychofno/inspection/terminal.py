@@ -86,6 +86,7 @@ def show(console: Console, networks: Sequence[Mapping[str, Any]], *, parts: bool
     for row in zip(*(column[1:] for column in printed), strict=True):
         table.add_row(*map(Text, row))
     console.print(table)
+    console.print(Text("--help says what the columns are", style="dim"), soft_wrap=True)
     if len(chosen) < len(known):
         left = ", ".join(_QUANTITIES[key] for key in known if key not in chosen)
         console.print(Text(f"no room for {left}: see the JSON file", style="dim"), soft_wrap=True)

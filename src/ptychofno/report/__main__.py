@@ -63,7 +63,7 @@ def report(directories: Sequence[Path], output: Path | None, control: str | None
         console.width = 160
     show(console, study)
     console.print()
-    console.print(f"{where / PAGE} and {TEXT}, {ROWS}, {VALUES} beside it", soft_wrap=True)
+    console.print(f"{where / PAGE}, and beside it {TEXT}, {ROWS} and {VALUES}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_the_judged_network(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out.splitlines()
     assert said[-2:] == [str(RUN / "activations.json"), str(RUN / "activations.png")]
     stages = [layer["name"] for layer in network["layers"] if layer["stage"]]
-    rows = [line.split()[0] for line in said[2:-2]]
+    rows = [line.split()[0] for line in said[2:-3]]
     assert rows == stages and {"lifter", "encoder.0", "bottleneck", "decoder.2", "head"} <= set(stages)
     assert (RUN / "activations.png").read_bytes().startswith(b"\x89PNG")
     weights = torch.load(RUN / artifacts.MODEL, weights_only=True)["state_dict"]

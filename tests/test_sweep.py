@@ -68,20 +68,21 @@ def sweep(*argv: str, code: int = 0) -> None:
     assert exited.value.code == code
 
 
-def composed(*argv: str) -> dict[str, Any]:
-    """The configurations of a sweep by run directory, trained by nobody."""
-    seen = {}
-    line.run(lambda cfg: seen.update({cfg.run_dir: cfg}), ["-m", *argv])
-    return seen
-
-
-def planned(*argv: str) -> set[str]:
-    """The run directories of a sweep, from its plan alone."""
-    found: set[str] = set()
+def planned(*argv: str) -> dict[str, list[str]]:
+    """The overrides of a sweep's runs by their directory, from its plan alone."""
+    found: dict[str, list[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "sweep", lambda *given: found.update(job.run_dir for job in given[-1]))
+        patch.setattr(
+            launch, "sweep", lambda *given: found.update((job.run_dir, job.overrides) for job in given[-1])
+        )
         line.run(train, ["-m", *argv])
     return found
+
+
+def composed(*argv: str) -> dict[str, Any]:
+    """The configurations of a sweep by run directory."""
+    config_dir = argv[argv.index("--config-dir") + 1] if "--config-dir" in argv else None
+    return {there: compose(own, config_dir=config_dir) for there, own in planned(*argv).items()}
 
 
 def table(text: str) -> dict[tuple[str, ...], tuple[str, str]]:
@@ -135,9 +136,9 @@ def test_a_study_of_a_measured_scan() -> None:
 @pytest.mark.usefixtures("empty")
 def test_stage_a_is_every_arm_and_seed_named_by_them() -> None:
     names = {f"outputs/stage_a/{arm}-seed{seed}" for arm in STAGE_A for seed in (1, 2, 3)}
-    assert planned("+study=stage_a") == names
+    assert set(planned("+study=stage_a")) == names
     small = planned("+study=stage_a", "+arm=control,agc", "data=grid_lines_small", "seed=4,5")
-    assert small == {
+    assert set(small) == {
         f"outputs/stage_a/{arm}-seed{seed}-data=grid_lines_small"
         for arm in ("control", "agc")
         for seed in (4, 5)
@@ -152,12 +153,12 @@ def test_depths_and_models_name_what_they_distinguish() -> None:
     assert {(cfg.model.max_hidden_channels, cfg.model.checkpoint_activations) for cfg in deep.values()} == {
         (512, True)
     }
-    assert planned("+study=crash_hunt") == {
+    assert set(planned("+study=crash_hunt")) == {
         f"outputs/crash_hunt/control-seed{seed}-model.fno_blocks={depth}"
         for seed in (1, 2, 3, 4, 5)
         for depth in (4, 6, 8)
     }
-    assert planned("+study=architectures", "seed=1") == {
+    assert set(planned("+study=architectures", "seed=1")) == {
         f"outputs/architectures/{model}-seed1" for model in ("cnn", "fno", "hybrid", "stable_hybrid")
     }
 

@@ -176,8 +176,12 @@ def test_the_saved_model_is_the_judged_one(whole: Path) -> None:
     assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
 
 
+def _stop_at_once(bar: ProgressBar, *_: Any) -> None:
+    raise Interrupted(signal.SIGTERM)
+
+
 @pytest.mark.parametrize("judged", ["best", "last"])
-def test_weights_are_stored_once(judged: str, tmp_path: Path) -> None:
+def test_weights_are_stored_once(judged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, steep = tmp_path / "run", ["optimizer=adam", "optimizer.lr=10", "clip=none", "scheduler=default"]
     own = [*SMALL, "model=hybrid_narrow", *steep, f"evaluation.checkpoint={judged}", f"run_dir={there}"]
     run(*own, "trainer.max_epochs=2", "trainer.keep_every=1")
@@ -189,7 +193,12 @@ def test_weights_are_stored_once(judged: str, tmp_path: Path) -> None:
         kept = torch.load(there / artifacts.epoch_weights(epoch), weights_only=True)
         found = quick_runs.weights(there, which)
         assert all(torch.equal(value, found[name]) for name, value in kept.items()), which
-    run(*own, "trainer.max_epochs=3", "trainer.keep_every=1")  # goes on, with the best weights at hand
+    longer = [*own, "trainer.max_epochs=3", "trainer.keep_every=1"]
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(ProgressBar, "on_train_batch_end", _stop_at_once)
+        run(*longer)
+    assert record(there)["state"] == "interrupted" and quick_runs.weights(there, "best")
+    run(*longer)  # goes on, with the best weights at hand
     assert record(there)["best_epoch"] == 1
     again = torch.load(there / artifacts.epoch_weights(1), weights_only=True)
     found = quick_runs.weights(there, "best")

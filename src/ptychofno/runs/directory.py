@@ -175,7 +175,7 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
         command=shlex.join(["python", "-m", "ptychofno.train", *sys.argv[1:]]),
         started=earlier.get("started") if resume else _now(),
         resumed=earlier.get("resumed", 0) + 1 if resume else 0,
-        **{key: earlier[key] for key in ("epochs_before", "init_from") if key in earlier},
+        **{key: earlier[key] for key in ("epochs_before", "init_from", "judged") if key in earlier},
         pid=os.getpid(),
         versions={"python": platform.python_version(), **_versions()},
         **_source_version(),

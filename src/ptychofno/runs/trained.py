@@ -46,7 +46,10 @@ def weights_of(run_dir: Path, record: Mapping[str, Any], which: str) -> Path | N
         "best": run_dir / artifacts.BEST_WEIGHTS,
         "last": run_dir / artifacts.LAST_WEIGHTS,
     }
-    files |= {name: files["judged"] for name in files if name in record.get("judged", ())}
+    told = record.get("judged")
+    for name in ("best", "last"):
+        if isinstance(told, list) and name in told and not files[name].is_file():
+            files[name] = files["judged"]
     for path in sorted((run_dir / artifacts.CHECKPOINTS_DIR).glob("*.pt")):
         if (epoch := artifacts.epoch_of(path)) is not None:
             files[f"epoch={epoch}"] = path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import runpy
 import shlex
 import time
 from pathlib import Path
@@ -14,6 +16,9 @@ from rich.console import Console
 
 from ptychofno import inspect
 from ptychofno.config.composition import compose
+from ptychofno.config.records import settings
+from ptychofno.data.preparation import prepare
+from ptychofno.data.readers import open_scan
 from ptychofno.display.terminal import reading_bar
 
 
@@ -94,3 +99,20 @@ def test_a_bar_shows_patterns_as_they_are_read_and_goes_on_after_the_last() -> N
     shown = screen.getvalue()
     assert shown.index("reading pattern 3 of 10") < shown.rindex("preparing the data")
     assert "pattern 10 of 10" not in shown
+
+
+def test_the_example_scans_are_read_as_their_page_says() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    runpy.run_path(str(docs / "example_scans.py"))["main"](Path("."))
+    page = (docs / "own_scan.md").read_text(encoding="utf-8").partition("## From the raw file")[2]
+    lines = re.sub(r"\\\n", " ", page.partition("\n## ")[0]).splitlines()
+    commands = [shlex.split(line) for line in lines if "ptychofno.reconstruct" in line]
+    assert len(commands) == 3
+    for words in commands:
+        typed = [word for word in words if word.startswith("data.")]
+        data = settings(compose(["data=measured", *typed])).data
+        with open_scan(data.path, data.also, data.layout) as raw:
+            prepared = prepare(raw, data)
+        assert prepared.window.N == 64 and len(prepared.positions_px) == 225
+        # Positions are whole object pixels, also those in metres or micrometres.
+        np.testing.assert_allclose(prepared.positions_px, prepared.positions_px.round(), atol=1e-3)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RECONSTRUCTIONS_DIR = "reconstructions"
 
 FLAT = "flat"
+_FORMATS = ("ptychodus", "cxi", "tiff")
 _FLAT_ROUNDS = "refine.rounds=30"
 
 _GROUPS = ("data", "probe", "model.output", "evaluation", "refine")
@@ -107,7 +108,9 @@ def reconstruct(
 ) -> None:
     """Predict, stitch, refine, compare, write and show. Raises ConfigError for a mistake of the user."""
     _check_settings(changes)
-    _check_formats(formats)
+    for name in formats:
+        if name not in _FORMATS:
+            raise ConfigError(f"--format={name}: expected {', '.join(_FORMATS)}")
     start = Start(None, {}, {}, None, "judged") if run == FLAT else _recorded(run, checkpoint)
     cfg = _settings_for(start, changes, config_dir)
     _bring_to_size(start, changes, cfg)
@@ -123,7 +126,10 @@ def reconstruct(
     evaluation, about, dataset = _evaluated(start, cfg, changes, console, formats)
     _write(where, resolved_yaml(cfg), about, evaluation, f"{start.name}: {name}")
     if formats:
-        _export(where, formats, evaluation, dataset, cfg.data.held_out_every)
+        from ptychofno.data.dataset import pattern_numbers
+        from ptychofno.evaluation.export import write_formats
+
+        write_formats(where, formats, evaluation, dataset, pattern_numbers(dataset, cfg.data.held_out_every))
     console.print(f"reconstructed and compared in {duration(about['seconds'])}")
     if evaluation.probe is not None and evaluation.probe.ndim > 2:
         console.print(told_modes(evaluation.probe), soft_wrap=True)
@@ -233,35 +239,6 @@ def _bring_to_size(start: Start, changes: Sequence[str], cfg: Any) -> None:
         for part in above:
             node = node[part]
         node[name] = value
-
-
-def _export(
-    where: Path, formats: Sequence[str], evaluation: Evaluation, dataset: PtychoDataset, held_out_every: int
-) -> None:
-    """Write a measured object as other programs read it."""
-    from ptychofno.data.dataset import pattern_numbers
-    from ptychofno.evaluation.export import FORMATS, Reconstructed
-
-    found = Reconstructed(
-        name=dataset.name,
-        object=evaluation.prediction,
-        probe=dataset.probe if evaluation.probe is None else evaluation.probe,
-        positions_px=dataset.scan().positions_px[:, 0],
-        index=pattern_numbers(dataset, held_out_every),
-        pixel_m=dataset.object_pixel_m,
-        energy_ev=dataset.energy_ev,
-        distance_m=dataset.distance_m,
-        errors=list(evaluation.rounds[0]) if evaluation.rounds else [],
-    )
-    for name in formats:
-        FORMATS[name](where, found)
-
-
-def _check_formats(formats: Sequence[str]) -> None:
-    known = ("ptychodus", "cxi", "tiff")
-    for name in formats:
-        if name not in known:
-            raise ConfigError(f"--format={name}: expected {', '.join(known)}")
 
 
 def _network(start: Start, cfg: Any, dataset: Any) -> nn.Module:

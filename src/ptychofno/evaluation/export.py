@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.runs.artifacts import write_with
 
 Array = NDArray[Any]
@@ -141,6 +142,29 @@ FORMATS: dict[str, Callable[[Path, Reconstructed], Path]] = {
     "tiff": write_tiff,
 }
 """By the name that ``--format`` takes."""
+
+
+def write_formats(
+    where: Path, formats: Sequence[str], evaluation: Evaluation, data: Any, index: Array
+) -> None:
+    """Write a measured object into ``where`` in each of ``formats``.
+
+    Args:
+        data: the dataset it comes from. index: number of each pattern of its scan in its file, int64 (n,).
+    """
+    found = Reconstructed(
+        name=data.name,
+        object=evaluation.prediction,
+        probe=data.probe if evaluation.probe is None else evaluation.probe,
+        positions_px=data.scan().positions_px[:, 0],
+        index=index,
+        pixel_m=data.object_pixel_m,
+        energy_ev=data.energy_ev,
+        distance_m=data.distance_m,
+        errors=list(evaluation.rounds[0]) if evaluation.rounds else [],
+    )
+    for name in formats:
+        FORMATS[name](where, found)
 
 
 def check_formats(formats: Sequence[str], pixel_m: float | None, *, measured: bool) -> None:

@@ -21,11 +21,19 @@ from omegaconf import DictConfig, OmegaConf
 import ptychofno
 from ptychofno.command.line import is_repeated
 from ptychofno.command.usage import usage
-from ptychofno.config.composition import checked, compose, job_restored, register, settle
-from ptychofno.config.diagnosis import REFUSALS, check_readable, check_typed, explain
+from ptychofno.config.composition import (
+    checked,
+    compose,
+    composed,
+    current,
+    job_restored,
+    register,
+    settle,
+)
+from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
-from ptychofno.config.overrides import combinations, normalised
+from ptychofno.config.overrides import combinations, normalised, parsed
 
 Task = Callable[[DictConfig], Any]
 
@@ -52,8 +60,13 @@ def launch(task: Task, argv: list[str]) -> None:
         return
     if args.cfg or args.info:
         checked(files, overrides)
+    elif multirun:
+        check_readable(overrides)
     elif not (args.hydra_help or args.shell_completion):
-        check_readable(overrides) if multirun else check_typed(files, overrides)
+        cfg = composed(files, overrides)
+        if _needs_nothing_of_hydra(cfg, overrides):
+            run_here(OneJob(task, argv, files, overrides), cfg)
+            return
     register()
     flags = [word for word in argv if word not in args.overrides]
     main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
@@ -69,6 +82,22 @@ def launch(task: Task, argv: list[str]) -> None:
         raise _explained(files, overrides, error) from error
     except OSError as error:
         raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
+
+
+def _needs_nothing_of_hydra(cfg: DictConfig, overrides: list[str]) -> bool:
+    """Whether one run, composed already, is all there is to do: Hydra itself would compose it twice more."""
+    typed = any(override.is_hydra_override() for override in parsed(overrides))
+    return not (typed or cfg.hydra.callbacks or cfg.hydra.job.env_set)
+
+
+def run_here(job: OneJob, cfg: DictConfig) -> None:
+    """Run ``job`` as Hydra would: without Hydra's node in its configuration, which is the current one."""
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    try:
+        with current(cfg):
+            job(own)
+    except JobFailed:
+        raise SystemExit(1) from None
 
 
 def _explained(files: Files, overrides: list[str], error: Exception) -> ConfigError:
@@ -102,7 +131,7 @@ class OneJob:
         try:
             settle(cfg, self.files, self.overrides)
             hydra_node = HydraConfig.get()
-            if hydra_node.mode == RunMode.RUN and (swept := hydra_node.sweeper.get("params")):
+            if hydra_node.mode != RunMode.MULTIRUN and (swept := hydra_node.sweeper.get("params")):
                 raise ConfigError(
                     f"{' '.join(self.overrides)}: describes a sweep over {', '.join(swept)}; add -m"
                 )

@@ -37,16 +37,21 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
 
 def checked(files: Files, overrides: list[str]) -> DictConfig:
     """The composed and validated configuration with a resolved ``run_dir`` and Hydra's own node."""
-    from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
-
     overrides = [normalised(override) for override in overrides]
-    check_typed(files, overrides)
-    try:
-        cfg = loaded(files, overrides)
-    except REFUSALS as error:
-        raise explain(files, overrides, error) from error
+    cfg = composed(files, overrides)
     validate(cfg, files, overrides)
     return cfg
+
+
+def composed(files: Files, overrides: list[str]) -> DictConfig:
+    """``loaded``, with whatever Hydra refuses told in one line."""
+    from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
+
+    check_typed(files, overrides)
+    try:
+        return loaded(files, overrides)
+    except REFUSALS as error:
+        raise explain(files, overrides, error) from error
 
 
 def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | None = None) -> None:

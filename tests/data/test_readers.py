@@ -283,14 +283,6 @@ def test_without_a_probe_one_is_begun_from_the_patterns(tmp_path: Path, scan: Sc
     assert any("no probe" in note for note in found.notes)
 
 
-def test_a_weak_second_mode_is_left_out_and_told(tmp_path: Path, scan: Scan) -> None:
-    x = np.arange(N) - N // 2
-    modes = np.stack([scan["probe"], 0.02 * scan["probe"] * x])
-    found = read(write_npz(tmp_path / "a.npz", scan, probe=modes))
-    assert any("of 2 modes" in note for note in found.notes)
-    require_same(found, scan)
-
-
 def test_near_field_is_refused_by_name(tmp_path: Path, scan: Scan) -> None:
     """A shadow of the object that moves over the detector, wider than a far field could show."""
     rng = np.random.default_rng(1)

@@ -13,7 +13,6 @@ import pytest
 from ptychofno.command import line
 from ptychofno.display.sweep import Progress, seconds_left
 from ptychofno.train import train
-from quick_runs import without_pictures
 
 QUICK = [
     "data=grid_lines_tiny",
@@ -28,13 +27,12 @@ def test_a_sweep_counts_its_runs_and_ends_with_the_ranking_of_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with without_pictures():
-        line.run(train, ["-m", *QUICK, "+arm=control,agc", "seed=1"])
-        lines, _, ranking = capsys.readouterr().out.partition("judgement")
-        assert re.search(r"^\[1/2\] control-seed1\S* \w+ in .*, about .* left$", lines, re.MULTILINE), lines
-        assert re.search(r"^\[2/2\] agc-seed1\S* \w+ in (?!.* left$).*", lines, re.MULTILINE), lines
-        assert {"control", "agc"} <= set(ranking.split())
-        line.run(train, ["-m", *QUICK, "+arm=control", "seed=1"])
+    line.run(train, ["-m", *QUICK, "+arm=control,agc", "seed=1"])
+    lines, _, ranking = capsys.readouterr().out.partition("judgement")
+    assert re.search(r"^\[1/2\] control-seed1\S* \w+ in .*, about .* left$", lines, re.MULTILINE), lines
+    assert re.search(r"^\[2/2\] agc-seed1\S* \w+ in (?!.* left$).*", lines, re.MULTILINE), lines
+    assert {"control", "agc"} <= set(ranking.split())
+    line.run(train, ["-m", *QUICK, "+arm=control", "seed=1"])
     assert "judgement" not in capsys.readouterr().out, "one run has nothing to be compared with"
 
 

@@ -18,7 +18,7 @@ from ptychofno.data.orientation import orientation_note
 from ptychofno.data.preparation import Prepared, prepare
 from ptychofno.data.probe import GivenProbe, NpzProbe, RefinedProbe, ScanProbe, taken_modes, told_modes
 from ptychofno.data.probe_start import probe_from_patterns
-from ptychofno.data.readers import open_scan
+from ptychofno.data.readers import RawScan, open_scan
 from ptychofno.data.settings import MeasuredData
 
 _NAMED = 12
@@ -40,25 +40,20 @@ def read_measured(
     is 1 in both cases, which for amplitudes assumes that X**2 are counts. The probe is scaled
     to sum |P|^2 = mean sum X^2 of the training patterns, so that an object of modulus 1
     explains the mean intensity. Dark frames are left out; the others keep their numbers and so their splits.
-    Positions are shifted to start at 0. A sample is a pattern, its first, and
-    the gridsize**2 - 1 nearest to it of the same split.
+    Positions are shifted to start at 0. A sample is a pattern, its first, and the gridsize**2 - 1 nearest to
+    it of the same split.
 
     Args:
         data: the files and what is said of them.
         probe: ``DatasetProbe`` takes the probe of the files, ``RefinedProbe`` what rounds of overlap make of
             it on the training patterns, with as many modes as it says. Where the files have none, it is begun
             from the mean pattern.
-        key: identifies the result, see ``dataset_key``.
-        each_block: is told how many of how many patterns are read.
+        key: identifies the result. each_block: is told how many of how many patterns are read.
 
     Raises ValueError with one line naming file, array and index of whatever is unusable.
     """
     with open_scan(data.path, data.also, data.layout) as raw:
-        if isinstance(probe, NpzProbe):
-            raw = replace(raw, probe=probe.read())
-        elif not isinstance(probe, ScanProbe):
-            raw = replace(raw, probe=None)
-        prepared = prepare(raw, data)
+        prepared = prepare(_with_probe(raw, probe), data)
         order = ordered(len(prepared.positions_px), data.held_out_every)
         amplitude, valid, dark = prepared.amplitudes(np.argsort(order), each_block)
     notes = [*prepared.notes, *_told_dark(dark, len(order))]
@@ -68,15 +63,11 @@ def read_measured(
     splits = _splits(amplitude, positions, _counts(lit, data, prepared.patterns.where), data.gridsize**2)
     mean, mean_square = amplitude_moments(amplitude[: len(splits["train"])])
     illumination = _illumination(prepared, probe, splits["train"], valid, notes)
-    power = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2))
-    N = amplitude.shape[-1]
+    power, N = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2)), amplitude.shape[-1]
     scaled = given = (illumination * np.sqrt(mean_square * N * N / power)).astype(np.complex64)
     if isinstance(probe, RefinedProbe) and probe.rounds:
-        scaled = _refined_probe(splits["train"], given, valid, probe.rounds, positions)
-        if scaled.ndim > 2:
-            notes.append(f"refined, {told_modes(scaled)}")
-    if (turned := orientation_note(splits["train"], given, valid)) is not None:
-        notes.append(turned)
+        scaled = _refined_probe(splits["train"], given, valid, probe.rounds, positions, notes)
+    notes += filter(None, [orientation_note(splits["train"], given, valid)])
     return PtychoDataset(
         name=data.name,
         key=key,
@@ -86,16 +77,23 @@ def read_measured(
         photon_scale=1.0,
         mean_amplitude=mean,
         rms_amplitude=mean_square**0.5,
-        validation_objects=None,
-        test_objects=None,
         object_pixel_m=prepared.object_pixel_m,
         energy_ev=prepared.geometry.energy_ev,
         distance_m=prepared.geometry.distance_m,
         counts=prepared.look.quantity == "counts",
         dropped=tuple(dark.tolist()),
         notes=tuple(notes),
-        **splits,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
     )
+
+
+def _with_probe(raw: RawScan, probe: GivenProbe | ScanProbe) -> RawScan:
+    """The scan with the probe of its files, of another file, or without one."""
+    if isinstance(probe, ScanProbe):
+        return raw
+    return replace(raw, probe=probe.read() if isinstance(probe, NpzProbe) else None)
 
 
 def _told_dark(dark: np.ndarray, count: int) -> list[str]:
@@ -157,7 +155,12 @@ def _illumination(
 
 
 def _refined_probe(
-    train: Split, given: np.ndarray, valid: np.ndarray | None, rounds: int, positions_px: np.ndarray
+    train: Split,
+    given: np.ndarray,
+    valid: np.ndarray | None,
+    rounds: int,
+    positions_px: np.ndarray,
+    notes: list[str],
 ) -> np.ndarray:
     """What rounds of overlap on the training patterns make of a probe, complex64 and of its shape."""
     height, width = (np.ceil(positions_px.max(axis=0)).astype(int) + given.shape[-1]).tolist()
@@ -168,7 +171,9 @@ def _refined_probe(
         None if valid is None else torch.from_numpy(valid),
     )
     start = physics.flat_estimate(scan, torch.from_numpy(given))
-    return physics.refine(scan, start, rounds, probe_from=2).estimate.probe.numpy()
+    found = physics.refine(scan, start, rounds, probe_from=2).estimate.probe.numpy()
+    notes += [f"refined, {told_modes(found)}"] if found.ndim > 2 else []
+    return found
 
 
 def _neighbours(positions_px: np.ndarray, C: int) -> np.ndarray:

@@ -97,9 +97,8 @@ def reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
         task = progress.add_task("preparing the data", total=None)
 
         def told(done: int, count: int) -> None:
-            whole = done >= count  # what follows takes about as long as reading
-            description = "preparing the data" if whole else f"reading pattern {done} of {count}"
-            progress.update(task, completed=done, total=None if whole else count, description=description)
+            said = f"reading pattern {done} of {count}" if done < count else "preparing the data"
+            progress.update(task, completed=done, total=count, description=said)
 
         yield told
 
@@ -111,8 +110,7 @@ def tell_scan(console: Console, dataset: PtychoDataset) -> None:
     for note in dataset.notes:
         console.print(note, soft_wrap=True, markup=False)
     if dataset.given_probe is not None:
-        N = dataset.N
-        given, found = (p.reshape(-1, N * N)[0] for p in (dataset.given_probe, dataset.probe))
+        given, found = (p.reshape(-1, dataset.N**2)[0] for p in (dataset.given_probe, dataset.probe))
         overlap = abs(np.vdot(given, found)) / (np.linalg.norm(given) * np.linalg.norm(found))
         console.print(
             "the probe was refined on the training patterns; its correlation with the given one, from 0 to 1,"

@@ -91,8 +91,7 @@ def evaluate(
         choices = ", ".join(quality.PHASE_ALIGNMENTS)
         raise ValueError(f"evaluation.phase_alignment={phase_alignment!r}: choose one of {choices}")
     probe = np.array(dataset.probe)
-    weight = weight_of(probe)
-    put_together = stitcher(stitch, weight, sync_rounds)
+    put_together = stitcher(stitch, weight_of(probe), sync_rounds)
     refiner = Refiner(probe, dataset.valid, device, refinement, each_round)
     predicted = None
     if model is not None:
@@ -100,7 +99,7 @@ def evaluate(
         predicted = predict(model, dataset, batch_size=infer_batch_size, device=device, sparse=sparse)
     target = None
     if dataset.test_objects is None:
-        with_gaps = stitcher("overlap", weight, sync_rounds)
+        with_gaps = stitcher("overlap", weight_of(probe), sync_rounds)
         found, metrics = evaluate_measured(predicted, dataset, put_together, with_gaps, refiner)
     else:
         target = np.array(dataset.test_objects[0])

@@ -64,7 +64,7 @@ def refine(
     Two thirds of the rounds are sweeps (``overlap.sweep``). After each the slow phase is set from the
     patterns' centres of mass where this lowers the misfit, and the object goes on in the direction of its
     last step (Nesterov's momentum, which starts anew when the misfit rises). The others are averages
-    (``overlap.average``), which take out the noise that sweeps follow. Sweeps end early when three
+    (``overlap.average``), which take out noise. Sweeps end early when three
     (for each mode that is refined) have not lowered the misfit by ``tolerance`` of itself, averages when one
     has not.
 

@@ -277,13 +277,8 @@ def pairs(rows: np.ndarray, cols: np.ndarray, where: str) -> np.ndarray:
 
 
 def modes(source: Source, key: str, setting: str, pixel_m: float | None = None) -> Modes:
-    """The probe under ``key``, with its incoherent modes.
-
-    Of further axes in front, such as variations over the scan, the first entry counts. Raises ValueError for
-    one that is not complex, square or finite.
-    """
-    array = source.array(key, setting)
-    where = f"{source.label}: probe '{key}'"
+    """The probe under ``key`` with its modes. Raises ValueError for one not complex, square and finite."""
+    array, where = source.array(key, setting), f"{source.label}: probe '{key}'"
     if not np.iscomplexobj(array):
         raise ValueError(f"{where} is {array.dtype}; expected complex values")
     if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
@@ -292,15 +287,14 @@ def modes(source: Source, key: str, setting: str, pixel_m: float | None = None) 
     if not array.any():
         raise ValueError(f"{where} is zero everywhere; expected an illumination")
     require_scale(float(np.abs(array).max()), where)
-    leading = [side for side in array.shape[:-2] if side > 1]
-    count = leading[-1] if leading else 1
+    # Of further axes, such as variations over the scan, the first entry counts.
+    count = next((side for side in array.shape[-3::-1] if side > 1), 1)
     return Modes(array.reshape(-1, count, *array.shape[-2:])[0].astype(np.complex64), where, pixel_m)
 
 
 def _mask(source: Source, key: str, setting: str, means: str | None) -> PixelMask:
     array = source.array(key, setting)
-    where = f"{source.label}: mask '{key}'"
-    shape = array.shape[-2:]
+    where, shape = f"{source.label}: mask '{key}'", array.shape[-2:]
     if array.ndim < 2 or array.size != shape[0] * shape[1]:
         raise ValueError(f"{where} has shape {array.shape}; expected that of a pattern")
     return PixelMask(array.reshape(shape), where, means)

@@ -32,7 +32,6 @@ RECIPES = {
     "default, 3 epochs": (TRAIN, "trainer.max_epochs=3 refine.rounds=15"),
     "default, 10 epochs": (TRAIN, "trainer.max_epochs=10 refine.rounds=15"),
     "full size, 1 epoch": (TRAIN, "data=grid_lines refine.rounds=15"),
-    "full size, 3 epochs": (TRAIN, "data=grid_lines trainer.max_epochs=3 refine.rounds=15"),
     "20 epochs, no rounds": (TRAIN, "+arm=recommended"),
 }
 COLUMNS = ("name", "seconds", "cpu_seconds", "ssim_amplitude", "ssim_phase", "phase_mae_rad", "threads")

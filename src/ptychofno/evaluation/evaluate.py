@@ -20,7 +20,7 @@ from ptychofno.evaluation.infer import predict
 from ptychofno.evaluation.measured import evaluate_measured
 from ptychofno.evaluation.overlap import Refinement, Refiner
 from ptychofno.evaluation.simulated import evaluate_simulated
-from ptychofno.evaluation.stitch import Stitched, stitcher
+from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, SETTLED_RAD, Stitched, stitcher
 from ptychofno.runs import artifacts
 
 
@@ -91,7 +91,8 @@ def evaluate(
         choices = ", ".join(quality.PHASE_ALIGNMENTS)
         raise ValueError(f"evaluation.phase_alignment={phase_alignment!r}: choose one of {choices}")
     probe = np.array(dataset.probe)
-    put_together = stitcher(stitch, weight_of(probe), sync_rounds)
+    settled_rad = SETTLED_RAD if refinement is None else NEARLY_SETTLED_RAD
+    put_together = stitcher(stitch, weight_of(probe), sync_rounds, settled_rad)
     refiner = Refiner(probe, dataset.valid, device, refinement, each_round)
     predicted = None
     if model is not None:
@@ -99,7 +100,7 @@ def evaluate(
         predicted = predict(model, dataset, batch_size=infer_batch_size, device=device, sparse=sparse)
     target = None
     if dataset.test_objects is None:
-        with_gaps = stitcher("overlap", weight_of(probe), sync_rounds)
+        with_gaps = stitcher("overlap", weight_of(probe), sync_rounds, settled_rad)
         found, metrics = evaluate_measured(predicted, dataset, put_together, with_gaps, refiner)
     else:
         target = np.array(dataset.test_objects[0])

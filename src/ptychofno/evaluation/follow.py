@@ -12,7 +12,7 @@ from torch import Tensor
 from ptychofno.evaluation.dataset import Array, Split
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region, weight_of
 from ptychofno.evaluation.simulated import stitch_each
-from ptychofno.evaluation.stitch import stitch
+from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, stitch
 from ptychofno.metrics import amplitude_similarity
 
 
@@ -36,7 +36,9 @@ def follow_similarity(split: Split, objects: Array, probe: Array) -> Callable[[T
         if not bool(torch.isfinite(torch.view_as_real(patches)).all()):
             return None
         with np.errstate(all="ignore"):
-            stitched = stitch_each(partial(stitch, probe=weight), patches, split, objects)
+            stitched = stitch_each(
+                partial(stitch, probe=weight, settled_rad=NEARLY_SETTLED_RAD), patches, split, objects
+            )
         found = []
         for one, truth in zip(stitched, objects, strict=True):
             if not np.isfinite(one.object).all():

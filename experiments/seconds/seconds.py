@@ -24,7 +24,7 @@ from pathlib import Path
 TRAIN, FLAT = "ptychofno.train", "ptychofno.reconstruct flat"
 RECIPES = {
     "flat, 3 rounds": (FLAT, "refine.rounds=3"),
-    "flat, 7 rounds": (FLAT, ""),
+    "flat, 7 rounds": (FLAT, "refine.rounds=7"),
     "flat, 15 rounds": (FLAT, "refine.rounds=15"),
     "flat, 30 rounds": (FLAT, "refine.rounds=30"),
     "default": (TRAIN, ""),

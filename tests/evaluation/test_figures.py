@@ -99,7 +99,7 @@ def test_prediction_and_target_share_a_scale_and_differences_are_symmetric(tmp_p
     # The metrics stand below their row.
     text = text_of(drawn[0])
     for part in (0, 1):
-        assert f"SSIM {evaluation.metrics['ssim'][part]:.3f}" in text
+        assert f"SSIM {evaluation.metrics['ssim'][part]:.4f}" in text
     assert f"MAE {evaluation.metrics['phase_mae_rad']:.4g} rad" in text
     # Too small an image for it.
     assert "MS-SSIM" not in text

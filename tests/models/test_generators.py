@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ptychofno import models, physics
-from ptychofno.models.generators import plan_levels
 from ptychofno.models.layout import is_channels_last, to_channels_last
+from ptychofno.models.levels import plan_levels
 
 SIZE = 16
 BLOCKS: dict[str, dict[str, Any]] = {

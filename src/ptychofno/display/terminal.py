@@ -226,7 +226,7 @@ def _in_brief(record: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Similarity to the true object, or what is known of a measured one, and the validation loss."""
     found = []
     if (values := metrics.get("ssim")) is not None:
-        found.append("SSIM {}, phase {}".format(*("-" if one is None else f"{one:.3f}" for one in values)))
+        found.append("SSIM {}, phase {}".format(*("-" if one is None else f"{one:.4f}" for one in values)))
     elif (error := metrics.get("diffraction_error_stitched")) is not None:
         found.append(f"held-out diffraction error {error:.4g}")
     final = record.get("final_val_loss")

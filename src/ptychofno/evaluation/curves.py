@@ -63,8 +63,7 @@ def draw_curves(
     if flat_baseline is not None and np.isfinite(flat_baseline):
         axes.axhline(flat_baseline, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.4, label="flat object")
     _finish(axes, "loss")
-    if steps:
-        axes.set_xlim(left=0)
+    _from_the_first_step(axes, steps)
 
     axes = figure.add_subplot(below[0, 0])
     _plot(axes, history, "learning_rate", "learning rate", BLUE)
@@ -76,8 +75,7 @@ def draw_curves(
     _plot(axes, history, "grad_norm_clipped_max", "max, clipped", ORANGE, linestyle="--")
     _plot(axes, history, "grad_norm_median", "median", BLUE)
     _finish(axes, "gradient norm")
-    if steps:
-        axes.set_xlim(left=0)
+    _from_the_first_step(axes, steps)
     if refined:
         _draw_rounds(figure.add_subplot(below[0, 2]), refined)
     return save_figure(path, figure)
@@ -99,6 +97,11 @@ def _plot(axes: Axes, history: History, key: str, label: str, colour: str, lines
     line.set(linestyle=linestyle, linewidth=2, marker=marker, markersize=4)
     if epochs.size:
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+
+
+def _from_the_first_step(axes: Axes, steps: Sequence[Sequence[float]]) -> None:
+    if steps:
+        axes.set_xlim(0, 1.02 * steps[-1][0])
 
 
 def _plot_steps(axes: Axes, steps: Sequence[Sequence[float]], column: int) -> None:

@@ -132,8 +132,8 @@ def _metrics_line(metrics: Mapping[str, Any], kind: str) -> str:
     part = 0 if kind == "amplitude" else 1
     unit = "" if kind == "amplitude" else " rad"
     forms = (
-        ("ssim", "SSIM {:.3f}"),
-        ("ms_ssim", "MS-SSIM {:.3f}"),
+        ("ssim", "SSIM {:.4f}"),
+        ("ms_ssim", "MS-SSIM {:.4f}"),
         ("psnr", "PSNR {:.1f} dB"),
         ("mae", "MAE {:.4g}" + unit),
         ("frc50", "FRC 0.5 at {:.3f} px⁻¹"),

@@ -8,7 +8,6 @@ the patches. With C > 1 it is told their positions, (B, C, 2) in pixels, too: th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
@@ -27,6 +26,7 @@ from ptychofno.models.blocks import (
     StablePtychoBlock,
 )
 from ptychofno.models.layout import to_channels_last
+from ptychofno.models.levels import Level, plan_levels
 from ptychofno.models.outputs import PatchOutput
 from ptychofno.models.spectral import Band, kept_modes
 
@@ -116,30 +116,6 @@ class Generator(nn.Module):
         if self.checkpoint_activations and self.training:
             return checkpoint(module, *inputs, use_reentrant=False)
         return module(*inputs)
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level of a U: its channels, its pixels, and whether the way down from it halves them."""
-
-    channels: int
-    size: int
-    halves: bool
-
-
-def plan_levels(depth: int, width: int, cap: int | None, size: int) -> list[Level]:
-    """Channels double from level to level up to ``cap``; pixels halve down to 2.
-
-    A level of one pixel has neither a spectrum nor an instance to normalise, and an odd one does not
-    return to its size on the way up; from there on levels keep their size.
-    """
-    levels = []
-    for index in range(depth):
-        channels = width * 2**index if cap is None else min(width * 2**index, cap)
-        halves = size % 2 == 0 and size >= 4 and index < depth - 1
-        levels.append(Level(channels, size, halves))
-        size = size // 2 if halves else size
-    return levels
 
 
 class UpStage(nn.Module):

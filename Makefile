@@ -3,7 +3,7 @@
 # make slow    the tests that take minutes
 # make lint    ruff and mypy
 # make docs    the documentation with its tutorials, in docs/_build/html; make pages leaves tutorials unexecuted
-# make bench   speed of the spectral layer against others, in an environment of its own
+# make bench   speed of the spectral layer against others, of a step's parts, and seconds to quality; in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -41,6 +41,9 @@ pages: $(READY)
 # neuraloperator brings packages that nothing else here needs.
 bench: .venv-bench/.ready
 	.venv-bench/bin/python experiments/bench/bench.py
+	.venv-bench/bin/python experiments/bench/spent.py
+	mkdir -p outputs/bench
+	.venv-bench/bin/python experiments/seconds/seconds.py outputs/bench/seconds.csv outputs/bench/seconds.png
 
 .venv-bench/.ready: pyproject.toml constraints.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

@@ -396,7 +396,7 @@ def wait_for(process: subprocess.Popen[str], *files: Path) -> None:
 @pytest.mark.parametrize(
     "launcher",
     [
-        pytest.param([], id="basic"),
+        pytest.param([], marks=pytest.mark.slow, id="basic"),
         pytest.param(
             ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
             marks=[joblib, pytest.mark.slow],

@@ -231,6 +231,7 @@ def test_an_off_centre_beam_is_told_and_can_be_centred(tmp_path: Path, scan: Sca
         )
 
 
+@pytest.mark.slow
 def test_a_turned_detector_is_turned_back(tmp_path: Path, scan: Scan) -> None:
     turned = scan["intensity"][:, 1:, 1:].swapaxes(1, 2)[:, ::-1]
     said = ("data.detector.transpose=true", "data.detector.flip_cols=true", "data.N=30")

@@ -23,4 +23,5 @@ def test_memory_that_was_freed_is_not_fetched_anew(mebibytes: int) -> None:
     for _ in range(5):
         step()
     pages = 5 * 8 * mebibytes * 2**20 / resource.getpagesize()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 0.05 * pages
+    # Else all of them are fetched in every step. A process that has run other tests fetches some for these.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 0.5 * pages

@@ -80,8 +80,7 @@ def evaluate(
         device: where the network and the rounds of overlap compute.
         refinement: what follows stitching; None for nothing.
         each_round: called with the number and the error of every round.
-        sparse: where a refinement follows, let it begin from the patches of some patterns only, see
-            ``infer.spread_out``.
+        sparse: let a refinement begin from the patches of some patterns, see ``infer.spread_out``.
 
     Raises:
         ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that

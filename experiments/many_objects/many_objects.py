@@ -1,6 +1,7 @@
 """One network for many objects, against one for each class and against none.
 
     python experiments/many_objects/many_objects.py runs.csv --many RUN --own lines=RUN images=RUN fields=RUN
+    python experiments/many_objects/many_objects.py runs.csv --figure figure.png
 
 Reconstructs unseen objects of each class, at two steps of the scan, from a flat start and from each network,
 with 0, 3 and 10 rounds of overlap. One thread. Rows that are in the table already are kept.
@@ -20,6 +21,7 @@ from ptychofno import build
 from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
 from ptychofno.data import PtychoDataset
+from ptychofno.display import drawing
 from ptychofno.evaluation import judge
 from ptychofno.evaluation.refinements import NoRefinement, OverlapRefinement
 from ptychofno.runs import artifacts
@@ -37,7 +39,8 @@ COLUMNS = ("object", "step_px", "start", "rounds", "ssim_amplitude", "ssim_phase
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("table", type=Path)
-    parser.add_argument("--many", type=Path, required=True, help="run of the network for many objects")
+    parser.add_argument("--figure", type=Path, help="only draw the table")
+    parser.add_argument("--many", type=Path, help="run of the network for many objects")
     parser.add_argument("--own", nargs="*", default=[], metavar="CLASS=RUN", help="runs for one class each")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -46,6 +49,9 @@ def main() -> None:
     if args.table.exists():
         with args.table.open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+    if args.figure:
+        draw(rows, args.figure)
+        return
     done = {(row["object"], row["step_px"], row["start"], row["rounds"]) for row in rows}
     for kind, typed in CLASSES.items():
         starts = {"flat": None, "many": args.many} | ({"own": Path(own[kind])} if kind in own else {})
@@ -67,6 +73,29 @@ def main() -> None:
                         writer = csv.DictWriter(file, COLUMNS)
                         writer.writeheader()
                         writer.writerows(rows)
+
+
+def draw(rows: list[dict[str, str]], path: Path) -> None:
+    colours = {"flat": drawing.MUTED, "many": drawing.RED, "own": drawing.BLUE}
+    labels = {"flat": "flat object", "many": "one network for all", "own": "network of its class"}
+    figure = drawing.new_figure(10.0, 4.6)
+    title = "Phase error after ten rounds, rad, by the start of the rounds"
+    drawing.write_title(figure, "Does one network serve many objects?", title)
+    for place, step in enumerate(("10", "20")):
+        axes = figure.add_axes((0.08 + 0.48 * place, 0.17, 0.42, 0.55))
+        for start, colour in colours.items():
+            found = [
+                row for row in rows if (row["step_px"], row["start"], row["rounds"]) == (step, start, "10")
+            ]
+            kinds = [list(CLASSES).index(row["object"]) for row in found]
+            errors = [float(row["phase_mae_rad"]) for row in found]
+            axes.plot(kinds, errors, "o", color=colour, markersize=8, label=labels[start])
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(CLASSES)), list(CLASSES))
+        axes.set_title(f"a pattern every {step} px", fontsize=11, color=drawing.INK)
+        drawing.tidy(axes, 11)
+    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize=11)
+    drawing.save_figure(path, figure)
 
 
 def trained(run: Path, dataset: PtychoDataset) -> torch.nn.Module:

@@ -41,6 +41,9 @@ $PYTHON -c 'import torch; print("torch", torch.__version__, torch.cuda.get_devic
     part layers "$PYTHON" experiments/bench/bench.py --devices "$DEVICE" --without neuraloperator --quick \
         --seconds 0.5 --out "$OUT/bench"
 }
-# The weights are not worth their megabytes; a run that is finished needs none.
-find "$OUT" -name '*.pt' -size +1M -delete
+# What a run that is finished needs no more, and is not worth its megabytes.
+grep -rlE '"state": "(completed|collapsed|diverged)"' --include=run.json "$OUT" | while read -r record; do
+    run=$(dirname "$record")
+    rm -rf "$run/checkpoints" "$run/model.pt" "$run/reconstruction.npz"
+done
 du -sh "$OUT"

@@ -11,6 +11,14 @@ from ptychofno.config.composition import compose
 from ptychofno.runs.trained import record_of, weights_of
 from ptychofno.train import train
 
+QUICK = [
+    "data=grid_lines_tiny",
+    "trainer.max_epochs=1",
+    "model.hidden_channels=2",
+    "logger=none",
+    "refine=none",
+]
+
 
 def run(*overrides: str) -> None:
     """A run without what only its command line does."""

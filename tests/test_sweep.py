@@ -30,6 +30,7 @@ from ptychofno.sweeps import launch
 from ptychofno.sweeps.launch import _batches, threads_of
 from ptychofno.sweeps.plan import KILLED, Run
 from ptychofno.train import train
+from quick_runs import QUICK
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
@@ -46,13 +47,6 @@ STAGE_A = {
     "stable_adamw",
     "plateau",
 }
-QUICK = [
-    "data=grid_lines_tiny",
-    "trainer.max_epochs=1",
-    "model.hidden_channels=2",
-    "logger=none",
-    "refine=none",
-]
 SHALLOW = [*QUICK, "model.fno_blocks=1", "model.modes=4"]
 
 pytestmark = pytest.mark.usefixtures("_in_workplace")

@@ -13,14 +13,7 @@ import pytest
 from ptychofno.command import line
 from ptychofno.display.sweep import Progress, seconds_left
 from ptychofno.train import train
-
-QUICK = [
-    "data=grid_lines_tiny",
-    "trainer.max_epochs=1",
-    "model.hidden_channels=2",
-    "logger=none",
-    "refine=none",
-]
+from quick_runs import QUICK
 
 
 def test_a_sweep_counts_its_runs_and_ends_with_the_ranking_of_what_is_there(

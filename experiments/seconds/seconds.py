@@ -1,7 +1,6 @@
 """How many seconds until an unseen object is right? Whole commands, each from an empty cache.
 
     python experiments/seconds/seconds.py seconds.csv figure.png --threads 2
-    python experiments/seconds/seconds.py --throughput throughput.csv --run outputs/default/default-seed0
 
 Start-up, simulation, training, rounds of overlap, metrics and pictures are all in the seconds. Rows that are
 in the table already are kept, so that a second call does what is missing.
@@ -44,12 +43,9 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("figure", type=Path, nargs="?")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--throughput", action="store_true", help="more and more patterns instead")
-    parser.add_argument("--run", help="the trained network that --throughput uses")
     args = parser.parse_args()
-    cases = throughput(args.run) if args.throughput else RECIPES
     rows = read(args.table)
-    for name, (command, words) in cases.items():
+    for name, (command, words) in RECIPES.items():
         if name not in {row["name"] for row in rows}:
             rows.append({"name": name, "threads": args.threads, **measured(command, words, args.threads)})
             print(rows[-1], flush=True)
@@ -57,18 +53,8 @@ def main() -> None:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
                 writer.writerows(rows)
-    if args.figure and not args.throughput:
+    if args.figure:
         draw(rows, args.figure)
-
-
-def throughput(run: str) -> dict[str, tuple[str, str]]:
-    """The same density of patterns and of lines, over larger and larger objects."""
-    sides = {f"{side**2:,} patterns": 64 + 10 * (side - 1) for side in (33, 100, 316)}
-    words = "refine.rounds=5 data.train_step_px=100"
-    return {
-        name: (f"ptychofno.reconstruct {run}", f"{words} data.size={size} data.nlines={400 * size // 392}")
-        for name, size in sides.items()
-    }
 
 
 def read(table: Path) -> list[dict[str, object]]:

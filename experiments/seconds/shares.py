@@ -69,9 +69,10 @@ def parts(dataset: Any, run: Path) -> Any:
     shape, probe = dataset.test_objects[0].shape, torch.from_numpy(dataset.probe.copy())
     yield timed("prediction", lambda: predict(network, dataset, batch_size=64, device="cpu", sparse=True))
     seen = found["prediction"]
+    places = seen.samples.positions_px[:, 0]
     yield timed(
         "stitching",
-        lambda: stitch(seen.patches[:, 0], seen.positions_px[:, 0], weight_of(dataset.probe), shape=shape),
+        lambda: stitch(seen.patches[:, 0], places, weight_of(dataset.probe), shape=shape),
     )
     amplitude = torch.from_numpy(np.array(dataset.test.amplitude[:, 0]))
     positions = torch.from_numpy(np.array(dataset.test.positions_px[:, 0]))

@@ -142,6 +142,7 @@ def _evaluated(
     """The reconstruction, what is written about where it comes from, and its data."""
     from ptychofno import build
     from ptychofno.config.records import settings
+    from ptychofno.data.dataset import scan_positions
     from ptychofno.display.terminal import RoundsBar, reading_bar, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.evaluation.export import check_formats
@@ -161,11 +162,11 @@ def _evaluated(
         check_evaluable(dataset, stitch=plan.evaluation.stitch)
         check_formats(formats, dataset.object_pixel_m, measured=plan.data.kind == "measured")
         network = None if start.run_dir is None else _network(start, cfg, dataset)
-        patterns, _, size, _ = dataset.scan().amplitude.shape
+        patterns = len(scan_positions(dataset))
         by = "from a flat object" if start.run_dir is None else f"with {start.name} ({start.checkpoint})"
         console.print(
             f"reconstructing {by}: {patterns} patterns of"
-            f" {size} x {size} of {dataset.name}, dataset {key}, on {build.device_name(device)}",
+            f" {dataset.N} x {dataset.N} of {dataset.name}, dataset {key}, on {build.device_name(device)}",
             soft_wrap=True,
         )
         tell_scan(console, dataset)

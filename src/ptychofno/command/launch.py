@@ -71,8 +71,7 @@ def launch(task: Task, argv: list[str]) -> None:
     flags = [word for word in argv if word not in args.overrides]
     main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
     try:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints exceptions in its own way
-        with command_line([*overrides, *flags]), job_restored():
+        with command_line([*overrides, *flags]), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
             main(OneJob(task, argv, files, overrides))()
     except JobFailed:
         raise SystemExit(1) from None
@@ -188,3 +187,17 @@ def command_line(argv: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Keep Hydra from printing exceptions in its own way."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -97,6 +97,13 @@ class PtychoDataset:
         )
 
 
+def scan_positions(dataset: PtychoDataset) -> np.ndarray:
+    """Positions (n, C, 2) of ``scan()``, which would copy the patterns of a measured one."""
+    measured = (dataset.train, dataset.validation, dataset.test)
+    splits = measured if dataset.test_objects is None else (dataset.test,)
+    return np.concatenate([split.positions_px for split in splits])
+
+
 def pattern_numbers(dataset: PtychoDataset, held_out_every: int) -> np.ndarray:
     """The number in its file of each pattern of a measured ``scan()``, int64 (n,)."""
     splits = (dataset.train, dataset.validation, dataset.test)

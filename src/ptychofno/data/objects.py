@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -239,17 +239,16 @@ class MixedData(IndependentPhaseData):
         kind = "dead_leaves" if purpose is Purpose.VALIDATION else self.classes[which]
         if kind == "dead_leaves":
             return self.transmission(_dead_leaves(self.size, rng), _dead_leaves(self.size, rng))
-        if kind == "random_fields":
-            least, largest = _CORRELATIONS_PX
-            smooth = min(least * (largest / least) ** rng.random(), self.size / 4)
-            return self.transmission(*(ndtr(_gaussian_field(self.size, smooth, rng)) for _ in range(2)))
         if kind == "grid_lines":
             drawn = GridLinesData(name="", size=self.size, seed=self.seed).draw(purpose, index, rng)
             return Transmission(drawn.amplitude / drawn.amplitude.max(), drawn.phase_rad)
-        images = NaturalImagesData(
-            name="", size=self.size, min_amplitude=self.min_amplitude, phase_range_rad=self.phase_range_rad
-        )
-        return images.draw(purpose, turn, rng)
+        shared: dict[str, Any] = {"name": "", "size": self.size, "min_amplitude": self.min_amplitude}
+        shared["phase_range_rad"] = self.phase_range_rad
+        if kind == "natural_images":
+            return NaturalImagesData(**shared).draw(purpose, turn, rng)
+        least, largest = _CORRELATIONS_PX
+        smooth = min(least * (largest / least) ** rng.random(), self.size / 4)
+        return RandomFieldsData(correlation_px=smooth, **shared).draw(purpose, turn, rng)
 
 
 def _dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ptychofno.data.dataset import scan_positions
 from ptychofno.evaluation.dataset import Array, Dataset
 from ptychofno.evaluation.illumination import overlap_illumination, scanned_region
 from ptychofno.evaluation.stitch import check_stitch, raster_step
@@ -50,9 +51,7 @@ def check_evaluable(dataset: Dataset, *, stitch: str) -> None:
 def _scans(dataset: Dataset) -> Iterator[tuple[Array, tuple[int, int] | None]]:
     """Positions (n, C, 2) and shape of each object that is stitched; no shape for a measured one."""
     if dataset.test_objects is None:
-        # Not scan(), which copies the patterns.
-        splits = (dataset.train, dataset.validation, dataset.test)
-        yield np.concatenate([split.positions_px for split in splits]), None
+        yield scan_positions(dataset), None
         return
     height, width = dataset.test_objects.shape[1:]
     for k in range(len(dataset.test_objects)):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychofno.data.dataset import scan_positions
 from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.runs.artifacts import write_with
 
@@ -156,7 +157,7 @@ def write_formats(
         name=data.name,
         object=evaluation.prediction,
         probe=data.probe if evaluation.probe is None else evaluation.probe,
-        positions_px=data.scan().positions_px[:, 0],
+        positions_px=scan_positions(data)[:, 0],
         index=index,
         pixel_m=data.object_pixel_m,
         energy_ev=data.energy_ev,

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptychofno.evaluation.dataset import Array, Dataset
-from ptychofno.physics import complex_patches, diffraction_amplitude
+from ptychofno.evaluation.dataset import Array, Dataset, Split
+from ptychofno.physics import complex_patches, diffraction_amplitude, light_of
 
 PATCHES_AT_ONCE = 256
 _CELL = 0.64
@@ -28,12 +28,8 @@ class Predicted:
     """complex64 (m, C, N, N), on the CPU."""
     members: Array
     """Which samples they are of, int64 (m,), in rising order."""
-    amplitude: Array
-    """Measured, of these samples, (m, C, N, N)."""
-    positions_px: Array
-    """(m, C, 2)"""
-    object_index: Array
-    """(m,)"""
+    samples: Split
+    """These samples."""
 
 
 def predict(
@@ -48,12 +44,11 @@ def predict(
     members = np.arange(len(scan.object_index))
     if sparse and scan.amplitude.shape[1] == 1:
         members = spread_out(scan.positions_px[:, 0], scan.object_index, dataset.probe)
-    whole = len(members) == len(scan.object_index)
-    amplitude, positions, index = (
-        array if whole else array[members] for array in (scan.amplitude, scan.positions_px, scan.object_index)
+        scan = Split(scan.amplitude[members], scan.positions_px[members], scan.object_index[members])
+    patches = predict_patches(
+        model, scan.amplitude, batch_size=batch_size, device=device, positions_px=scan.positions_px
     )
-    patches = predict_patches(model, amplitude, batch_size=batch_size, device=device, positions_px=positions)
-    return Predicted(patches, members, amplitude, positions, index)
+    return Predicted(patches, members, scan)
 
 
 def spread_out(positions_px: Array, object_index: Array, probe: Array) -> Array:
@@ -65,8 +60,8 @@ def spread_out(positions_px: Array, object_index: Array, probe: Array) -> Array:
     Args:
         positions_px: (n, 2). object_index: (n,). probe: complex (N, N) or modes (M, N, N).
     """
-    power = np.square(np.abs(np.asarray(probe))).reshape(-1, *np.shape(probe)[-2:]).sum(0)
-    width = float(np.sqrt(power.sum() ** 2 / np.square(power).sum()))
+    light = light_of(torch.tensor(np.asarray(probe)))
+    width = float((light.sum() ** 2 / light.square().sum()).sqrt())
     squares = np.floor(np.asarray(positions_px) / (_CELL * width))
     cells = np.column_stack((object_index, squares))
     return np.sort(np.unique(cells, axis=0, return_index=True)[1])
@@ -142,7 +137,7 @@ def patch_errors(predicted: Predicted | None, dataset: Dataset) -> dict[str, flo
         explained = diffraction_amplitude(patches[chunk], probe).numpy()
         if dataset.valid is not None:
             explained = explained * dataset.valid
-        measured = np.asarray(predicted.amplitude[chunk])
+        measured = np.asarray(predicted.samples.amplitude[chunk])
         misfit[chunk] = np.abs(explained - measured).sum(axis=(1, 2, 3), dtype=np.float64)
         total[chunk] = measured.sum(axis=(1, 2, 3), dtype=np.float64)
     if dataset.test_objects is not None:

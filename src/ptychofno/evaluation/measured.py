@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ptychofno import metrics as quality
+from ptychofno.data.dataset import scan_positions
 from ptychofno.evaluation.dataset import Dataset
 from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner
@@ -33,14 +34,14 @@ def evaluate_measured(
         predicted: from ``dataset.scan()``; None for a flat start.
         put_together, with_gaps: stitch the patches of the whole scan, and of one without the test patterns.
     """
-    positions = np.reshape(dataset.scan().positions_px, (-1, 2))
+    positions = np.reshape(scan_positions(dataset), (-1, 2))
     height, width = (np.ceil(positions.max(axis=0)).astype(int) + refiner.probe.shape[-1]).tolist()
     shape = (height, width)
     start = start_without_test = None
     if predicted is not None:
         of_seen = len(dataset.train.amplitude) + len(dataset.validation.amplitude)
         others = int(np.searchsorted(predicted.members, of_seen)) * predicted.patches.shape[1]
-        single, places = predicted.patches.flatten(0, 1), np.reshape(predicted.positions_px, (-1, 2))
+        single, places = predicted.patches.flatten(0, 1), np.reshape(predicted.samples.positions_px, (-1, 2))
         start = put_together(single, places, shape=shape)
         start_without_test = with_gaps(single[:others], places[:others], shape=shape)
     splits = [dataset.train, dataset.validation, dataset.test]

@@ -36,7 +36,7 @@ def evaluate_simulated(
     assert truth is not None
     stitched = None
     if predicted is not None:
-        stitched = stitch_each(put_together, predicted.patches, predicted, truth)
+        stitched = stitch_each(put_together, predicted.patches, predicted.samples, truth)
     found = []
     for k in range(len(truth)):
         here = np.asarray(test.object_index) == k
@@ -54,7 +54,7 @@ def evaluate_simulated(
 
 
 def stitch_each(
-    put_together: Callable[..., Stitched], patches: Tensor, split: Split | Predicted, truth: Array
+    put_together: Callable[..., Stitched], patches: Tensor, split: Split, truth: Array
 ) -> list[Stitched]:
     """Each of the k objects of ``truth`` (k, H, W) from those of ``patches`` (n, C, N, N) that are its own.
 

@@ -9,7 +9,14 @@ from ptychofno.physics.diffraction import (
     modulus,
     photon_scale,
 )
-from ptychofno.physics.modes import further_modes, incoherent_modulus, mode_shares, modes_of, orthogonal_modes
+from ptychofno.physics.modes import (
+    further_modes,
+    incoherent_modulus,
+    light_of,
+    mode_shares,
+    modes_of,
+    orthogonal_modes,
+)
 from ptychofno.physics.overlap import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt
 from ptychofno.physics.projection import error_reduction
 from ptychofno.physics.refinement import Refined, orientation_that_fits, refine
@@ -37,6 +44,7 @@ __all__ = [
     "incoherent_modulus",
     "inverse_far_field",
     "lay",
+    "light_of",
     "make_scan",
     "misfit_and_tilt",
     "mode_shares",

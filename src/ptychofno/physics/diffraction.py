@@ -13,7 +13,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from ptychofno.physics.modes import for_modes, incoherent_modulus, modes_of, over_modes
+from ptychofno.physics.modes import for_modes, incoherent_modulus, light_of, modes_of, over_modes
 
 _AXES = (-2, -1)
 
@@ -80,7 +80,7 @@ def divided_by(probe: Tensor, epsilon: float) -> Tensor:
 
     Its modes, (M, N, N), are divided by together: by the sum of their intensities.
     """
-    intensity = over_modes(modes_of(probe).abs().square())
+    intensity = light_of(probe)
     return probe.conj() / (intensity + epsilon * intensity.max())
 
 

@@ -37,11 +37,16 @@ def intensity(fields: Tensor) -> Tensor:
     return (fields * fields.conj()).real
 
 
+def light_of(probe: Tensor) -> Tensor:
+    """sum |P|^2 over the modes of a probe, (N, N)."""
+    return over_modes(modes_of(probe).abs().square())
+
+
 def incoherent_modulus(fields: Tensor) -> Tensor:
     """The root of the summed intensities of complex fields, (…, M, N, N) to real (…, N, N)."""
     if fields.shape[_AXIS] == 1:
         return fields.abs().squeeze(_AXIS)
-    return (fields.real.square() + fields.imag.square()).sum(_AXIS).sqrt()
+    return over_modes(intensity(fields)).sqrt()
 
 
 def orthogonal_modes(probe: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from scipy.fft import dctn, idctn
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ptychofno.physics.modes import intensity, modes_of, over_modes
+from ptychofno.physics.modes import intensity, light_of, modes_of, over_modes
 from ptychofno.physics.scan import lit_indices, shift, shift_ramps, split_positions
 
 _DARK = 1e-12
@@ -269,7 +269,7 @@ def _spread(scan: Scan, values: Tensor, probe: Tensor) -> Tensor:
     points = values.new_zeros(values.shape[1], height * width)
     points.index_add_(1, scan.corners[:, 0] * width + scan.corners[:, 1], values.T)
     padded = (height + size, width + size)
-    kernel = torch.fft.rfft2(over_modes(modes_of(probe).abs().square()), s=padded)
+    kernel = torch.fft.rfft2(light_of(probe), s=padded)
     spread = torch.fft.irfft2(torch.fft.rfft2(points.reshape(-1, height, width), s=padded) * kernel, s=padded)
     return spread[:, :height, :width]
 

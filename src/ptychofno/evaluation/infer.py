@@ -54,7 +54,7 @@ def predict(
 def spread_out(positions_px: Array, object_index: Array, probe: Array) -> Array:
     """Indices of the first pattern in every square of 0.64 widths of the probe, of every object.
 
-    Rounds of overlap, which see all patterns, come to the same from these as from all
+    Rounds of overlap, which see all patterns, come to nearly the same from these as from all
     (experiments/seconds). The width is the root of the area (sum |P|^2)^2 / sum |P|^4.
 
     Args:

@@ -127,8 +127,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     Five steps of the Newton-Schulz iteration X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X from X / |X|: singular
     values above a hundredth of that norm end between 0.68 and 1.14 instead of at 1, which training does
     not notice (Jordan et al. 2024). Nor does it notice the products' being taken in bfloat16, as there:
-    done where it is faster, for matrices of 32 rows and columns or more on a processor made for it, where
-    they end between 0.66 and 1.16.
+    done where it is faster, for matrices of 32 rows and columns or more on a processor with tiles for it
+    (AMX) or a GPU, where they end between 0.66 and 1.16.
     """
     upright = _is_upright(matrices)
     x = matrices.mT if upright else matrices
@@ -178,8 +178,7 @@ def _products_in(x: Tensor) -> torch.dtype:
     if x.dtype != torch.float32 or x.shape[1] < _SMALLEST_NARROW:
         return x.dtype
     if x.device.type == "cpu":
-        made_for_it = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # of no public name
-        return torch.bfloat16 if made_for_it is not None and made_for_it() else x.dtype
+        return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16") else x.dtype
     with torch.cuda.device(x.device):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else x.dtype
 

@@ -91,7 +91,7 @@ def test_every_part_trains(turn: int, tmp_path: Path) -> None:
         ["data.gridsize=2", "data.batch_size=7", "data.drop_last=true"],
         ["data.gridsize=2", "data.thinning=0.5", "data.nphotons=1e5", "loss=poisson"],
         ["data.nimgs_train=2", "data.nimgs_test=2", "trainer.precision=bf16-mixed"],
-        ["data.set_phi=false", "evaluation.stitch=centre_crop", "trainer.matmul_precision=highest"],
+        ["data.set_phi=false", "trainer.matmul_precision=highest"],
     ],
     ids=" ".join,
 )
@@ -242,7 +242,6 @@ def test_resume_never_sets_an_earlier_run_aside(whole: Path, tmp_path: Path) -> 
         (["data.batch_size=5000", "data.drop_last=true"], "data.batch_size=5000"),
         (["data=measured", "data.path=nowhere.npz"], "nowhere.npz"),
         (["data.size=16"], "data.size=16"),
-        (["data.gridsize=2", "evaluation.stitch=centre_crop"], "evaluation.stitch=centre_crop"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

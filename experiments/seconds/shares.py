@@ -24,7 +24,7 @@ from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
 from ptychofno.evaluation.illumination import weight_of
 from ptychofno.evaluation.infer import predict
-from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, stitcher
+from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, stitch
 from ptychofno.runs import artifacts
 from ptychofno.runs.weights import recorded_generator
 
@@ -69,11 +69,10 @@ def parts(dataset: Any, run: Path) -> Any:
     shape, probe = dataset.test_objects[0].shape, torch.from_numpy(dataset.probe.copy())
     yield timed("prediction", lambda: predict(network, dataset, batch_size=64, device="cpu", sparse=True))
     seen = found["prediction"]
-    put_together = stitcher("overlap", weight_of(dataset.probe), 60, NEARLY_SETTLED_RAD)
-    places = seen.samples.positions_px[:, 0]
+    weight, places = weight_of(dataset.probe), seen.samples.positions_px[:, 0]
     yield timed(
         "stitching",
-        lambda: put_together(seen.patches[:, 0], places, shape=shape),
+        lambda: stitch(seen.patches[:, 0], places, weight, shape=shape, settled_rad=NEARLY_SETTLED_RAD),
     )
     amplitude = torch.from_numpy(np.array(dataset.test.amplitude[:, 0]))
     positions = torch.from_numpy(np.array(dataset.test.positions_px[:, 0]))

@@ -159,7 +159,7 @@ def _evaluated(
     with build.reproducibly(cfg), build.as_config_errors():
         with reading_bar(console) as each_block:
             dataset = build.dataset(plan, each_block)
-        check_evaluable(dataset, stitch=plan.evaluation.stitch)
+        check_evaluable(dataset)
         check_formats(formats, dataset.object_pixel_m, measured=plan.data.kind == "measured")
         network = None if start.run_dir is None else _network(start, cfg, dataset)
         patterns = len(scan_positions(dataset))

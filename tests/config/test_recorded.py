@@ -51,6 +51,12 @@ def test_what_was_recorded_comes_back(overrides: list[str]) -> None:
     assert {part: composed[part] for part in PARTS} == {part: recorded[part] for part in PARTS}
 
 
+def test_settings_of_earlier_versions_are_left_out() -> None:
+    recorded = values()
+    earlier = {**recorded, "evaluation": {**recorded["evaluation"], "stitch": "overlap", "sync_rounds": 60}}
+    assert again(earlier)["evaluation"] == recorded["evaluation"]
+
+
 def test_typed_settings_win_over_recorded_ones() -> None:
     recorded = values("+arm=stable", "data.nphotons=1e5", "probe.defocus_rad=2")
     assert again(recorded, "data.nphotons=1e6")["data"]["nphotons"] == 1e6

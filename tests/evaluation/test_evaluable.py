@@ -45,48 +45,16 @@ def measured(positions):
 
 
 @pytest.mark.parametrize("make_dataset", [simulated, measured])
-@pytest.mark.parametrize("stitch", ["overlap", "centre_crop"])
-def test_a_raster_can_be_judged_either_way(make_dataset, stitch):
-    check_evaluable(make_dataset(raster(8, 4)), stitch=stitch)
-
-
-@pytest.mark.parametrize("make_dataset", [simulated, measured])
-@pytest.mark.parametrize(
-    ("positions", "reason"),
-    [
-        (raster(20, 3), "step of at most the patch's 16 px, not 20 px"),
-        (raster(8, 3, fraction=0.5), "full square raster of integer positions"),
-        (raster(8, 4)[:-1], "these 15 positions are not"),
-    ],
-    ids=["gaps", "fractional", "one missing"],
-)
-def test_centre_crop_is_refused_where_it_cannot_tile(make_dataset, positions, reason):
-    check_evaluable(make_dataset(positions), stitch="overlap")
-    with pytest.raises(
-        ValueError, match=r"^evaluation\.stitch=centre_crop.*evaluation\.stitch=overlap$"
-    ) as e:
-        check_evaluable(make_dataset(positions), stitch="centre_crop")
-    assert reason in str(e.value)
-
-
-def test_centre_crop_of_neighbouring_patches_names_the_gridsize():
-    neighbours = raster(8, 4) + np.array([[0, 0], [0, 4], [4, 0], [4, 4]])
-    check_evaluable(simulated(neighbours[:, :1]), stitch="centre_crop")
-    overlapping = raster(6, 4) + np.array([[0, 0], [0, 4], [4, 0], [4, 4]])
-    with pytest.raises(ValueError, match=r"centre_crop with data\.gridsize=2.*data\.gridsize=1$"):
-        check_evaluable(simulated(overlapping), stitch="centre_crop")
-    # These neighbours fill up the raster of their samples: nothing is wrong with them.
-    check_evaluable(simulated(neighbours), stitch="centre_crop")
+def test_a_raster_can_be_judged(make_dataset):
+    check_evaluable(make_dataset(raster(8, 4)))
 
 
 def test_a_region_too_small_to_compare_names_the_sizes():
     with pytest.raises(ValueError, match=r"^data\.size=17 with data\.N=16: .* 4 x 4 px") as e:
-        check_evaluable(simulated(raster(8, 1), radius=2.0, size=17), stitch="overlap")
+        check_evaluable(simulated(raster(8, 1), radius=2.0, size=17))
     assert "\n" not in str(e.value)
-    with pytest.raises(ValueError, match=r"data\.size=20 with data\.N=16: .* 6 x 6 px"):
-        check_evaluable(simulated(raster(2, 3), size=20), stitch="centre_crop")
     # Without a truth nothing is compared.
-    check_evaluable(measured(raster(2, 3)), stitch="centre_crop")
+    check_evaluable(measured(raster(2, 3)))
 
 
 @pytest.mark.parametrize("far", [1e6, 1e300])
@@ -95,14 +63,7 @@ def test_positions_that_no_memory_holds_are_named(far):
     positions = raster(8, 4)
     positions[5] = [[3.0, far]]
     positions[6] = [[far / 2, 0.0]]
-    check_evaluable(measured(raster(8, 4)), stitch="overlap")
+    check_evaluable(measured(raster(8, 4)))
     with pytest.raises(ValueError, match=r"^data\.path: the position \(row 3, col 1e\+") as e:
-        check_evaluable(measured(positions), stitch="overlap")
+        check_evaluable(measured(positions))
     assert "64 Mi pixels" in str(e.value)
-
-
-def test_an_unknown_choice_is_named():
-    with pytest.raises(
-        ValueError, match=r"evaluation\.stitch='overlapp': choose one of overlap, centre_crop"
-    ):
-        check_evaluable(simulated(raster(8, 4)), stitch="overlapp")

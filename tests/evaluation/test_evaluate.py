@@ -13,8 +13,6 @@ from ptychofno.physics import diffraction_amplitude, extract_patches
 
 SETTINGS = {
     "infer_batch_size": 32,
-    "stitch": "overlap",
-    "sync_rounds": 60,
     "phase_alignment": "plane",
     "device": "cpu",
 }
@@ -135,12 +133,6 @@ def test_measured_data_have_errors_for_each_split_and_no_truth(measured, scan, m
     json.dumps(result.metrics, allow_nan=False)
 
 
-def test_a_measured_raster_can_be_tiled_although_the_others_leave_gaps(measured, scan):
-    measured.oracle.patches = scan.patches[:, None]
-    result = evaluate(measured.oracle, measured.dataset, **(SETTINGS | {"stitch": "centre_crop"}))
-    assert result.metrics["diffraction_error_stitched"] == pytest.approx(3 / 4, abs=1e-2)
-
-
 def test_patches_that_contradict_each_other_show_in_the_stitched_error_only(measured):
     """Each pattern explained by itself is not yet an object: here the positions are wrong."""
     right = evaluate(measured.oracle, measured.dataset, **SETTINGS).metrics
@@ -235,17 +227,6 @@ def test_dark_gaps_are_not_judged(sparse, phase, phase_alignment):
     assert result.metrics["frc50"] == [0.5, 0.5]
 
 
-def test_centre_crop_needs_phases_in_step(single, scan):
-    settings = SETTINGS | {"stitch": "centre_crop"}
-    turned = evaluate(single.oracle, single.dataset, **settings)
-    single.oracle.patches = scan.patches[:, None]
-    true = evaluate(single.oracle, single.dataset, **settings)
-    assert true.metrics["ssim"] == pytest.approx([1.0, 1.0], abs=1e-6)
-    assert turned.metrics["ssim"][0] == pytest.approx(1.0, abs=1e-6)
-    assert turned.metrics["ssim"][1] < 0.9
-    assert true.region == (slice(6, 50), slice(6, 50))
-
-
 def test_the_reconstruction_can_be_read_back(single, measured, tmp_path):
     for case, keys in ((single, {"target"}), (measured, set())):
         result = evaluate(case.oracle, case.dataset, **SETTINGS)
@@ -260,10 +241,6 @@ def test_the_reconstruction_can_be_read_back(single, measured, tmp_path):
 
 
 def test_unknown_choices_are_named(single):
-    with pytest.raises(
-        ValueError, match=r"evaluation\.stitch='overlapp': choose one of overlap, centre_crop"
-    ):
-        evaluate(single.oracle, single.dataset, **SETTINGS | {"stitch": "overlapp"})
     with pytest.raises(ValueError, match=r"evaluation\.phase_alignment='ramp': choose one of plane, mean"):
         evaluate(single.oracle, single.dataset, **SETTINGS | {"phase_alignment": "ramp"})
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ptychofno.evaluation import centre_crop, lit_pixels, scanned_region, stitch
-from ptychofno.physics import extract_patches, place_patches
+from ptychofno.evaluation import lit_pixels, scanned_region, stitch
+from ptychofno.physics import extract_patches, lay
 
 
 def disturbed(patches, seed=3, level=0.3):
@@ -18,10 +18,10 @@ def disturbed(patches, seed=3, level=0.3):
 def plain_rounds(patches, positions, probe, shape, rounds):
     """The textbook iteration: correlate every patch with the stitched object, restitch."""
     weight = probe.abs().square()
-    illumination = place_patches(weight.expand(len(patches), -1, -1), positions, shape)
+    illumination = lay(weight.expand(len(patches), -1, -1), positions.long(), shape)
     turns = torch.ones(len(patches), dtype=torch.complex64)
     for _ in range(rounds):
-        obj = place_patches(weight * patches * turns[:, None, None], positions, shape) / illumination
+        obj = lay(weight * patches * turns[:, None, None], positions.long(), shape) / illumination
         overlap = (weight * patches).conj() * extract_patches(obj, positions, patches.shape[-1])
         turns = torch.sgn(overlap.sum(dim=(1, 2)))
     return turns
@@ -30,8 +30,8 @@ def plain_rounds(patches, positions, probe, shape, rounds):
 def agreement(patches, positions, probe, shape, turns):
     """sum |sum_i u_i w patch_i|^2 / illumination, what synchronisation maximises."""
     weight = probe.abs().square()
-    illumination = place_patches(weight.expand(len(patches), -1, -1), positions, shape).double()
-    total = place_patches((weight * patches * turns[:, None, None]).to(torch.complex128), positions, shape)
+    illumination = lay(weight.expand(len(patches), -1, -1), positions.long(), shape).double()
+    total = lay((weight * patches * turns[:, None, None]).to(torch.complex128), positions.long(), shape)
     return float((total.abs().square() / illumination).sum())
 
 
@@ -163,43 +163,6 @@ def test_inputs_that_do_not_fit_are_named(scan):
         stitch(scan.patches, scan.positions, scan.probe[1:, 1:])
     with pytest.raises(ValueError, match="leaves the object"):
         stitch(scan.patches, scan.positions, scan.probe, shape=(50, 50))
-
-
-def test_centre_crop_tiles_true_patches_exactly(scan):
-    result = centre_crop(scan.patches, scan.positions, shape=scan.shape)
-    rows, cols = scanned_region(result.illumination)
-    margin = (16 - scan.step) // 2
-    assert rows == cols == slice(margin, margin + 11 * scan.step)
-    np.testing.assert_array_equal(result.object[rows, cols], scan.object.numpy()[rows, cols])
-    np.testing.assert_array_equal(result.illumination[rows, cols], 1)
-    assert result.illumination.sum() == (11 * scan.step) ** 2
-
-
-def test_centre_crop_does_not_synchronise(scan, make):
-    patches = make.turned(scan.patches, make.phases(len(scan.patches)))
-    result = centre_crop(patches, scan.positions, shape=scan.shape)
-    region = scanned_region(result.illumination)
-    truth = scan.object.numpy()[region]
-    np.testing.assert_allclose(np.abs(result.object[region]), np.abs(truth), atol=1e-6)
-    assert np.abs(np.vdot(result.object[region], truth)) < 0.5 * np.vdot(truth, truth).real
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda positions: positions + 0.5,
-        lambda positions: positions * 5,
-        lambda positions: torch.cat([positions[:-1], positions[:1]]),
-        lambda positions: positions * torch.tensor([1.0, 2.0]),
-        lambda positions: positions + torch.rand(positions.shape, dtype=positions.dtype),
-    ],
-    ids=["fractional", "too wide a step", "one missing", "two steps", "irregular"],
-)
-def test_centre_crop_needs_a_raster(scan, spoil):
-    with pytest.raises(
-        ValueError, match=r"^evaluation\.stitch=centre_crop needs .*choose evaluation\.stitch=overlap$"
-    ):
-        centre_crop(scan.patches, spoil(scan.positions))
 
 
 def test_the_scanned_region_is_the_rectangle_that_was_lit():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychofno.physics import extract_patches, place_patches, raster_positions
+from ptychofno.physics import extract_patches, lay, raster_positions, shift, split_positions
 
 
 def random_object(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -13,13 +13,15 @@ def random_object(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @given(seed=st.integers(0, 999), size=st.integers(1, 9))
-def test_placing_is_the_adjoint_of_extracting(seed: int, size: int) -> None:
+def test_laying_is_the_adjoint_of_extracting(seed: int, size: int) -> None:
     obj, patches = random_object(13, 17, seed=seed), random_object(6, size, size, seed=seed + 1)
     room = torch.tensor([13 - size, 17 - size])
     positions = torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * room
     positions[0] = room
     there = (extract_patches(obj, positions, size).conj() * patches).sum()
-    back = (obj.conj() * place_patches(patches, positions, (13, 17))).sum()
+    corners, fractions = split_positions(positions, size, (13, 17))
+    assert fractions is not None
+    back = (obj.conj() * lay(shift(patches, fractions), corners, (13, 17))).sum()
     torch.testing.assert_close(there, back)
 
 

@@ -43,8 +43,6 @@ class Trainer:
 @dataclass
 class Evaluation:
     checkpoint: Annotated[Literal["best", "last"], Doc("which weights to judge")] = "best"
-    stitch: Annotated[Literal["overlap", "centre_crop"], Doc("how patches become an object")] = "overlap"
-    sync_rounds: Annotated[int, Ge(0), Doc("rounds of phase synchronisation of the patches")] = 60
     phase_alignment: Annotated[Literal["plane", "mean"], Doc("removed from both phases before comparing")] = (
         "plane"
     )

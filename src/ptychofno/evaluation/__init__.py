@@ -14,13 +14,12 @@ from ptychofno.evaluation.follow import follow_similarity
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import predict_patches
 from ptychofno.evaluation.overlap import Refinement
-from ptychofno.evaluation.stitch import Stitched, centre_crop, stitch
+from ptychofno.evaluation.stitch import Stitched, stitch
 
 __all__ = [
     "Evaluation",
     "Refinement",
     "Stitched",
-    "centre_crop",
     "check_evaluable",
     "draw_curves",
     "draw_reconstruction",

@@ -5,42 +5,29 @@ Shapes: n samples, C channels, N pattern size, k objects of (H, W).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
-from ptychofno.data.dataset import scan_positions
-from ptychofno.evaluation.dataset import Array, Dataset
+from ptychofno.data.dataset import Array, PtychoDataset, scan_positions
 from ptychofno.evaluation.illumination import overlap_illumination, scanned_region
-from ptychofno.evaluation.stitch import check_stitch, raster_step
 from ptychofno.metrics import SMALLEST_SIDE_PX
 
 _LARGEST_OBJECT_MI_PX = 64
 
 
-def check_evaluable(dataset: Dataset, *, stitch: str) -> None:
+def check_evaluable(dataset: PtychoDataset) -> None:
     """Refuse what ``evaluate`` could not compute metrics for, from positions, probe and object shapes alone.
 
-    Args:
-        dataset: as for ``evaluate``; its patterns are not read.
-        stitch: ``overlap`` or ``centre_crop``.
-
-    Raises:
-        ValueError: naming the setting, for an unknown ``stitch``, positions that
-            ``centre_crop`` cannot tile, a simulated scan whose lit area is too small to compare,
-            or a measured one whose object would exceed 64 Mi pixels.
+    Raises ValueError, naming the setting, for a simulated scan whose lit area is too small to compare, or a
+    measured one whose object would exceed 64 Mi pixels. Patterns are not read.
     """
-    check_stitch(stitch)
     size = dataset.probe.shape[-1]
     for positions_px, shape in _scans(dataset):
         if shape is None:
             _check_extent(positions_px, size)
-        tiled = _tiled(positions_px, size) if stitch == "centre_crop" else None
-        if shape is None:
             continue
-        height, width = tiled or _lit(positions_px, dataset.probe, shape)
+        height, width = _lit(positions_px, dataset.probe, shape)
         if min(height, width) < SMALLEST_SIDE_PX:
             raise ValueError(
                 f"data.size={shape[0]} with data.N={size}: the scanned region of {height} x {width} px is too"
@@ -48,7 +35,7 @@ def check_evaluable(dataset: Dataset, *, stitch: str) -> None:
             )
 
 
-def _scans(dataset: Dataset) -> Iterator[tuple[Array, tuple[int, int] | None]]:
+def _scans(dataset: PtychoDataset) -> Iterator[tuple[Array, tuple[int, int] | None]]:
     """Positions (n, C, 2) and shape of each object that is stitched; no shape for a measured one."""
     if dataset.test_objects is None:
         yield scan_positions(dataset), None
@@ -74,20 +61,3 @@ def _lit(positions_px: Array, probe: Array, shape: tuple[int, int]) -> tuple[int
     """Height and width in pixels of what overlapping patches light."""
     rows, cols = scanned_region(overlap_illumination(positions_px.reshape(-1, 2), probe, shape))
     return rows.stop - rows.start, cols.stop - cols.start
-
-
-def _tiled(positions_px: Array, size: int) -> tuple[int, int]:
-    """Height and width in pixels of what ``centre_crop`` tiles."""
-    corners = torch.from_numpy(np.asarray(positions_px, dtype=np.float64).reshape(-1, 2))
-    channels = positions_px.shape[1]
-    try:
-        step = raster_step(corners, size)
-    except ValueError:
-        if channels == 1:
-            raise
-        raise ValueError(
-            f"evaluation.stitch=centre_crop with data.gridsize={math.isqrt(channels)}: neighbouring patches"
-            " make no full raster of one step; choose evaluation.stitch=overlap or data.gridsize=1"
-        ) from None
-    height, width = (step * len(torch.unique(corners[:, axis])) for axis in (0, 1))
-    return height, width

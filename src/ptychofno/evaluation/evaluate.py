@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from ptychofno import metrics as quality
-from ptychofno.evaluation.dataset import Array, Dataset
+from ptychofno.data.dataset import Array, PtychoDataset
 from ptychofno.evaluation.figures import draw_reconstruction
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region, weight_of
 from ptychofno.evaluation.infer import predict
 from ptychofno.evaluation.measured import evaluate_measured
 from ptychofno.evaluation.overlap import Refinement, Refiner
 from ptychofno.evaluation.simulated import evaluate_simulated
-from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, SETTLED_RAD, Stitched, stitcher
+from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, SETTLED_RAD, Stitched, stitch
 from ptychofno.runs import artifacts
 
 
@@ -33,11 +33,11 @@ class Evaluation:
     over test objects, null without a truth; ``unrefined`` holds them before refinement.
 
     ``diffraction_error_stitched`` (measured data): sum |A_pred - X| / sum X of the test patterns as an object
-    predicts them that is made of all the others, always by ``overlap``, as a raster with gaps cannot be
-    tiled. ``flat``: the same of a flat object with the same probe; ``no_better_than_flat``: whether the
-    first is above 0.9 of it. ``diffraction_error``: that of the network's own patches on the test patterns,
-    for measured data also ``…_validation`` and ``…_train``. A patch is predicted from the very pattern that
-    it is compared with, and may have fitted its noise, or a wrong probe.
+    predicts them that is made of all the others. ``flat``: the same of a flat object with the same probe;
+    ``no_better_than_flat``: whether the first is above 0.9 of it. ``diffraction_error``: that of the
+    network's own patches on the test patterns, for measured data also ``…_validation`` and ``…_train``. A
+    patch is predicted from the very pattern that it is compared with, and may have fitted its noise, or a
+    wrong probe.
     """
     prediction: Array
     """Complex64 (H, W), without the phase that no measurement fixes; 0 where nothing was scanned."""
@@ -59,11 +59,9 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module | None,
-    dataset: Dataset,
+    dataset: PtychoDataset,
     *,
     infer_batch_size: int,
-    stitch: str,
-    sync_rounds: int,
     phase_alignment: str,
     device: torch.device | str,
     refinement: Refinement | None = None,
@@ -76,31 +74,29 @@ def evaluate(
         model: see ``predict_patches``; it is left on ``device``. None starts from a flat object.
         dataset: with ``test_objects`` its test scan is compared with them, object by object;
             without, every pattern of the measured scan makes the object.
-        infer_batch_size, stitch, sync_rounds, phase_alignment: settings of a run.
+        infer_batch_size, phase_alignment: settings of a run.
         device: where the network and the rounds of overlap compute.
         refinement: what follows stitching; None for nothing.
         each_round: called with the number and the error of every round.
         sparse: let a refinement begin from the patches of some patterns, see ``infer.spread_out``.
 
     Raises:
-        ValueError: for an unknown ``stitch`` or ``phase_alignment``, positions that
-            ``centre_crop`` cannot tile, or a prediction that is not finite.
+        ValueError: for an unknown ``phase_alignment``, or a prediction that is not finite.
     """
     if phase_alignment not in quality.PHASE_ALIGNMENTS:
         choices = ", ".join(quality.PHASE_ALIGNMENTS)
         raise ValueError(f"evaluation.phase_alignment={phase_alignment!r}: choose one of {choices}")
     probe = np.array(dataset.probe)
     settled_rad = SETTLED_RAD if refinement is None else NEARLY_SETTLED_RAD
-    put_together = stitcher(stitch, weight_of(probe), sync_rounds, settled_rad)
+    put_together = partial(stitch, probe=weight_of(probe), settled_rad=settled_rad)
     refiner = Refiner(probe, dataset.valid, device, refinement, each_round)
     predicted = None
     if model is not None:
-        sparse = sparse and refinement is not None and stitch == "overlap"
+        sparse = sparse and refinement is not None
         predicted = predict(model, dataset, batch_size=infer_batch_size, device=device, sparse=sparse)
     target = None
     if dataset.test_objects is None:
-        with_gaps = stitcher("overlap", weight_of(probe), sync_rounds, settled_rad)
-        found, metrics = evaluate_measured(predicted, dataset, put_together, with_gaps, refiner)
+        found, metrics = evaluate_measured(predicted, dataset, put_together, refiner)
     else:
         target = np.array(dataset.test_objects[0])
         found, metrics = evaluate_simulated(predicted, dataset, put_together, refiner, phase_alignment)
@@ -121,7 +117,7 @@ def evaluate(
 
 def judge(
     model: nn.Module | None,
-    dataset: Dataset,
+    dataset: PtychoDataset,
     plan: Any,
     device: torch.device | str,
     each_round: Callable[[int, float], None] = lambda number, misfit: None,
@@ -132,8 +128,6 @@ def judge(
         model,
         dataset,
         infer_batch_size=plan.infer_batch_size,
-        stitch=plan.evaluation.stitch,
-        sync_rounds=plan.evaluation.sync_rounds,
         phase_alignment=plan.evaluation.phase_alignment,
         device=device,
         refinement=plan.refine(measured=dataset.test_objects is None),

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ptychofno.data.dataset import scan_positions
+from ptychofno.data.dataset import Array, scan_positions
 from ptychofno.evaluation.evaluate import Evaluation
 from ptychofno.runs.artifacts import write_with
-
-Array = NDArray[Any]
 
 _JOULE_PER_EV = 1.602176634e-19
 

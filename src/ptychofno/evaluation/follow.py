@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptychofno.evaluation.dataset import Array, Split
+from ptychofno.data.dataset import Array, Split
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region, weight_of
 from ptychofno.evaluation.simulated import stitch_each
 from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD, stitch

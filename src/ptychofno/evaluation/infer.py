@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ptychofno.evaluation.dataset import Array, Dataset, Split
+from ptychofno.data.dataset import Array, PtychoDataset, Split
 from ptychofno.physics import complex_patches, diffraction_amplitude, light_of
 
 PATCHES_AT_ONCE = 256
@@ -33,7 +33,7 @@ class Predicted:
 
 
 def predict(
-    model: nn.Module, dataset: Dataset, *, batch_size: int, device: torch.device | str, sparse: bool
+    model: nn.Module, dataset: PtychoDataset, *, batch_size: int, device: torch.device | str, sparse: bool
 ) -> Predicted:
     """The patches of a dataset's ``scan()``; raises as ``predict_patches`` does.
 
@@ -118,7 +118,7 @@ def predict_patches(
     return patches
 
 
-def patch_errors(predicted: Predicted | None, dataset: Dataset) -> dict[str, float | None]:
+def patch_errors(predicted: Predicted | None, dataset: PtychoDataset) -> dict[str, float | None]:
     """sum |A_pred - X| / sum X, each pattern as its own patch explains it; null without patches.
 
     Args:

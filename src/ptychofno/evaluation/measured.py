@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from ptychofno import metrics as quality
-from ptychofno.data.dataset import scan_positions
-from ptychofno.evaluation.dataset import Dataset
+from ptychofno.data.dataset import PtychoDataset, scan_positions
 from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner
 from ptychofno.evaluation.stitch import Stitched
@@ -23,16 +22,15 @@ _ORIENTATION = ("swap_axes", "negate_rows", "negate_cols")
 
 def evaluate_measured(
     predicted: Predicted | None,
-    dataset: Dataset,
+    dataset: PtychoDataset,
     put_together: Callable[..., Stitched],
-    with_gaps: Callable[..., Stitched],
     refiner: Refiner,
 ) -> tuple[list[Reconstruction], dict[str, Any]]:
     """The object of all patterns; and the metrics of ``evaluate``, of one of all but the test patterns.
 
     Args:
         predicted: from ``dataset.scan()``; None for a flat start.
-        put_together, with_gaps: stitch the patches of the whole scan, and of one without the test patterns.
+        put_together: see ``stitch_each``.
     """
     positions = np.reshape(scan_positions(dataset), (-1, 2))
     height, width = (np.ceil(positions.max(axis=0)).astype(int) + refiner.probe.shape[-1]).tolist()
@@ -43,7 +41,7 @@ def evaluate_measured(
         others = int(np.searchsorted(predicted.members, of_seen)) * predicted.patches.shape[1]
         single, places = predicted.patches.flatten(0, 1), np.reshape(predicted.samples.positions_px, (-1, 2))
         start = put_together(single, places, shape=shape)
-        start_without_test = with_gaps(single[:others], places[:others], shape=shape)
+        start_without_test = put_together(single[:others], places[:others], shape=shape)
     splits = [dataset.train, dataset.validation, dataset.test]
     others_scan, test_scan = refiner.scan(splits[:2], shape), refiner.scan(splits[2:], shape)
     whole = refiner.refined(refiner.scan(splits, shape), start)
@@ -62,7 +60,7 @@ def evaluate_measured(
     return [whole], metrics | {"unrefined": unrefined, "hint": _orientation_hint(dataset) if poor else None}
 
 
-def _orientation_hint(dataset: Dataset) -> str | None:
+def _orientation_hint(dataset: PtychoDataset) -> str | None:
     """Which settings of the layout make an object of patterns that make none as they are; None for none."""
     probe = torch.tensor(np.asarray(dataset.probe if dataset.given_probe is None else dataset.given_probe))
     valid = None if dataset.valid is None else torch.tensor(np.asarray(dataset.valid))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptychofno.evaluation.dataset import Array
+from ptychofno.data.dataset import Array
 from ptychofno.evaluation.illumination import lit_pixels, summed_intensity
 from ptychofno.evaluation.stitch import Stitched
 from ptychofno.physics import Estimate, Scan, flat_estimate, make_scan, misfit_and_tilt, refine

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptychofno import metrics as quality
-from ptychofno.evaluation.dataset import Array, Dataset, Split
+from ptychofno.data.dataset import Array, PtychoDataset, Split
 from ptychofno.evaluation.illumination import lit_pixels, scanned_region
 from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner, Samples
@@ -21,7 +21,7 @@ _OF_MEASURED_DATA = ("diffraction_error_stitched", "flat", "no_better_than_flat"
 
 def evaluate_simulated(
     predicted: Predicted | None,
-    dataset: Dataset,
+    dataset: PtychoDataset,
     put_together: Callable[..., Stitched],
     refiner: Refiner,
     phase_alignment: str,

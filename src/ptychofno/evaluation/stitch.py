@@ -6,9 +6,7 @@ global phase of its patch, so patches are brought to a common phase before they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,7 @@ from torch import Tensor
 from ptychofno.evaluation.growth import growth_order
 from ptychofno.evaluation.illumination import add_patches, summed_intensity
 from ptychofno.evaluation.infer import PATCHES_AT_ONCE
-from ptychofno.physics import place_patches, shift, split_positions
-
-STITCHES = ("overlap", "centre_crop")
+from ptychofno.physics import shift, split_positions
 
 # Sweeps converge fastest here: under-relaxed they creep over long distances, near 2 they ring.
 _RELAXATION = 1.6
@@ -42,7 +38,7 @@ class Stitched:
     object: Complex
     """(H, W) complex64; 0 where nothing was scanned."""
     illumination: Real
-    """(H, W) float32, the summed weight of the patches: sum |P|^2, or 1 under a centre-crop tile."""
+    """(H, W) float32, the summed weight of the patches: sum |P|^2."""
     patch_phases: Real
     """(n,) float64, radians: what was taken out of each patch."""
 
@@ -94,71 +90,6 @@ def stitch(
     add_patches(total, (turn * tile for turn, tile in zip(turns, tiles, strict=True)), corners)
     stitched = np.divide(total, illumination, out=np.zeros_like(total), where=lit)
     return Stitched(stitched, illumination, np.angle(turns.conj().astype(np.complex128)))
-
-
-def centre_crop(patches: Tensor, positions_px: Any, *, shape: tuple[int, int] | None = None) -> Stitched:
-    """The published tiling: each patch contributes only its centre, as wide as the raster's step.
-
-    No averaging, no weighting, no phase synchronisation.
-
-    Args:
-        patches: complex64 (n, N, N).
-        positions_px: (n, 2), (row, col) of the top-left pixels: a full square raster.
-        shape: (H, W) of the object; the smallest that holds all patches when None.
-
-    Raises:
-        ValueError: when the positions are no such raster, or its step exceeds the patch.
-    """
-    positions = torch.from_numpy(np.asarray(positions_px).astype(np.float64))
-    patches = patches.detach().cpu()
-    _check(patches, positions)
-    size = patches.shape[-1]
-    shape = shape or _enclosing_shape(positions, size)
-    step = raster_step(positions, size)
-    start = (size - step) // 2
-    tiles = patches[:, start : start + step, start : start + step]
-    places = positions + start
-    total = place_patches(tiles, places, shape)
-    coverage = place_patches(torch.ones(tiles.shape), places, shape)
-    return Stitched(total.numpy(), coverage.numpy(), np.zeros(len(tiles)))
-
-
-def check_stitch(how: str) -> None:
-    """Raise ValueError, naming the setting, for an unknown way to put patches together."""
-    if how not in STITCHES:
-        raise ValueError(f"evaluation.stitch={how!r}: choose one of {', '.join(STITCHES)}")
-
-
-def stitcher(
-    how: str, probe: Any, sync_rounds: int, settled_rad: float = SETTLED_RAD
-) -> Callable[..., Stitched]:
-    """What puts patches together as ``evaluation.stitch`` says, from patches, positions and ``shape``."""
-    check_stitch(how)
-    if how == "centre_crop":
-        return centre_crop
-    return partial(stitch, probe=probe, sync_rounds=sync_rounds, settled_rad=settled_rad)
-
-
-def raster_step(positions: Tensor, size: int) -> int:
-    """The step in pixels of a full square raster, (n, 2), whose patches of ``size`` leave no gap.
-
-    Raises ValueError when it is none.
-    """
-    setting, otherwise = "evaluation.stitch=centre_crop", "choose evaluation.stitch=overlap"
-    axes = [torch.unique(positions[:, axis]) for axis in (0, 1)]
-    steps = torch.unique(torch.cat([axis.diff() for axis in axes]))
-    full = len(positions) == len(axes[0]) * len(axes[1]) == len(torch.unique(positions, dim=0))
-    if not full or len(steps) != 1 or bool((positions % 1).any()):
-        raise ValueError(
-            f"{setting} needs a full square raster of integer positions with one step,"
-            f" which these {len(positions)} positions are not; {otherwise}"
-        )
-    step = int(steps[0])
-    if step > size:
-        raise ValueError(
-            f"{setting} needs a step of at most the patch's {size} px, not {step} px; {otherwise}"
-        )
-    return step
 
 
 def _check(patches: Tensor, positions: Tensor) -> None:

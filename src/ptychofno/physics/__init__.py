@@ -23,7 +23,6 @@ from ptychofno.physics.refinement import Refined, orientation_that_fits, refine
 from ptychofno.physics.scan import (
     extract_patches,
     lay,
-    place_patches,
     raster_positions,
     shift,
     split_positions,
@@ -53,7 +52,6 @@ __all__ = [
     "orientation_that_fits",
     "orthogonal_modes",
     "photon_scale",
-    "place_patches",
     "raster_positions",
     "refine",
     "shift",

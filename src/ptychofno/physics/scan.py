@@ -35,14 +35,6 @@ def extract_patches(obj: Tensor, positions_px: Tensor, patch_size: int) -> Tenso
     return patches if fractions is None else shift(patches, -fractions)
 
 
-def place_patches(patches: Tensor, positions_px: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The sum of patches (n, N, N) laid onto an empty object of ``shape``: adjoint of extraction."""
-    corners, fractions = split_positions(positions_px, patches.shape[-1], shape)
-    if fractions is not None:
-        patches = shift(patches, fractions)
-    return lay(patches, corners, shape)
-
-
 def lay(patches: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
     """The sum of patches (n, N, N) laid at whole pixels ``corners`` (n, 2) of an empty object."""
     flat = patches.new_zeros(shape[0] * shape[1])

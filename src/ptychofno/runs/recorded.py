@@ -59,7 +59,7 @@ def recomposed(
                 _take(cfg, part, node, replaced)
         for key in _SETTINGS:
             if key in values:
-                _take(cfg, key, _plain(values[key], key, file, mapping=False), replaced)
+                _take(cfg, key, _known(_plain(values[key], key, file, mapping=False), cfg[key]), replaced)
         for override in typed:
             if not is_choice(override, files):
                 OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
@@ -80,6 +80,11 @@ def _plain(node: Any, key: str, file: Path | str, *, mapping: bool = True) -> An
         if "${" in str(value):
             raise ConfigError(f"{file}: {name}={shown(value)}: is not resolved; type {name}=…")
     return node
+
+
+def _known(node: Any, today: Any) -> Any:
+    """A recorded setting, or settings without those that there are no more."""
+    return {name: node[name] for name in node if name in today} if isinstance(node, Mapping) else node
 
 
 def _take(cfg: DictConfig, key: str, node: Any, replaced: Set[str]) -> None:

@@ -134,7 +134,7 @@ class Training:
 def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bool) -> Training:
     """Network and training for a dataset, ready to begin or to be resumed."""
     with build.as_config_errors():
-        check_evaluable(dataset, stitch=plan.evaluation.stitch)
+        check_evaluable(dataset)
     network = build.generator(cfg, dataset)
     started_from = start_from(network, plan.init_from) if plan.init_from and not resuming else None
     module = setup.experiment(cfg, dataset, network)

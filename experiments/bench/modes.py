@@ -63,12 +63,13 @@ def median_ms(size: int, batch: int, precision: str, way: str, args: argparse.Na
     optimizer = torch.optim.Adam(network.parameters(), 1e-4, capturable=way == "graph")
     measured = torch.rand(batch, 1, size, size, device=args.device)
     probe = torch.ones(size, size, dtype=torch.complex64, device=args.device)
-    layers = torch.compile(network) if way == "compiled" else network
+    if way == "compiled":
+        network.compile()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=way != "graph")
         with torch.autocast(args.device, mixed, enabled=mixed is not None):
-            patch = complex_patches(layers(measured).float())
+            patch = complex_patches(network(measured).float())
         (diffraction_amplitude(patch, probe) - measured).abs().mean().backward()
         optimizer.step()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ptychofno.models import Band, SpectralConv2d, kept_modes, pack, unpack
 from ptychofno.models.layout import to_channels_last
+from ptychofno.models.spectral import shared_matrices
 
 
 def textbook(x: Tensor, weight: Tensor) -> Tensor:
@@ -195,6 +196,7 @@ def test_second_derivatives_and_gradients_per_sample(
 def test_the_layer_is_one_graph(spec: Band | int, size: int, layout: str) -> None:
     """fullgraph: nothing that breaks the graph, forward or backward."""
     torch.compiler.reset()  # the case before is not recompiled for
+    torch.compiler.assume_constant_result(shared_matrices)
     layer, x = SpectralConv2d(16, 3, spec), laid(torch.randn(2, 16, size, size), layout)
     compiled = torch.compile(layer, fullgraph=True, dynamic=False, backend="aot_eager")
     wanted = (x, layer.weight)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -28,7 +28,7 @@ from ptychofno.models.blocks import (
 from ptychofno.models.layout import to_channels_last
 from ptychofno.models.levels import Level, plan_levels
 from ptychofno.models.outputs import PatchOutput
-from ptychofno.models.spectral import Band, kept_modes
+from ptychofno.models.spectral import Band, kept_modes, shared_matrices
 
 BlockClass = Callable[[int, "int | tuple[int, int] | Band"], nn.Module]
 
@@ -90,6 +90,12 @@ class Generator(nn.Module):
         out = self.body(self.arrange(pixel_unshuffle(features, f) if f > 1 else features))
         out = pixel_shuffle(out, f) if f > 1 else out
         return out.unflatten(1, (self.patches, 2)).reshape(B, C, 2, N, N).permute(0, 3, 4, 1, 2)
+
+    def compile(self, *args: Any, **settings: Any) -> None:
+        """As torch's, but for the output: inductor has no code for complex numbers, and trips over their strides."""
+        torch.compiler.assume_constant_result(shared_matrices)
+        self.output.forward = torch.compiler.disable(self.output.forward)
+        super().compile(*args, **settings)
 
     def arrange(self, x: Tensor) -> Tensor:
         """Features in the layout in which activations flow on their device; see ``models.layout``."""

@@ -84,7 +84,6 @@ class ProjectedOutput(nn.Module):
         )
 
 
-@torch.compiler.disable  # inductor has no code for complex numbers, and trips over their strides
 def _projected(project: Projector, patch: Tensor, amplitude: Tensor, *settings: Any) -> Tensor:
     start = torch.view_as_complex(patch.to(amplitude.dtype).contiguous()).movedim(-1, 1)
     found = project(start, amplitude, *settings)

@@ -135,7 +135,7 @@ class SpectralConv2d(nn.Module):
             raise ValueError(f"input has {H} × {W} pixels, this layer is for the {self.band}")
         band = self.band.on((H, W))
         R, K = band.rows, band.columns
-        across, down = _shared_matrices(H, W, R, K, x.dtype, x.device)
+        across, down = shared_matrices(H, W, R, K, x.dtype, x.device)
         lines = _each(across, x.reshape(B * H, W, I))
         modes = _each(down, lines.view(B, 2 * H, K * I)).view(B, R, 2, K, I)
         mixed = mix(modes.permute(3, 1, 2, 0, 4), self._weight_on(band).to(x.dtype))
@@ -192,6 +192,6 @@ def fourier_matrices(
     return across.to(device, dtype), down.reshape(2 * R, 2 * H).to(device, dtype)
 
 
-@torch.compiler.assume_constant_result
-def _shared_matrices(*key: Any) -> tuple[Tensor, Tensor]:
+def shared_matrices(*key: Any) -> tuple[Tensor, Tensor]:
+    """``fourier_matrices``, under a name that can be marked for compilers."""
     return fourier_matrices(*key)

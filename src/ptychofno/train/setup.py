@@ -28,7 +28,7 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
     """The training module: network, physics, loss, optimizer, schedule and clip."""
     if cfg.trainer.compile:
         _check_compiler(build.device(cfg))
-        network.compile()
+        network.compile(options={"deterministic": True})
     node = build.to_plain(cfg.optimizer)
     with build.of_a_user("optimizer", node):
         make_optimizer = models.part(node, build.find)

@@ -22,8 +22,7 @@ def reproducible(seed: int, num_threads: int | None, matmul_precision: str = "hi
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     memory = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
@@ -31,8 +30,8 @@ def reproducible(seed: int, num_threads: int | None, matmul_precision: str = "hi
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
-        # Warn only: a few CUDA kernels have no deterministic form.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Warn only: a few CUDA kernels have no deterministic form. The other way to say it loads a compiler.
+        torch.set_deterministic_debug_mode("warn")
         torch.backends.cudnn.benchmark = False
         # A debugging aid that costs time: nothing here reads what it has not written.
         memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -48,6 +47,6 @@ def reproducible(seed: int, num_threads: int | None, matmul_precision: str = "hi
             torch.cuda.set_rng_state_all(cuda_states)
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(deterministic)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

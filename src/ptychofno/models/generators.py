@@ -92,7 +92,7 @@ class Generator(nn.Module):
         return out.unflatten(1, (self.patches, 2)).reshape(B, C, 2, N, N).permute(0, 3, 4, 1, 2)
 
     def compile(self, *args: Any, **settings: Any) -> None:
-        """As torch's, but for the output: inductor has no code for complex numbers, and trips over their strides."""
+        """As torch's, but for the output: inductor has no code for complex numbers and trips over them."""
         torch.compiler.assume_constant_result(shared_matrices)
         self.output.forward = torch.compiler.disable(self.output.forward)
         super().compile(*args, **settings)

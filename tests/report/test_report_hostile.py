@@ -17,19 +17,19 @@ import pytest
 import yaml
 from run_directories import RunWriter, settings
 
-from ptychofno.report import files
-from ptychofno.report.__main__ import PAGE, ROWS, TEXT, VALUES, main
+from ptychofno.display.text import one_line
+from ptychofno.report.__main__ import PAGE, ROWS, main
 from ptychofno.report.pictures import galleries
 from ptychofno.report.runs import read
 from ptychofno.report.study import load
-from ptychofno.report.wording import in_markdown, in_spreadsheet, one_line
+from ptychofno.report.tables import in_spreadsheet
 
 SECRET = "hunter2-not-for-you"
 INJECTION = "<script>document.title='owned'</script>"
 
 
 def written(study: Path) -> str:
-    return "\n".join((study / name).read_text(encoding="utf-8") for name in (PAGE, TEXT, ROWS, VALUES))
+    return "\n".join((study / name).read_text(encoding="utf-8") for name in (PAGE, ROWS))
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def test_what_is_written_replaces_a_link(add_run: RunWriter, study_dir: Path, tm
     add_run("control", 1)
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    for name in (PAGE, TEXT, ROWS, VALUES):
+    for name in (PAGE, ROWS):
         (study_dir / name).symlink_to(victim)
     main([str(study_dir)])
     assert victim.read_text() == "precious"
-    assert not any((study_dir / name).is_symlink() for name in (PAGE, TEXT, ROWS, VALUES))
+    assert not any((study_dir / name).is_symlink() for name in (PAGE, ROWS))
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "history.json", "grad_norms.csv"])
@@ -241,12 +241,11 @@ def test_names_and_values_are_only_text(
     record = json.loads((path / "run.json").read_text())
     (path / "run.json").write_text(json.dumps({**record, "arm": evil}))
     main([str(study_dir), "--anyway"])
-    page, text = ((study_dir / name).read_text() for name in (PAGE, TEXT))
+    page = (study_dir / PAGE).read_text()
     assert page.count("<script>") == 1 and INJECTION not in page
     assert "&lt;script&gt;" in page
-    assert INJECTION not in text and not re.search(r"(?<!\\)\]\(", text)
     shown = capsys.readouterr().out
-    for output in (shown, page, text):
+    for output in (shown, page):
         assert "\x1b[31m" not in output and "\u202e" not in output
     assert "[red]" in shown, "no markup for the terminal either"
     for line in (study_dir / ROWS).read_text().splitlines():
@@ -285,7 +284,6 @@ def test_figures_show_names_to_the_letter_and_refer_to_nothing(add_run: RunWrite
 
 def test_text_is_escaped_for_where_it_goes() -> None:
     assert one_line("a\x00\x1b[1m\u202eb\nc" + "x" * 500, 20) == "a[1mb cxxxxxxxxxxxx…"
-    assert in_markdown("a|b<c>*d*") == "a\\|b&lt;c&gt;\\*d\\*"
     assert [in_spreadsheet(cell) for cell in ("=1", "-x", "a", -1.5, float("nan"))] == [
         "'=1",
         "'-x",
@@ -296,10 +294,10 @@ def test_text_is_escaped_for_where_it_goes() -> None:
 
 
 def test_an_unreadable_directory_is_a_run_in_no_known_state(tmp_path: Path) -> None:
-    run = read(tmp_path / "gone-seed3")
-    assert (run.arm, run.state) == ("gone", "unknown") and run.problems
-    with pytest.raises(files.Unreadable):
-        files.RunFiles(tmp_path / "gone-seed3")
+    (tmp_path / "link-seed3").symlink_to(tmp_path)
+    for name, problems in (("gone", False), ("link", True)):
+        run = read(tmp_path / f"{name}-seed3")
+        assert (run.arm, run.state, bool(run.problems)) == (name, "unknown", problems)
 
 
 @pytest.mark.parametrize("huge", [-1e308, 5e-324])

@@ -3,7 +3,8 @@
     python experiments/record.py outputs/stage_a --output experiments/stage_a
 
 Writes report.html and report.csv as ``python -m ptychofno.report`` does; curves.csv, one line per run and
-epoch; curves.png, one panel per arm; and reconstructions.png, every arm's run of median loss beside the truth.
+epoch; curves.png, one panel per arm; and reconstructions.png, every arm's run of median loss beside the
+truth.
 """
 
 from __future__ import annotations

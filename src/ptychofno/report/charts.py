@@ -1,12 +1,11 @@
-"""The figures of the report as SVG inside the page: arms in rows, one dot per run; curves over epochs."""
+"""The figures of the report: arms in rows, one dot per run; curves with bands over the seeds."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
+from base64 import b64encode
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from ptychofno.display.drawing import (
     BLUE,
-    GRID,
     INK,
     MUTED,
     RED,
@@ -28,7 +26,7 @@ from ptychofno.display.drawing import (
     tidy,
     without_glyph_warnings,
 )
-from ptychofno.display.text import formatted, one_line, percent
+from ptychofno.display.text import one_line, percent
 from ptychofno.report.arms import Arm
 from ptychofno.report.evidence import survival
 from ptychofno.report.runs import Measure
@@ -39,21 +37,33 @@ Numbers = NDArray[np.float64]
 WIDTH_PX = 1120.0
 _ROW_PX, _HEAD_PX, _CURVE_PX = 28.0, 80.0, 150.0
 _SMALL, _NORMAL = 12, 13
-_HUES = [colour for colour in SERIES if colour != RED]  # red is for crashed runs
 _QUANTITIES = {
     "val_loss": "validation loss",
     "grad_norm_median": "gradient norm",
     "learning_rate": "learning rate",
 }
-_OF_THE_PAGE = {INK: "ink", MUTED: "muted", GRID: "line", BLUE: "accent", RED: "bad"}
-"""These colours follow the page from light to dark."""
-_NOT_DRAWN = re.compile(r'<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|<g id="[^"]*"/>', re.S)
 
 
-def crash_rates(study: Study) -> str:
+def figure_px(width: float, height: float) -> Figure:
+    """A figure of which one point is one pixel of the page."""
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+
+
+def as_image(figure: Figure) -> str:
+    """A data URI with an SVG image, the same bytes for the same figure; shown as ``img``, it runs nothing."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    content = io.StringIO()
+    deterministic: Any = {"svg.fonttype": "none", "svg.hashsalt": "ptychofno"}
+    with rc_context(deterministic), without_glyph_warnings():
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{b64encode(content.getvalue().encode()).decode('ascii')}"
+
+
+def crash_rates(study: Study) -> Figure:
     """Crash rate of every arm with Wilson's interval, the control's drawn through all rows."""
     figure, (axes,) = _rows(study, study.trained, 760.0, 1)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], [percent(share) for share in (0, 0.25, 0.5, 0.75, 1)])
     if study.control and study.control.results:
         axes.axvspan(*study.control.crash_interval, color=MUTED, alpha=0.12, linewidth=0)
@@ -64,10 +74,10 @@ def crash_rates(study: Study) -> str:
             axes.plot(arm.crash_interval, [row, row], color=colour, linewidth=2.5, alpha=0.55)
             axes.plot(arm.crash_rate, row, "o", color=colour, markersize=9)
         axes.text(1.03, row, counts, color=INK, fontsize=_NORMAL, va="center")
-    return _inline(figure, "Crash rate of each arm with its 95 % interval")
+    return figure
 
 
-def measures(study: Study, chosen: Sequence[Measure]) -> str:
+def measures(study: Study, chosen: Sequence[Measure]) -> Figure:
     """One column per measure, one row per arm, one dot per run; bar and tick: quartiles and median."""
     figure, columns = _rows(study, study.arms, WIDTH_PX, len(chosen))
     for axes, measure in zip(columns, chosen, strict=True):
@@ -85,31 +95,37 @@ def measures(study: Study, chosen: Sequence[Measure]) -> str:
         axes.set_xlim(axes.get_xlim())
         for row, arm in enumerate(study.arms):
             _draw_runs(axes, row, arm, measure)
-    return _inline(figure, "Measures of every run: a dot per seed, quartiles and median")
+    return figure
 
 
-def loss_overview(study: Study) -> str:
-    """Median validation loss of all arms."""
-    found = [(arm, *_seeds(arm, "val_loss")) for arm in study.arms]
-    known = [(arm, epochs, np.nanmedian(losses, axis=0)) for arm, epochs, losses in found if epochs.size]
-    label = "Median validation loss of all arms by epoch"
-    return _overview(study, known, label, _flat(study.arms)) if known else ""
-
-
-def off_plateau(study: Study) -> str:
+def off_plateau(study: Study) -> Figure | None:
     """Share of all runs of an arm that are still on the flat plateau, by epoch, after Kaplan and Meier."""
-    found = [(arm, *survival(arm.plateau)[:2]) for arm in study.trained if len(arm.plateau)]
-    known = [(arm, np.append(0, epochs), np.append(1, share)) for arm, epochs, share in found]
-    label = "Share of runs still on the flat plateau by epoch"
-    return _overview(study, known, label, 0.0, drawstyle="steps-post") if known else ""
+    known = [arm for arm in study.trained if len(arm.plateau)]
+    if not known:
+        return None
+    figure = figure_px(WIDTH_PX, max(360.0, 60.0 + 20.0 * len(known)))
+    axes = figure.subplots()
+    for index, arm in enumerate(known):
+        epochs, share, _ = survival(arm.plateau)
+        wide = arm is study.verdict.candidate or arm is study.control
+        style: dict[str, Any] = {"drawstyle": "steps-post", "linewidth": 2.8 if wide else 1.6}
+        style["linestyle"] = "-" if index < len(SERIES) else "--"
+        style["label"] = one_line(arm.name, 30)
+        axes.plot(np.append(0, epochs), np.append(1, share), color=SERIES[index % len(SERIES)], **style)
+    axes.set_ylim(0, 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    tidy(axes, _NORMAL)
+    box: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": _NORMAL}
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), **box)
+    return figure
 
 
-def curves(study: Study) -> str:
+def curves(study: Study) -> Figure:
     """For every arm loss, gradient norm and learning rate by epoch; axes are common to all arms.
 
     Band: from the smallest to the largest seed. The control is drawn into the rows of all others.
     """
-    figure = _figure(WIDTH_PX, _CURVE_PX * len(study.trained))
+    figure = figure_px(WIDTH_PX, _CURVE_PX * len(study.trained))
     panels = figure.subplots(len(study.trained), len(_QUANTITIES), sharex=True, sharey="col", squeeze=False)
     for row, arm in zip(panels, study.trained, strict=True):
         crashed = f"{arm.crashed} of {len(arm.results)} crashed" if arm.results else "no result"
@@ -121,34 +137,12 @@ def curves(study: Study) -> str:
             _draw_arm(axes, arm, key)
     for column, (key, name) in zip(panels.T, _QUANTITIES.items(), strict=True):
         _finish(column, name, _flat(study.trained) if key == "val_loss" else math.nan)
-    return _inline(figure, "Validation loss, gradient norm and learning rate of every arm by epoch")
-
-
-def _overview(
-    study: Study,
-    known: Sequence[tuple[Arm, Numbers, Numbers]],
-    label: str,
-    dashed: float,
-    **every: Any,
-) -> str:
-    """A line per arm in one figure, named in the order in which they end."""
-    figure = _figure(WIDTH_PX, max(360.0, 60.0 + 20.0 * len(known)))
-    axes = figure.subplots()
-    for index, (arm, epochs, values) in enumerate(known):
-        wide = arm is study.verdict.candidate or arm is study.control
-        style: dict[str, Any] = {"linewidth": 2.8 if wide else 1.6, "label": one_line(arm.name, 30), **every}
-        style["linestyle"] = "-" if index < len(_HUES) else "--"
-        _draw_line(axes, epochs, values, _HUES[index % len(_HUES)], **style)
-    lines = sorted(axes.get_lines(), key=lambda line: -np.asarray(line.get_ydata())[-1])
-    _finish(np.array([axes]), "", dashed)
-    box: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": _NORMAL}
-    axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1.02, 0.5), **box)
-    return _inline(figure, label)
+    return figure
 
 
 def _rows(study: Study, arms: Sequence[Arm], width_px: float, count: int) -> tuple[Figure, Sequence[Axes]]:
     """A figure with a named row for each arm across ``count`` panels."""
-    figure = _figure(width_px, _HEAD_PX + len(arms) * _ROW_PX)
+    figure = figure_px(width_px, _HEAD_PX + len(arms) * _ROW_PX)
     panels = figure.subplots(1, count, sharey=True, squeeze=False, gridspec_kw={"wspace": 0.12})[0]
     names = panels[0].set_yticks(range(len(arms)), [one_line(arm.name, 29) for arm in arms])
     for axes in panels:
@@ -174,7 +168,6 @@ def _draw_runs(axes: Axes, row: int, arm: Arm, measure: Measure) -> None:
         if not math.isfinite(value):
             continue
         style: dict[str, Any] = {"color": BLUE if run.succeeded else RED, "alpha": 0.8, "markersize": 7}
-        style["gid"] = f"tip {arm.name}, seed {run.seed}: {formatted(value, measure.form)} ({run.state})"
         if first <= value <= last:
             axes.plot(value, row, "o", fillstyle="full" if run.succeeded else "none", **style)
         else:  # beyond the axis: a triangle at its end
@@ -233,38 +226,3 @@ def _seeds(arm: Arm, key: str) -> tuple[Numbers, Numbers]:
         row[: run.epochs.size] = run.curves[key]
     known = np.isfinite(table).any(axis=0) & np.isfinite(longest.epochs)
     return longest.epochs[known], table[:, known]
-
-
-def _figure(width_px: float, height_px: float) -> Figure:
-    """One point is one pixel of the page."""
-    return Figure(figsize=(width_px / 72, height_px / 72), dpi=72, layout="constrained")
-
-
-def _inline(figure: Figure, label: str) -> str:
-    """An SVG element without any link, script, style sheet or name, the same bytes for the same figure.
-
-    Its text stays text. What an artist's ``gid`` says after ``tip`` is shown where the pointer rests on it.
-    """
-    for artist in figure.findobj():
-        artist.set_clip_on(False)  # a clip would be a reference
-        if isinstance(artist, Text):
-            artist.set_parse_math(False)
-    content = io.StringIO()
-    plain: Any = {"svg.fonttype": "none", "svg.hashsalt": "ptychofno"}
-    with rc_context(plain), without_glyph_warnings():
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
-    # All text is escaped, so that these patterns match what matplotlib wrote and nothing else.
-    drawing = _NOT_DRAWN.sub("", content.getvalue())
-    width, height = (72 * side for side in figure.get_size_inches())
-    head = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-    head += f' role="img" aria-label="{escape(label)}">'
-    drawing = head + drawing[drawing.index(">", drawing.index("<svg")) + 1 :]
-    drawing = re.sub(r'style="[^"]*"', lambda style: _in_page_colours(style[0]), drawing)
-    drawing = re.sub(r'<g id="tip ([^"]*)">', r"<g><title>\1</title>", drawing)
-    return re.sub(r'<g id="[^"]*">', "<g>", drawing)
-
-
-def _in_page_colours(style: str) -> str:
-    for colour, name in _OF_THE_PAGE.items():
-        style = style.replace(colour, f"var(--{name})")
-    return style

@@ -1,17 +1,15 @@
-"""The report as one HTML file that needs nothing else: no network, no other file, no foreign script."""
+"""The report as one HTML file that needs nothing else: no network, no other file, no script."""
 
 from __future__ import annotations
 
 import math
-from base64 import b64encode
-from hashlib import sha256
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ptychofno.display.text import NONE, counted, duration
 from ptychofno.report import charts, ranking
-from ptychofno.report.pictures import galleries
+from ptychofno.report.pictures import reconstructions
 from ptychofno.report.runs import GIVEN_BACK, MEASURES
 from ptychofno.report.study import Study
 from ptychofno.report.tables import columns, differences, main_columns, run_rows
@@ -22,10 +20,9 @@ _DOTS_ABREAST = 4
 
 def page(study: Study) -> str:
     """The whole document. Every text that comes from a run is escaped; the policy in its head lets no
-    script run but the report's own, whatever a text holds, and nothing be fetched."""
+    script run, whatever a text holds, and nothing be fetched."""
     loader = PackageLoader("ptychofno.report", "")
     files = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    style, script = (Markup(loader.get_source(files, name)[0]) for name in ("page.css", "page.js"))
     cells = [columns(standing) for standing in study.verdict.standings]
     main = main_columns(cells)
     every = [run for arm in study.arms for run in (*arm.results, *arm.successes)]
@@ -35,9 +32,7 @@ def page(study: Study) -> str:
     spent = sum(float(arm.values("training_seconds").sum()) for arm in study.trained)
     return files.get_template("page.html").render(
         study=study,
-        style=style,
-        script=script,
-        digest=b64encode(sha256(script.encode()).digest()).decode("ascii"),
+        style=Markup(loader.get_source(files, "page.css")[0]),
         arms=counted(len(study.trained), "arm"),
         runs=counted(sum(len(arm.runs) for arm in study.trained), "run"),
         spent=duration(spent),
@@ -45,7 +40,8 @@ def page(study: Study) -> str:
         other_rows=[{key: row[key] for key in row if key not in main or key == "arm"} for row in cells],
         charts=charts,
         measures=[known[first : first + _DOTS_ABREAST] for first in range(0, len(known), _DOTS_ABREAST)],
-        galleries=galleries(study.arms),
+        reconstructions=reconstructions(study.arms),
+        as_image=charts.as_image,
         changes=[
             (arm, differences(arm, study.control))
             for arm in study.trained

@@ -1,95 +1,85 @@
-"""The reconstructions of all arms as images on common colour scales."""
+"""The reconstructions of all arms on common colour scales."""
 
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
-from matplotlib.image import imsave
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ptychofno.display.drawing import INK, RED
 from ptychofno.display.text import formatted
 from ptychofno.metrics import align
 from ptychofno.report import files
 from ptychofno.report.arms import Arm
+from ptychofno.report.charts import figure_px
 from ptychofno.report.runs import FoundRun
 from ptychofno.runs import artifacts
 
-Array = NDArray[Any]
+Images = dict[str, NDArray[Any]]
+Found = list[tuple[Arm, FoundRun, Images]]
 
 COLOURS = {"amplitude": "gray", "phase": "viridis"}
+ABREAST = 5
 _LARGEST_SIDE_PX = 512
 
 
-class Picture(NamedTuple):
-    """One object: what it is called and said of it, and by kind its images as data URIs."""
+def reconstructions(arms: Sequence[Arm]) -> list[Figure]:
+    """For every dataset the truth, where it is known, and the arms in their order.
 
-    caption: str
-    about: str
-    mark: str
-    images: dict[str, str]
-
-
-class Gallery(NamedTuple):
-    """Pictures of one dataset, the truth first where it is known, and the scales they share."""
-
-    pictures: list[Picture]
-    has_truth: bool
-    scales: dict[str, tuple[str, str]]
-    """By kind the ends of the colour scale, to a hundredth of its length."""
-    bars: dict[str, str]
-
-
-def galleries(arms: Sequence[Arm]) -> list[Gallery]:
-    """For every dataset the arms in their order, each by the run nearest its median loss on the commonest.
-
-    Amplitudes are scaled and phases turned and flattened onto the truth, as for the metrics; the truth
-    sets the colour scales. Without a truth the scales hold 99 % of all pixels.
+    Of each arm the run nearest its median loss on the commonest dataset. Amplitudes are scaled and phases
+    turned and flattened onto the truth, as for the metrics; the truth sets the colour scales. Without a truth
+    the scales hold 99 % of all pixels.
     """
     every = Counter(run.dataset_key for arm in arms for run in arm.results)
-    by_dataset: dict[str | None, list[tuple[Arm, FoundRun, dict[str, Array]]]] = {}
+    by_dataset: dict[str | None, Found] = {}
     for arm in arms:
         for run in sorted(arm.typical(), key=lambda run: -every[run.dataset_key]):
-            if images := _images(run):
+            if images := images_of(run):
                 by_dataset.setdefault(run.dataset_key, []).append((arm, run, images))
                 break
-    return [_gallery(found) for found in by_dataset.values()]
+    return [_drawn(found) for found in by_dataset.values()]
 
 
-def _gallery(found: Sequence[tuple[Arm, FoundRun, dict[str, Array]]]) -> Gallery:
+def _drawn(found: Found) -> Figure:
     truth = next((images for _, _, images in found if "target_amplitude" in images), None)
-    limits = {}
-    for kind in COLOURS:
-        shown = [truth[f"target_{kind}"]] if truth else [images[kind] for _, _, images in found]
-        pixels = np.concatenate([image.ravel() for image in shown])
-        low, high = np.percentile(pixels, (0, 100) if truth else (0.5, 99.5)).tolist()
-        limits[kind] = (low, high) if high > low else (low - 0.5, high + 0.5)
-    pictures = [Picture("Truth", "", "truth", _encoded(truth, "target_", limits))] if truth else []
+    cells = [("truth\n", INK, {kind: truth[f"target_{kind}"] for kind in COLOURS})] if truth else []
     for arm, run, images in found:
-        mark = "" if run.succeeded else "bad"
-        pictures.append(Picture(arm.name, _about(run), mark, _encoded(images, "", limits)))
-    ramp = np.linspace(0, 1, 128) * np.ones((4, 1))
-    bars = {kind: _data_uri(ramp, colours, 0.0, 1.0) for kind, colours in COLOURS.items()}
-    scales = {}
-    for kind, (low, high) in limits.items():
-        digits = 2 - math.floor(math.log10(high - low))
-        scales[kind] = f"{round(low, digits) + 0.0:g}", f"{round(high, digits) + 0.0:g}"
-    return Gallery(pictures, truth is not None, scales, bars)
+        cells.append((_title(arm, run), INK if run.succeeded else RED, images))
+    columns = min(ABREAST, len(cells))
+    bands = math.ceil(len(cells) / columns)
+    figure = figure_px(210.0 * columns + 70.0, 430.0 * bands)
+    panels = figure.subplots(2 * bands, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for row, (kind, colours) in enumerate(COLOURS.items()):
+        shown = cells[:1] if truth else cells
+        pixels = np.concatenate([images[kind].ravel() for _, _, images in shown])
+        low, high = np.percentile(pixels, (0, 100) if truth else (0.5, 99.5))
+        for index, (title, ink, images) in enumerate(cells):
+            axes = panels[2 * (index // columns) + row, index % columns]
+            image = axes.imshow(images[kind], cmap=colours, vmin=low, vmax=high, interpolation="none")
+            if row == 0:
+                axes.set_title(title, fontsize=11, color=ink, loc="left")
+        for band in panels[row::2]:
+            label = "phase / rad" if kind == "phase" else kind
+            figure.colorbar(image, ax=band.tolist(), label=label, shrink=0.9)
+    return figure
 
 
-def _about(run: FoundRun) -> str:
-    seed = "" if run.seed is None else f"seed {run.seed}, "
-    state = "" if run.succeeded else f"{run.state}, "
+def _title(arm: Arm, run: FoundRun) -> str:
+    """Arm; seed, state and SSIM of amplitude and phase."""
     ssim = (formatted(run.measures[f"ssim_{kind}"], "{:.3f}") for kind in COLOURS)
-    return f"{seed}{state}SSIM {' / '.join(ssim)}"
+    about = run.state if run.seed is None or not run.succeeded else f"seed {run.seed}"
+    return f"{shorten(arm.name, 28, placeholder='…')}\n{about}, SSIM {' / '.join(ssim)}"
 
 
-def _images(run: FoundRun) -> dict[str, Array] | None:
+def images_of(run: FoundRun) -> Images | None:
     """Amplitude and phase (rad) of the scanned region, and the truth's where there is one."""
     try:
         arrays = files.archive(run.path / artifacts.RECONSTRUCTION, ("prediction", "region", "target"))
@@ -115,23 +105,9 @@ def _images(run: FoundRun) -> dict[str, Array] | None:
     }
 
 
-def _fewer(image: Array) -> Array:
+def _fewer(image: NDArray[Any]) -> NDArray[Any]:
     """``image`` (H, W) averaged over squares until neither side is above 512."""
     factor = -(-max(image.shape) // _LARGEST_SIDE_PX)
     height, width = (side // factor * factor for side in image.shape)
     squares = image[:height, :width].reshape(height // factor, factor, width // factor, factor)
     return np.asarray(squares.mean(axis=(1, 3)))
-
-
-def _encoded(
-    images: Mapping[str, Array], prefix: str, limits: Mapping[str, tuple[float, float]]
-) -> dict[str, str]:
-    return {
-        kind: _data_uri(images[prefix + kind], colours, *limits[kind]) for kind, colours in COLOURS.items()
-    }
-
-
-def _data_uri(image: Array, colours: str, low: float, high: float) -> str:
-    content = BytesIO()
-    imsave(content, image, vmin=low, vmax=high, cmap=colours, format="png")
-    return f"data:image/png;base64,{b64encode(content.getvalue()).decode('ascii')}"

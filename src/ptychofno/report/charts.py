@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ptychofno.display.drawing import (
     BLUE,
@@ -32,11 +30,11 @@ from ptychofno.report.evidence import survival
 from ptychofno.report.runs import Measure
 from ptychofno.report.study import Study
 
-Numbers = NDArray[np.float64]
-
 WIDTH_PX = 1120.0
 _ROW_PX, _HEAD_PX, _CURVE_PX = 28.0, 80.0, 150.0
 _SMALL, _NORMAL = 12, 13
+_DPI = 144
+"""Of pictures in figures; all else has no pixels."""
 _QUANTITIES = {
     "val_loss": "validation loss",
     "grad_norm_median": "gradient norm",
@@ -56,7 +54,7 @@ def as_image(figure: Figure) -> str:
     content = io.StringIO()
     deterministic: Any = {"svg.fonttype": "none", "svg.hashsalt": "ptychofno"}
     with rc_context(deterministic), without_glyph_warnings():
-        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(content, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{b64encode(content.getvalue().encode()).decode('ascii')}"
 
 
@@ -121,22 +119,25 @@ def off_plateau(study: Study) -> Figure | None:
 
 
 def curves(study: Study) -> Figure:
-    """For every arm loss, gradient norm and learning rate by epoch; axes are common to all arms.
-
-    Band: from the smallest to the largest seed. The control is drawn into the rows of all others.
-    """
+    """For every arm loss, gradient norm and learning rate by epoch, a line per seed, the control's behind."""
     figure = figure_px(WIDTH_PX, _CURVE_PX * len(study.trained))
     panels = figure.subplots(len(study.trained), len(_QUANTITIES), sharex=True, sharey="col", squeeze=False)
     for row, arm in zip(panels, study.trained, strict=True):
         crashed = f"{arm.crashed} of {len(arm.results)} crashed" if arm.results else "no result"
         row[0].set_title(f"{one_line(arm.name, 45)}, {crashed}", fontsize=_NORMAL, color=INK, loc="left")
-        for axes, key in zip(row, _QUANTITIES, strict=True):
-            if study.control and arm is not study.control:
-                epochs, values = _seeds(study.control, key)
-                _draw_line(axes, epochs, np.nanmedian(values, axis=0), MUTED, linewidth=1.4, alpha=0.75)
-            _draw_arm(axes, arm, key)
-    for column, (key, name) in zip(panels.T, _QUANTITIES.items(), strict=True):
-        _finish(column, name, _flat(study.trained) if key == "val_loss" else math.nan)
+        for run in arm.results[:1]:
+            row[0].axhline(run.flat_baseline, color=MUTED, linestyle=(0, (5, 4)), linewidth=1.2)
+        behind = [(run, MUTED) for run in (study.control.results if study.control else [])]
+        lines = [*behind, *((run, BLUE if run.succeeded else RED) for run in arm.results)]
+        for axes, (key, label) in zip(row, _QUANTITIES.items(), strict=True):
+            for run, colour in lines:
+                axes.plot(run.epochs, run.curves[key], ".-", color=colour, linewidth=1.2, markersize=3)
+            axes.set_ylabel(label, fontsize=_SMALL, color=MUTED)
+            tidy(axes, _SMALL)
+    for column in panels.T:
+        values = [line.get_ydata() for axes in column for line in axes.get_lines()]
+        set_scale(column[0], np.concatenate([np.empty(0), *values]))
+    panels[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     return figure
 
 
@@ -163,66 +164,8 @@ def _draw_runs(axes: Axes, row: int, arm: Arm, measure: Measure) -> None:
         axes.plot([low, high], [row, row], **bar)
         axes.plot([median] * 2, [row - 0.29, row + 0.29], color=INK, linewidth=1.6)
     first, last = axes.get_xlim()
-    for run in arm.results:
+    for run in arm.results:  # a triangle where a run lies beyond the axis
         value = run.measures[measure.key]
-        if not math.isfinite(value):
-            continue
-        style: dict[str, Any] = {"color": BLUE if run.succeeded else RED, "alpha": 0.8, "markersize": 7}
-        if first <= value <= last:
-            axes.plot(value, row, "o", fillstyle="full" if run.succeeded else "none", **style)
-        else:  # beyond the axis: a triangle at its end
-            at, mark = (0.0, "<") if value < first else (1.0, ">")
-            axes.plot(at, row, mark, transform=axes.get_yaxis_transform(), **style)
-
-
-def _draw_arm(axes: Axes, arm: Arm, key: str) -> None:
-    epochs, values = _seeds(arm, key)
-    if epochs.size:
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(epochs, low, high, color=BLUE, alpha=0.16, linewidth=0)
-        _draw_line(axes, epochs, np.nanmedian(values, axis=0), BLUE, linewidth=1.9)
-    epochs, values = _seeds(arm, "grad_norm_max")
-    if key == "grad_norm_median" and epochs.size:
-        _draw_line(axes, epochs, np.nanmax(values, axis=0), BLUE, linewidth=1, linestyle=":", alpha=0.8)
-    for run in arm.results:
-        if not run.succeeded:
-            _draw_line(axes, run.epochs, run.curves[key], RED, linewidth=1.2)
-
-
-def _draw_line(axes: Axes, epochs: Numbers, values: Numbers, colour: str, **style: Any) -> None:
-    """A line with gaps where there is no number; with dots where there are few epochs."""
-    mark: dict[str, Any] = {"marker": "o", "markersize": 3} if epochs.size <= 2 else {}
-    axes.plot(epochs, values, color=colour, **mark, **style)
-
-
-def _finish(panels: NDArray[Any], label: str, dashed: float) -> None:
-    """One scale for panels that share their axes; a dashed line where it is said."""
-    for axes in panels:
-        tidy(axes, _SMALL)
-        axes.set_ylabel(label, fontsize=_SMALL, color=MUTED)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        if math.isfinite(dashed):
-            axes.axhline(dashed, color=MUTED, linestyle=(0, (5, 4)), linewidth=1.2)
-    heights = [np.asarray(line.get_ydata(), dtype=np.float64) for axes in panels for line in axes.get_lines()]
-    set_scale(panels[0], np.concatenate([np.empty(0), *heights]))
-    if panels[0].get_yscale() == "linear":
-        panels[0].yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-
-
-def _flat(arms: Sequence[Arm]) -> float:
-    """The flat object's loss where all runs agree on it."""
-    found = np.array([run.flat_baseline for arm in arms for run in arm.results])
-    found = found[np.isfinite(found)]
-    return float(found[0]) if found.size and np.ptp(found) <= 1e-4 * abs(found[0]) else math.nan
-
-
-def _seeds(arm: Arm, key: str) -> tuple[Numbers, Numbers]:
-    """Epochs (n,) and a quantity (runs, n) of the successful runs, where one of them has it."""
-    longest = max(arm.successes, key=lambda run: run.epochs.size, default=None)
-    if longest is None:
-        return np.empty(0), np.empty((1, 0))
-    table = np.full((len(arm.successes), longest.epochs.size), np.nan)
-    for row, run in zip(table, arm.successes, strict=True):
-        row[: run.epochs.size] = run.curves[key]
-    known = np.isfinite(table).any(axis=0) & np.isfinite(longest.epochs)
-    return longest.epochs[known], table[:, known]
+        mark = "<" if value < first else ">" if value > last else "o"
+        (dot,) = axes.plot(np.clip(value, first, last), row, mark, alpha=0.8, markersize=7, clip_on=False)
+        dot.set(color=BLUE if run.succeeded else RED, fillstyle="full" if run.succeeded else "none")

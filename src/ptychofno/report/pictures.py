@@ -26,7 +26,6 @@ Found = list[tuple[Arm, FoundRun, Images]]
 
 COLOURS = {"amplitude": "gray", "phase": "viridis"}
 ABREAST = 5
-_LARGEST_SIDE_PX = 512
 
 
 def reconstructions(arms: Sequence[Arm]) -> list[Figure]:
@@ -63,7 +62,7 @@ def _drawn(found: Found) -> Figure:
         low, high = np.percentile(pixels, (0, 100) if truth else (0.5, 99.5))
         for index, (title, ink, images) in enumerate(cells):
             axes = panels[2 * (index // columns) + row, index % columns]
-            image = axes.imshow(images[kind], cmap=colours, vmin=low, vmax=high, interpolation="none")
+            image = axes.imshow(images[kind], cmap=colours, vmin=low, vmax=high)
             if row == 0:
                 axes.set_title(title, fontsize=11, color=ink, loc="left")
         for band in panels[row::2]:
@@ -92,22 +91,14 @@ def images_of(run: FoundRun) -> Images | None:
         if not bounded or not np.isfinite(object_).all():
             return None
         if "target" not in arrays:
-            return {"amplitude": _fewer(np.abs(object_)), "phase": _fewer(np.angle(object_))}
+            return {"amplitude": np.abs(object_), "phase": np.angle(object_)}
         how = run.settings.get("evaluation.phase_alignment", "plane")
         aligned = align(object_, arrays["target"][region], phase_alignment=how)
     except (files.Unreadable, KeyError, TypeError, ValueError, IndexError, MemoryError):
         return None
     return {
-        "amplitude": _fewer(aligned.amplitude),
-        "phase": _fewer(aligned.phase_rad),
-        "target_amplitude": _fewer(aligned.target_amplitude),
-        "target_phase": _fewer(aligned.target_phase_rad),
+        "amplitude": aligned.amplitude,
+        "phase": aligned.phase_rad,
+        "target_amplitude": aligned.target_amplitude,
+        "target_phase": aligned.target_phase_rad,
     }
-
-
-def _fewer(image: NDArray[Any]) -> NDArray[Any]:
-    """``image`` (H, W) averaged over squares until neither side is above 512."""
-    factor = -(-max(image.shape) // _LARGEST_SIDE_PX)
-    height, width = (side // factor * factor for side in image.shape)
-    squares = image[:height, :width].reshape(height // factor, factor, width // factor, factor)
-    return np.asarray(squares.mean(axis=(1, 3)))

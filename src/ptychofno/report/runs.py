@@ -30,7 +30,7 @@ FLAT = "flat object"
 GIVEN_BACK = 0.25
 """A run fell later when, in the end, it had lost this share of what it had once gained on the flat object."""
 CURVES: tuple[str, ...] = ("step", "train_loss", "val_loss", "val_ssim", "learning_rate", "seconds")
-CURVES += ("grad_norm_median", "grad_norm_max")
+CURVES += ("grad_norm_median",)
 _TOLD_ELSEWHERE = ("seed", "data.seed", "arm", "study")
 
 

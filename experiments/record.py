@@ -2,9 +2,9 @@
 
     python experiments/record.py outputs/stage_a --output experiments/stage_a
 
-Writes report.html, report.md, report.csv and report.json as ``python -m ptychofno.report`` does; curves.csv,
-one line per run and epoch; curves.png, one panel per arm; and reconstructions.png, every arm's run of
-median loss beside the truth.
+Writes report.html and report.csv as ``python -m ptychofno.report`` does; curves.csv, one line per run and
+epoch; curves.png, one panel per arm; and reconstructions.png, every arm's run of median loss beside the
+truth.
 """
 
 from __future__ import annotations

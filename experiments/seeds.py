@@ -30,7 +30,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ptychofno.display.drawing import DPI, INK, MUTED, tidy
 from ptychofno.metrics import align, found_shares
 from ptychofno.report.arms import group
-from ptychofno.report.find import find
+from ptychofno.report.files import find
 from ptychofno.report.runs import FoundRun, read
 from ptychofno.runs import artifacts
 from ptychofno.runs.stats import FLAT_ABOVE, LEFT_PLATEAU_BELOW, epoch_fell_back

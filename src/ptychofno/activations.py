@@ -16,10 +16,6 @@ from ptychofno.runs.naming import Composed, Recorded, read, says_settings, subje
 from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import nn
-
     from ptychofno.data import PtychoDataset
 
 PATTERNS = 32
@@ -28,14 +24,8 @@ UNTRAINED_DIR = Path("outputs/activations")
 
 # Typed of a run's data, these leave the data as they are.
 _NOT_OF_THE_DATA = {"data.cache_dir", "data.batch_size", "data.drop_last"}
-_TAKEN = {
-    artifacts.RUN,
-    artifacts.HISTORY,
-    artifacts.METRICS,
-    artifacts.STATS,
-    artifacts.CURVES_FIGURE,
-    artifacts.RECONSTRUCTION_FIGURE,
-}
+_TAKEN = {artifacts.RUN, artifacts.HISTORY, artifacts.METRICS, artifacts.STATS}
+_TAKEN |= {artifacts.CURVES_FIGURE, artifacts.RECONSTRUCTION_FIGURE}
 _USAGE = """\
 Each NETWORK is one of
   a run directory   outputs/stage_a/control-seed1; the network of its metrics.json, or see --checkpoint
@@ -109,25 +99,19 @@ def activations(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Inspected:
-    """One network to look into.
-
-    Attributes:
-        title: what to call it.
-        cfg: its checked configuration.
-        recorded: whether that is from a file; its classes are then looked up among ours only.
-        run_dir: the run that trained it; None for an untrained one.
-        weights: their file; None for a network as it starts.
-        dataset_key: of the data that it has to be run on; None for any.
-        cache_dir: where its run found the data; None when it is said elsewhere.
-    """
+    """One network to look into, by its checked configuration."""
 
     title: str
     cfg: Any
     recorded: bool = False
+    """Whether the configuration is from a file; its classes are then looked up among ours only."""
     run_dir: Path | None = None
     weights: Path | None = None
+    """None for a network as it starts."""
     dataset_key: str | None = None
+    """Of the data that it has to be run on; None for any."""
     cache_dir: str | None = None
+    """Where its run found the data; None when it is said elsewhere."""
 
 
 def networks_of(
@@ -222,16 +206,20 @@ def observe(inspected: Sequence[Inspected], patterns: int | None) -> list[dict[s
 
 
 def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoDataset]) -> dict[str, Any]:
+    import numpy as np
+
     from ptychofno import build
     from ptychofno.config.records import settings
-    from ptychofno.inspection import inspect_network
+    from ptychofno.inspection.network import inspect_network
     from ptychofno.models import SpectralConv2d
+    from ptychofno.runs.weights import recorded_generator
     from ptychofno.train import setup
     from ptychofno.training.batches import parts
     from ptychofno.training.clipping import total_gradient_norm
 
-    asked.cfg.trainer.compile = False  # a compiled network runs past the hooks
-    plan = settings(asked.cfg)
+    cfg = asked.cfg
+    cfg.trainer.compile = False  # a compiled network runs past the hooks
+    plan = settings(cfg)
     key = build.dataset_key(plan)
     if asked.dataset_key not in (None, key):
         raise ConfigError(
@@ -239,14 +227,21 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
             f" {key}; say with data=… on which data to run it"
         )
     read_where_it_was(plan, key, asked.cache_dir)
-    device = build.device(asked.cfg)
-    with build.reproducibly(asked.cfg):
+    with build.reproducibly(cfg):
         if key not in datasets:
             datasets[key] = build.dataset(plan)
         dataset = datasets[key]
-        network = _network(asked, dataset)
-        module = setup.experiment(asked.cfg, dataset, network).to(device)
-        chosen = _chosen(len(dataset.train), patterns)
+        present = len(dataset.train)
+        if patterns is not None and patterns > present:
+            raise ConfigError(f"--patterns={patterns}: the dataset has {present} training patterns")
+        count = min(patterns or PATTERNS, present)
+        chosen = np.sort(np.random.default_rng(0).choice(present, count, replace=False))
+        if asked.recorded:
+            network = recorded_generator(build.to_plain(cfg.model), dataset, asked.weights)
+        else:
+            network = build.generator(cfg, dataset)
+        device = build.device(cfg)
+        module = setup.experiment(cfg, dataset, network).to(device)
         amplitude, *where = (one.to(device) for one in parts(build.as_batch(dataset.train, chosen)))
         found = inspect_network(
             network,
@@ -268,25 +263,6 @@ def _observe(asked: Inspected, patterns: int | None, datasets: dict[str, PtychoD
         "patterns": len(chosen),
         **found,
     }
-
-
-def _network(asked: Inspected, dataset: PtychoDataset) -> nn.Module:
-    from ptychofno import build
-    from ptychofno.runs import weights
-
-    if asked.recorded:
-        return weights.recorded_generator(build.to_plain(asked.cfg.model), dataset, asked.weights)
-    return build.generator(asked.cfg, dataset)
-
-
-def _chosen(present: int, wanted: int | None) -> NDArray[np.int64]:
-    """Indices of training patterns, drawn alike for every network of a dataset."""
-    import numpy as np
-
-    if wanted is not None and wanted > present:
-        raise ConfigError(f"--patterns={wanted}: the dataset has {present} training patterns")
-    count = min(wanted or PATTERNS, present)
-    return np.sort(np.random.default_rng(0).choice(present, count, replace=False))
 
 
 if __name__ == "__main__":

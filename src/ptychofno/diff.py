@@ -11,11 +11,9 @@ from typing import Any
 import yaml
 
 from ptychofno.config.errors import exit_codes, shown
-from ptychofno.display.text import aligned, printable
+from ptychofno.display.text import NONE, aligned, printable
 from ptychofno.runs.comparison import differing, flat, of_the_result
 from ptychofno.runs.naming import Composed, read, subject
-
-ABSENT = "–"
 
 _USAGE = """\
 Each of A, B, … is one of
@@ -36,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("configs", metavar="A B", nargs="+", help="two or more configurations, see below")
     parser.add_argument("--all", action="store_true", help="every setting, also those that agree")
     parser.add_argument("--json", action="store_true", help="as JSON; an absent setting is left out")
-    parser.add_argument("--exit-code", action="store_true", help="exit with 1 when they differ")
     args = parser.parse_args(argv)
     if len(args.configs) < 2:
         parser.error("expected two or more configurations")
@@ -46,15 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         listed = sorted({key for config in configs.values() for key in config}) if args.all else keys
         if args.json:
             settings = {key: {n: c[key] for n, c in configs.items() if key in c} for key in listed}
-            print(
-                json.dumps({"configs": list(configs), "differ": bool(keys), "settings": settings}, indent=2)
-            )
+            found = {"configs": list(configs), "differ": bool(keys), "settings": settings}
+            print(json.dumps(found, indent=2))
         elif listed:
             _print_table(configs, listed)
         else:
             print("no setting differs")
-        if args.exit_code and keys:
-            raise SystemExit(1)
 
 
 def load(name: str) -> dict[str, Any]:
@@ -64,10 +58,9 @@ def load(name: str) -> dict[str, Any]:
     those of another version. Raises ConfigError for a name that stands for nothing.
     """
     found = subject(name)
-    return _composed(found) if isinstance(found, Composed) else flat(read(found.file))
+    if not isinstance(found, Composed):
+        return flat(read(found.file))
 
-
-def _composed(found: Composed) -> dict[str, Any]:
     from ptychofno.config.composition import compose
     from ptychofno.config.records import resolved_yaml
 
@@ -76,28 +69,16 @@ def _composed(found: Composed) -> dict[str, Any]:
 
 def _print_table(configs: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> None:
     """One line per key; in a terminal the columns that differ from the first are coloured."""
-    header = ["", *map(printable, configs)]
-    rows = aligned(
-        [header, *([printable(key), *(_cell(config, key) for config in configs.values())] for key in keys)]
-    )
+    rows = [["", *configs]]
+    for key in keys:
+        rows.append([key, *(shown(one[key]) if key in one else NONE for one in configs.values())])
     coloured = sys.stdout.isatty()
-    for index, cells in enumerate(rows):
-        print("  ".join(_coloured(cells, heading=index == 0) if coloured else cells).rstrip())
-
-
-def _coloured(cells: list[str], heading: bool) -> list[str]:
-    if heading:
-        return [f"\033[1m{cell}\033[0m" for cell in cells]
-    key, first, *others = cells
-    changed = any(cell.strip() != first.strip() for cell in others)
-    if not changed:
-        return [f"\033[2m{cell}\033[0m" for cell in cells]
-    others = [f"\033[32m{cell}\033[0m" if cell.strip() != first.strip() else cell for cell in others]
-    return [key, f"\033[31m{first}\033[0m", *others]
-
-
-def _cell(config: Mapping[str, Any], key: str) -> str:
-    return printable(shown(config[key])) if key in config else ABSENT
+    for index, cells in enumerate(aligned([[*map(printable, row)] for row in rows])):
+        if coloured and index:
+            cells[2:] = [
+                f"\033[32m{cell}\033[0m" if cell.strip() != cells[1].strip() else cell for cell in cells[2:]
+            ]
+        print("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":

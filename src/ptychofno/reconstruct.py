@@ -143,7 +143,7 @@ def _evaluated(
     from ptychofno import build
     from ptychofno.config.records import settings
     from ptychofno.data.dataset import scan_positions
-    from ptychofno.display.terminal import RoundsBar, reading_bar, tell_scan
+    from ptychofno.display.terminal import reading_bar, rounds_bar, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.evaluation.export import check_formats
     from ptychofno.runs.carrying import differences
@@ -174,7 +174,7 @@ def _evaluated(
             for line in differences(start.run_dir / artifacts.MODEL, start.values, dataset):
                 console.print(f"note: {line}", style="red", soft_wrap=True)
         began = time.monotonic()
-        with RoundsBar(console, plan.refine) as each_round:
+        with rounds_bar(console, plan.refine) as each_round:
             evaluation = judge(network, dataset, plan, device, each_round, sparse=True)
     about = {
         "run_dir": None if start.run_dir is None else str(start.run_dir),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ptychofno.inspection import inspect_network
+from ptychofno.inspection.network import inspect_network
 from ptychofno.models import PtychoBlock, SpectralConv2d, StablePtychoBlock
 from ptychofno.training.clipping import NormClip, total_gradient_norm
 

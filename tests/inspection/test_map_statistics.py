@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ptychofno.inspection import MapStatistics, effective_rank, power_shares
+from ptychofno.inspection.statistics import MapStatistics, effective_rank, power_shares
 
 
 def values_of(*batches: torch.Tensor) -> dict[str, float]:

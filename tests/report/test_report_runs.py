@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from run_directories import FLAT, RunWriter, settings, write_flat, write_run
 
-from ptychofno.report.arms import Arm, group
-from ptychofno.report.find import find
+from ptychofno.report.arms import Arm, gradient_norms, group
+from ptychofno.report.files import find
 from ptychofno.report.runs import MEASURES, read, read_reference
 from ptychofno.runs import artifacts
 
@@ -75,7 +75,7 @@ def test_medians_are_of_successful_runs_only(add_run: RunWriter, study_dir: Path
     assert (loss.low, loss.median, loss.high) == pytest.approx((0.01075, 0.012, 0.0145))
     assert arm.crash_rate == pytest.approx(2 / 6)
     assert arm.flat_by_ssim == 1
-    assert arm.grad_norm == pytest.approx((4.5, 8.0, 8.0))
+    assert gradient_norms(arm.results) == pytest.approx((4.5, 8.0, 8.0))
     assert arm.failure_epochs == [3, 5]
     assert [run.seed for run in arm.typical()][:2] == [2, 1], "from the lower median outwards"
 

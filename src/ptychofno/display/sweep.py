@@ -59,7 +59,8 @@ def seconds_left(lengths: Sequence[float], jobs: int, at_once: int | None, elaps
     return max(turns * sum(lengths) / len(lengths) - elapsed, 0.0)
 
 
-_current: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_NO_SWEEP = Progress(Path(), 0, None, 0.0)
+_current = ContextVar("progress", default=_NO_SWEEP)
 
 
 @contextmanager
@@ -74,11 +75,9 @@ def job_of(progress: Progress) -> Iterator[None]:
 
 def beginning() -> str:
     """``Progress.beginning`` of the current job; empty outside a sweep."""
-    progress = _current.get()
-    return progress.beginning() if progress else ""
+    return _current.get().beginning()
 
 
 def ended() -> tuple[str, str]:
     """``Progress.ended`` of the current job; empty outside a sweep."""
-    progress = _current.get()
-    return progress.ended() if progress else ("", "")
+    return _current.get().ended()

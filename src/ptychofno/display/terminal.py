@@ -10,13 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -39,55 +33,23 @@ _METRICS = (
 )
 
 
-class RoundsBar:
-    """A bar over rounds of overlap with the error of the patterns; a line in the log for each round.
-
-    Its context is a function to be called with the number of a round and its error.
-    """
-
-    def __init__(self, console: Console, refine: Any) -> None:
-        self.progress = bar(console, TextColumn("{task.description}"), TimeElapsedColumn())
-        self.total = refine.rounds or None
-
-    def __enter__(self) -> Callable[[int, float], None]:
-        self.progress.start()
-        self.task = self.progress.add_task("evaluating", total=self.total)
-        return self._show
-
-    def __exit__(self, *reason: Any) -> None:
-        self.progress.stop()
-
-    def _show(self, number: int, error: float) -> None:
-        log.info("round %d of overlap: error %.4g", number, error)
-        self.progress.update(self.task, completed=number, description=f"round {number}  error {error:.4f}")
-
-
 def bar(console: Console, first: ProgressColumn, *others: ProgressColumn) -> Progress:
     """A bar between columns of text, which is gone at its end; nothing without a terminal."""
     columns = (first, BarColumn(bar_width=None), *others)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
-    """What is trained, on which data, with how many parameters; and a note where its warmup never ends."""
-    size = dataset.train.amplitude.shape[-1]
-    console.print(
-        Text.assemble(
-            (f"{'resuming' if run.record['resumed'] else 'training'} {run.path.name}", "bold"),
-            f": {type(network).__name__} with {thousands(run.record['parameters'])} parameters"
-            f" on {dataset.name} ({len(dataset.train.amplitude)} patterns of {size} x {size},"
-            f" dataset {dataset.key}), {counted(cfg.trainer.max_epochs, 'epoch')} on {run.record['device']}",
-        ),
-        soft_wrap=True,
-    )
-    tell_scan(console, dataset)
-    warm_up = cfg.scheduler.get("warmup_epochs") or 0
-    if warm_up >= cfg.trainer.max_epochs:
-        console.print(
-            f"note: scheduler.warmup_epochs={warm_up} is not over after trainer.max_epochs="
-            f"{cfg.trainer.max_epochs}: the learning rate never reaches optimizer.lr",
-            soft_wrap=True,
-        )
+@contextmanager
+def rounds_bar(console: Console, refine: Any) -> Iterator[Callable[[int, float], None]]:
+    """A bar over rounds of overlap, and a line in the log for each; gives what tells of a round's error."""
+    with bar(console, TextColumn("{task.description}"), TimeElapsedColumn()) as progress:
+        task = progress.add_task("evaluating", total=refine.rounds or None)
+
+        def told(number: int, error: float) -> None:
+            log.info("round %d of overlap: error %.4g", number, error)
+            progress.update(task, completed=number, description=f"round {number}  error {error:.4f}")
+
+        yield told
 
 
 @contextmanager
@@ -103,82 +65,90 @@ def reading_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
         yield told
 
 
+def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, network: nn.Module) -> None:
+    """What is trained, on which data, with how many parameters; and a note where its warmup never ends."""
+    size = dataset.train.amplitude.shape[-1]
+    what = (
+        f": {type(network).__name__} with {thousands(run.record['parameters'])} parameters"
+        f" on {dataset.name} ({len(dataset.train.amplitude)} patterns of {size} x {size},"
+        f" dataset {dataset.key}), {counted(cfg.trainer.max_epochs, 'epoch')} on {run.record['device']}"
+    )
+    doing = "resuming" if run.record["resumed"] else "training"
+    _tell(console, Text.assemble((f"{doing} {run.path.name}", "bold"), what))
+    tell_scan(console, dataset)
+    warm_up = cfg.scheduler.get("warmup_epochs") or 0
+    if warm_up >= cfg.trainer.max_epochs:
+        unended = (
+            f"scheduler.warmup_epochs={warm_up} is not over after trainer.max_epochs={cfg.trainer.max_epochs}"
+        )
+        _tell(console, f"note: {unended}: the learning rate never reaches optimizer.lr")
+
+
 def tell_scan(console: Console, dataset: PtychoDataset) -> None:
     """What was decided when a scan was read, and how far a refined probe is from the one that was given."""
     if dataset.object_pixel_m is not None:
-        console.print(f"an object pixel is {dataset.object_pixel_m * 1e9:.3g} nm", soft_wrap=True)
+        _tell(console, f"an object pixel is {dataset.object_pixel_m * 1e9:.3g} nm")
     for note in dataset.notes:
-        console.print(note, soft_wrap=True, markup=False)
+        _tell(console, note)
     if dataset.given_probe is not None:
         given, found = (p.reshape(-1, dataset.N**2)[0] for p in (dataset.given_probe, dataset.probe))
         overlap = abs(np.vdot(given, found)) / (np.linalg.norm(given) * np.linalg.norm(found))
-        console.print(
+        _tell(
+            console,
             "the probe was refined on the training patterns; its correlation with the given one, from 0 to 1,"
             f" is {overlap:.2f} (probe=dataset keeps the given one)",
-            soft_wrap=True,
         )
 
 
 def show_interruption(console: Console, interrupted: Interrupted, resumable: bool) -> None:
     """What interrupted the run, and what the same command will do."""
     then = "goes on from here" if resumable else "starts over (enable_checkpointing=false)"
-    console.print(f"interrupted ({interrupted}); the same command {then}", soft_wrap=True)
+    _tell(console, f"interrupted ({interrupted}); the same command {then}")
 
 
 def show_result(console: Console, run: Run, brief: bool = False) -> None:
     """State, metrics, time, and where the pictures are; ``brief``: one line of it, for one run of many."""
     place, left = sweep.ended()
     record, metrics = run.record, _metrics_in(run.path)
-    colour = {"completed": "green", "collapsed": "yellow"}.get(record["state"], "red")
-    console.print(
-        Text.assemble(
-            f"{place}{run.path.name} " if brief else "",
-            (record["state"], f"bold {colour}"),
-            f" in {duration(record['seconds']['total'])}: ",
-            f"{_in_brief(record, metrics)}{left}" if brief else _loss_line(record),
-        ),
-        soft_wrap=True,
-    )
-    if brief:
-        if record.get("error"):
-            console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
-        return
-    if record["state"] == "collapsed" and not metrics.get("no_better_than_flat"):
+    state = record["state"]
+    colour = {"completed": "green", "collapsed": "yellow"}.get(state, "red")
+    name = f"{place}{run.path.name} " if brief else ""
+    result = f"{_in_brief(record, metrics)}{left}" if brief else _loss_line(record)
+    spent = f" in {duration(record['seconds']['total'])}: "
+    _tell(console, Text.assemble(name, (state, f"bold {colour}"), spent, result))
+    if not brief and state == "collapsed" and not metrics.get("no_better_than_flat"):
         by_overlap = "; what follows was found by the rounds of overlap" if metrics.get("unrefined") else ""
-        console.print(
+        _tell(
+            console,
             "the network itself ended on the flat plateau: its patches explain the patterns no better than an"
             f" object of constant amplitude does{by_overlap}",
-            soft_wrap=True,
         )
     if record.get("error"):
-        console.print(printable(str(record["error"])), style=colour, soft_wrap=True)
-    show_metrics(console, run.path)
+        _tell(console, printable(str(record["error"])), colour)
+    if not brief:
+        show_metrics(console, run.path)
 
 
 def show_metrics(console: Console, directory: Path) -> None:
     """The metrics that are there as a table, and the paths of pictures and metrics."""
     metrics = _metrics_in(directory)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("", "amplitude", "phase"):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = Table("", box=None, pad_edge=False, header_style="dim")
+    for heading in ("amplitude", "phase"):
+        table.add_column(heading, justify="right")
     for label, key, form in _METRICS:
         values = metrics.get(key, [None])
         if any(value is not None for value in values):
-            table.add_row(label, *("-" if value is None else form.format(value) for value in values))
+            table.add_row(label, *(_number(value, form) for value in values))
     if table.row_count:
         console.print(table)
     for line in _lines(metrics):
-        console.print(line, soft_wrap=True)
+        _tell(console, line)
     if metrics.get("no_better_than_flat"):
-        console.print(
-            "the object predicts held-out patterns no better than a flat one:"
-            f" {metrics.get('hint') or 'probe, positions or orientation may be wrong'}",
-            style="red",
-            soft_wrap=True,
-        )
+        hint = metrics.get("hint") or "probe, positions or orientation may be wrong"
+        _tell(console, f"the object predicts held-out patterns no better than a flat one: {hint}", "red")
     for name in (artifacts.RECONSTRUCTION_FIGURE, artifacts.CURVES_FIGURE, artifacts.METRICS):
         if (directory / name).exists():
-            console.print(str(directory / name), soft_wrap=True)
+            _tell(console, str(directory / name))
 
 
 def _lines(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -187,7 +157,7 @@ def _lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     if metrics.get("phase_mae_rad") is not None:
         yield f"phase error {metrics['phase_mae_rad']:.4g} rad"
     if before.get("phase_mae_rad") is not None:
-        ssim = " and ".join("-" if value is None else f"{value:.4f}" for value in before["ssim"])
+        ssim = " and ".join(_number(value, "{:.4f}") for value in before["ssim"])
         yield f"before rounds of overlap: SSIM {ssim}, phase error {before['phase_mae_rad']:.4f} rad"
     if (error := metrics.get("diffraction_error_stitched")) is not None:
         was = before.get("diffraction_error_stitched")
@@ -214,9 +184,8 @@ def thousands(number: int) -> str:
 def _loss_line(record: Mapping[str, Any]) -> str:
     if not record["best_epoch"]:
         return "no epoch was finished"
-    final = record["final_val_loss"]
     return (
-        f"validation loss {'not finite' if final is None else f'{final:.4g}'}"
+        f"validation loss {_number(record['final_val_loss'], missing='not finite')}"
         f" (best {record['best_val_loss']:.4g} in epoch "
         f"{record['best_epoch']} of {record['epochs']}; best flat object {record['flat_baseline']:.4g})"
     )
@@ -224,11 +193,16 @@ def _loss_line(record: Mapping[str, Any]) -> str:
 
 def _in_brief(record: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Similarity to the true object, or what is known of a measured one, and the validation loss."""
-    found = []
+    loss = f"validation loss {_number(record.get('final_val_loss'), missing='not finite')}"
     if (values := metrics.get("ssim")) is not None:
-        found.append("SSIM {}, phase {}".format(*("-" if one is None else f"{one:.4f}" for one in values)))
-    elif (error := metrics.get("diffraction_error_stitched")) is not None:
-        found.append(f"held-out diffraction error {error:.4g}")
-    final = record.get("final_val_loss")
-    found.append(f"validation loss {'not finite' if final is None else f'{final:.4g}'}")
-    return ", ".join(found)
+        return "SSIM {}, phase {}, {}".format(*(_number(value, "{:.4f}") for value in values), loss)
+    error = metrics.get("diffraction_error_stitched")
+    return loss if error is None else f"held-out diffraction error {error:.4g}, {loss}"
+
+
+def _number(value: float | None, form: str = "{:.4g}", missing: str = "-") -> str:
+    return missing if value is None else form.format(value)
+
+
+def _tell(console: Console, text: str | Text, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, soft_wrap=True)

@@ -1,12 +1,17 @@
-"""Plain text for terminals and logs."""
+"""Plain text for terminals, logs and pages."""
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+NONE = "–"
+"""What stands where there is no value."""
 
 
 def make_console() -> Console:
@@ -59,3 +64,26 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 10 else f"{rest} s"
     hours, minutes_left = divmod(minutes, 60)
     return f"{minutes} min {rest} s" if hours == 0 else f"{hours} h {minutes_left} min"
+
+
+def one_line(value: Any, longest: int = 120) -> str:
+    """One line of printable text: no control, format or private characters, no more than ``longest``."""
+    text = str(value) if isinstance(value, (str, int, float)) else type(value).__name__
+    text = " ".join(text[: 4 * longest].split())
+    text = "".join(char for char in text if unicodedata.category(char)[0] != "C")
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def formatted(value: float, form: str = "{:.4g}") -> str:
+    """A number, or a dash where there is none."""
+    return form.format(value) if math.isfinite(value) else NONE
+
+
+def percent(share: float) -> str:
+    return formatted(100 * share, "{:.0f} %")
+
+
+def listed(words: Iterable[Any]) -> str:
+    """``a``, ``a and b``, or ``a, b and c``."""
+    *first, last = map(str, words)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -27,8 +27,7 @@ from ptychofno.inspection.terminal import common_order, letters_of
 
 _STYLES: tuple[Any, ...] = ("-", (0, (4, 2)))
 _COLUMNS = 3
-
-Layer = Mapping[str, Any]
+_BOX: dict[str, Any] = {"frameon": False, "labelcolor": INK, "loc": "lower left", "borderaxespad": 0.1}
 
 
 @dataclass(frozen=True)
@@ -39,28 +38,28 @@ class _Panel:
     """
 
     title: str
-    quantities: tuple[tuple[str, str], ...]
+    quantities: Mapping[str, str]
     scale: str = "log"
     top: float | None = None
     reference: tuple[float, str] | None = None
 
 
 _PANELS = (
-    _Panel("Activations a", (("std", "standard deviation"), ("abs_q99", "99 % quantile of |a|"))),
-    _Panel("Zeros after GELU (fraction)", (("gelu_zero_fraction", ""),), "linear"),
+    _Panel("Activations a", {"std": "standard deviation", "abs_q99": "99 % quantile of |a|"}),
+    _Panel("Zeros after GELU (fraction)", {"gelu_zero_fraction": ""}, "linear"),
     _Panel(
         "Power at DC; low frequencies of the rest (share)",
-        (("low_frequency_share", "low frequencies"), ("dc_share", "DC")),
+        {"low_frequency_share": "low frequencies", "dc_share": "DC"},
         "linear",
         top=1.03,
         reference=(math.pi / 64, "white noise"),
     ),
-    _Panel("Effective rank", (("effective_rank", "effective rank"), ("channels", "channels"))),
-    _Panel("Spectral / local branch (ratio of rms)", (("spectral_to_local", ""),)),
-    _Panel("Residual update / input (ratio of rms)", (("update_to_input", ""),)),
-    _Panel("Gradient of the parameters (norm)", (("grad_norm", ""),)),
-    _Panel("First optimizer step / weights (ratio of rms)", (("update_to_weight", ""),)),
-    _Panel("Gains (mean size)", (("layerscale", "layerscale"), ("norm_weight", "norm weight"))),
+    _Panel("Effective rank", {"effective_rank": "effective rank", "channels": "channels"}),
+    _Panel("Spectral / local branch (ratio of rms)", {"spectral_to_local": ""}),
+    _Panel("Residual update / input (ratio of rms)", {"update_to_input": ""}),
+    _Panel("Gradient of the parameters (norm)", {"grad_norm": ""}),
+    _Panel("First optimizer step / weights (ratio of rms)", {"update_to_weight": ""}),
+    _Panel("Gains (mean size)", {"layerscale": "layerscale", "norm_weight": "norm weight"}),
 )
 
 
@@ -74,49 +73,41 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
         networks: as written to JSON.
     """
     stages = [
-        [_with_channels(layer) for layer in network["layers"] if layer["stage"]] for network in networks
+        {x["name"]: {**x, "channels": x["shape"][0]} for x in network["layers"] if x["stage"]}
+        for network in networks
     ]
-    names = common_order([[layer["name"] for layer in own] for own in stages])
+    names = common_order([list(own) for own in stages])
     panels = [
-        panel for panel in _PANELS if any(_values(own, k) for own in stages for k, _ in panel.quantities)
+        panel for panel in _PANELS if any(_known(own, key) for own in stages for key in panel.quantities)
     ]
     rows = math.ceil(len(panels) / _COLUMNS)
-    head, foot = 0.8 + 0.26 * len(networks), 0.3 + 0.085 * max(map(len, names))
-    height = head + 2.75 * rows + foot
-    figure = new_figure(15.0, height)
-    _write_head(figure, networks, height)
-    grid = figure.add_gridspec(
-        rows,
-        _COLUMNS,
-        left=0.05,
-        right=0.985,
-        top=1 - head / height,
-        bottom=foot / height,
-        hspace=0.42,
-        wspace=0.17,
-    )
+    figure = new_figure(15.0, 0.5 + 0.26 * len(networks) + 2.75 * rows + 0.085 * max(map(len, names)))
+    figure.set_layout_engine("constrained")
+    _write_head(figure, networks)
+    grid = figure.subplots(rows, _COLUMNS, sharex=True, squeeze=False).flat
+    for axes in grid[len(panels) :]:
+        axes.remove()
     for index, panel in enumerate(panels):
-        axes = figure.add_subplot(grid[index // _COLUMNS, index % _COLUMNS])
+        axes = grid[index]
         _draw_panel(axes, panel, stages, names)
-        last = index + _COLUMNS >= len(panels)
-        axes.set_xticks(
-            range(len(names)), names if last else [""] * len(names), rotation=90, parse_math=False
-        )
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.tick_params(labelbottom=index + _COLUMNS >= len(panels))
     save_figure(path, figure)
 
 
-def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], names: Sequence[str]) -> None:
+def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     drawn: list[float] = []
-    for own, colour in zip(stages, _cycled(len(stages)), strict=True):
-        for (key, _), style in zip(panel.quantities, _STYLES, strict=False):
-            points = [(names.index(name), value) for name, value in _values(own, key)]
-            above = [(x, y) for x, y in points if y > 0 or panel.scale == "linear"]
-            axes.plot(
-                *_columns(above), color=colour, linestyle=style, linewidth=1.8, marker="o", markersize=4
-            )
-            drawn += [y for _, y in above]
-            zero = [(x, 0.03) for x, y in points if (x, y) not in above]
-            axes.plot(*_columns(zero), "v", color=colour, markersize=7, transform=axes.get_xaxis_transform())
+    for index, own in enumerate(stages):
+        colour = SERIES[index % len(SERIES)]
+        for key, style in zip(panel.quantities, _STYLES, strict=False):
+            points = {names.index(name): value for name, value in _known(own, key).items()}
+            above = {x: y for x, y in points.items() if y > 0 or panel.scale == "linear"}
+            line: dict[str, Any] = {"linestyle": style, "linewidth": 1.8, "marker": "o", "markersize": 4}
+            axes.plot(list(above), list(above.values()), color=colour, **line)
+            drawn += above.values()
+            zero = [x for x in points if x not in above]
+            foot = axes.get_xaxis_transform()
+            axes.plot(zero, [0.03] * len(zero), "v", color=colour, markersize=7, transform=foot)
     if panel.scale == "linear":
         axes.set_ylim(0, panel.top)
         axes.margins(y=0.1)
@@ -124,60 +115,36 @@ def _draw_panel(axes: Axes, panel: _Panel, stages: Sequence[Sequence[Layer]], na
         set_scale(axes, np.array(drawn))
         if axes.get_yscale() == "linear":
             axes.set_ylim(bottom=0)
-    _write_legend(axes, panel)
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    tidy(axes, 10.5)
-
-
-def _write_legend(axes: Axes, panel: _Panel) -> None:
-    """Title and, above the axes where they hide no curve, what the styles of line mean."""
     handles: list[Line2D] = []
     if len(panel.quantities) > 1:
-        for (_, label), style in zip(panel.quantities, _STYLES, strict=True):
+        for label, style in zip(panel.quantities.values(), _STYLES, strict=True):
             handles.append(Line2D([], [], color=INK, linestyle=style, linewidth=1.8, label=label))
     if panel.reference is not None:
         value, label = panel.reference
         handles.append(axes.axhline(value, color=MUTED, linestyle=":", linewidth=1.6, label=label))
     axes.set_title(panel.title, fontsize=13, color=INK, loc="left", pad=23 if handles else 7)
-    if handles:
-        box: dict[str, Any] = {"frameon": False, "fontsize": 10, "labelcolor": INK, "handlelength": 2.2}
-        axes.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1), borderaxespad=0.1, ncols=3, **box
-        )
+    if handles:  # above the axes, where they hide no curve
+        axes.legend(handles=handles, bbox_to_anchor=(-0.02, 1), ncols=3, fontsize=10, **_BOX)
+    tidy(axes, 10.5)
 
 
-def _write_head(figure: Figure, networks: Sequence[Mapping[str, Any]], height_in: float) -> None:
+def _write_head(figure: Figure, networks: Sequence[Mapping[str, Any]]) -> None:
     """Which network has which colour."""
-    letters = letters_of(networks)
-    for i, (network, letter, colour) in enumerate(
-        zip(networks, letters, _cycled(len(networks)), strict=True)
-    ):
-        y = 1 - (0.3 + 0.26 * i) / height_in
-        figure.add_artist(Line2D([0.014, 0.036], [y, y], color=colour, linewidth=3, marker="o", markersize=5))
-        title = drawable(network["title"])
-        figure.text(
-            0.044,
-            y,
-            f"{letter + '   ' if letter else ''}{title}    {network['model']}, loss {network['loss']:.3g}",
-            fontsize=13,
-            color=INK,
-            va="center",
-            parse_math=False,
-        )
+    handles = []
+    for index, (network, letter) in enumerate(zip(networks, letters_of(networks), strict=True)):
+        label = f"{drawable(network['title'])}    {network['model']}, loss {network['loss']:.3g}"
+        line = Line2D([], [], color=SERIES[index % len(SERIES)], linewidth=3, marker="o", markersize=5)
+        line.set_label(f"{letter}   {label}" if letter else label)
+        handles.append(line)
+    box: dict[str, Any] = {**_BOX, "loc": "outside upper left"}
+    for text in figure.legend(handles=handles, fontsize=13, **box).get_texts():
+        text.set_parse_math(False)
 
 
-def _with_channels(layer: Layer) -> Layer:
-    return {**layer, "channels": layer["shape"][0]}
-
-
-def _values(stages: Sequence[Layer], key: str) -> list[tuple[str, float]]:
-    """Stage and value wherever there is a finite one."""
-    return [(s["name"], s[key]) for s in stages if s[key] is not None and math.isfinite(s[key])]
-
-
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _cycled(count: int) -> list[str]:
-    return [SERIES[i % len(SERIES)] for i in range(count)]
+def _known(stages: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, float]:
+    """By stage the value wherever there is a finite one."""
+    return {
+        name: stage[key]
+        for name, stage in stages.items()
+        if stage[key] is not None and math.isfinite(stage[key])
+    }

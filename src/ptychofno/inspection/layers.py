@@ -25,43 +25,40 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 class Layer:
-    """What was recorded of one module.
+    """What was recorded of one module: its output, and sums of squares of what goes into it.
 
-    Attributes:
-        output: statistics of what it returned.
-        residual: whether it returned its input plus something else.
-        powers: sums of squares: of ``input`` and ``update`` (output less input) of a residual module,
-            and of the ``spectral`` and ``local`` branches in it.
-        gelus, zeros: values that a GELU in it returned, and those of them that count as zero.
+    ``input`` and ``update`` (output less input) are those of a module that returned its input plus something
+    else, ``spectral`` and ``local`` those of the two branches in it.
     """
 
     def __init__(self, name: str, module: nn.Module, batches: int) -> None:
         self.name, self.module = name, module
         self.output = MapStatistics(batches)
-        self.residual = False
         self.powers = dict.fromkeys(("input", "update", "spectral", "local"), 0.0)
+        self.residual = self.branched = False
         self.gelus = self.zeros = 0
 
     def values(self) -> dict[str, Any]:
         """Plain values; None where a quantity does not apply to this layer, NaN where it has no value.
 
-        With sums over all patterns, channels and pixels:
-        ``gelu_zero_fraction``: share of GELU outputs y with |y| < ``ZERO``.
-        ``spectral_to_local``: sqrt(sum s^2 / sum l^2) of the spectral branch s and the local one l.
-        ``update_to_input``: sqrt(sum (y - x)^2 / sum x^2) of a module that returns y = x + something.
-        The others: ``MapStatistics.values``.
+        ``gelu_zero_fraction``: share of GELU outputs y with |y| < ``ZERO``. Over all patterns, channels and
+        pixels, ``spectral_to_local``: sqrt(sum s^2 / sum l^2) of the branches s and l; ``update_to_input``:
+        sqrt(sum (y - x)^2 / sum x^2). The others: ``MapStatistics.values``.
         """
-        powers = self.powers
-        branched = powers["spectral"] + powers["local"] > 0
+        spectral, update = self._root_ratio("spectral", "local"), self._root_ratio("update", "input")
         return {
             "name": self.name,
             "type": type(self.module).__name__,
             "shape": list(self.output.shape),
             **self.output.values(),
             "gelu_zero_fraction": self.zeros / self.gelus if self.gelus else None,
-            "spectral_to_local": _root_ratio(powers["spectral"], powers["local"]) if branched else None,
-            "update_to_input": _root_ratio(powers["update"], powers["input"]) if self.residual else None,
+            "spectral_to_local": spectral if self.branched else None,
+            "update_to_input": update if self.residual else None,
         }
+
+    def _root_ratio(self, numerator: str, denominator: str) -> float:
+        below = self.powers[denominator]
+        return math.sqrt(self.powers[numerator] / below) if below > 0 else math.nan
 
 
 class LayerRecorder:
@@ -77,8 +74,7 @@ class LayerRecorder:
         self.network, self.spectral, self.batches = network, spectral, batches
         self._layers: dict[str, Layer] = {}
         self._running: list[Layer] = []
-        self._branches = frozenset(_branches(network, spectral))
-        self._returned: dict[str, Tensor] = {}
+        self._returned: dict[nn.Module, tuple[tuple[int, ...], float]] = {}
 
     @property
     def layers(self) -> list[Layer]:
@@ -97,16 +93,15 @@ class LayerRecorder:
             yield
 
     def _before(self, name: str, module: nn.Module, inputs: Any) -> None:
-        layer = self._layers.setdefault(name, Layer(name, module, self.batches))
-        self._running.append(layer)
+        self._running.append(self._layers.setdefault(name, Layer(name, module, self.batches)))
 
     def _after(self, module: nn.Module, inputs: Any, output: Any) -> None:
         layer = self._running.pop()
         if not isinstance(output, Tensor) or output.ndim != 4 or not output.is_floating_point():
             return
         layer.output.add(output)
-        if layer.name in self._branches:
-            self._returned[layer.name] = output.detach()
+        if isinstance(module, (*self.spectral, nn.Conv2d)):
+            self._returned[module] = (tuple(output.shape), _power(output))
         self._add_branches(layer, module)
         if len(inputs) == 1 and isinstance(inputs[0], Tensor) and _adds_to(inputs[0], output):
             layer.residual = True
@@ -114,20 +109,17 @@ class LayerRecorder:
             layer.powers["update"] += _power(output.detach() - inputs[0].detach())
 
     def _add_branches(self, layer: Layer, module: nn.Module) -> None:
-        children = [
-            (self._returned.pop(f"{layer.name}.{name}", None), c) for name, c in module.named_children()
+        found = [
+            (child, *self._returned.pop(child)) for child in module.children() if child in self._returned
         ]
-        spectral = [out for out, child in children if out is not None and isinstance(child, self.spectral)]
-        shapes = {out.shape for out in spectral}
-        local = [
-            out
-            for out, child in children
-            if out is not None and isinstance(child, nn.Conv2d) and out.shape in shapes
-        ]
+        spectral = [(shape, power) for child, shape, power in found if isinstance(child, self.spectral)]
+        shapes = {shape for shape, _ in spectral}
+        local = [power for child, shape, power in found if isinstance(child, nn.Conv2d) and shape in shapes]
         if spectral and local:
             for around in (*self._running, layer):
-                around.powers["spectral"] += sum(map(_power, spectral))
-                around.powers["local"] += sum(map(_power, local))
+                around.branched = True
+                around.powers["spectral"] += sum(power for _, power in spectral)
+                around.powers["local"] += sum(local)
 
     def _on_gelu(self, output: Tensor) -> None:
         zeros = int((output.detach().abs() < ZERO).sum())
@@ -143,16 +135,6 @@ def stages(network: nn.Module, prefix: str = "") -> list[str]:
         inner = isinstance(child, _CONTAINERS)
         found += stages(child, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
     return found
-
-
-def _branches(network: nn.Module, spectral: tuple[type[nn.Module], ...]) -> Iterator[str]:
-    """Names of spectral convolutions and of the convolutions beside them."""
-    for prefix, module in network.named_modules():
-        children = dict(module.named_children())
-        if any(isinstance(child, spectral) for child in children.values()):
-            for name, child in children.items():
-                if isinstance(child, (*spectral, nn.Conv2d)):
-                    yield f"{prefix}.{name}" if prefix else name
 
 
 class _GeluMode(TorchFunctionMode):
@@ -179,7 +161,3 @@ def _adds_to(x: Tensor, output: Tensor) -> bool:
 
 def _power(values: Tensor) -> float:
     return float(values.detach().double().square().sum())
-
-
-def _root_ratio(numerator: float, denominator: float) -> float:
-    return math.sqrt(numerator / denominator) if denominator > 0 else math.nan

@@ -1,16 +1,20 @@
-"""One network on some patterns, as plain values."""
+"""One network on some patterns, as plain values: its layers, its parameters, and a step of training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from ptychofno.inspection.layers import LayerRecorder, stages
-from ptychofno.inspection.parameters import Norms, gains, parameter_values
 from ptychofno.runs.stats import gain_values
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def inspect_network(
@@ -26,11 +30,15 @@ def inspect_network(
 ) -> dict[str, Any]:
     """Statistics of activations, gradients and gains; the network is left as it was, in evaluation mode.
 
+    The step is the first one of a new optimizer, after clipping: what training does from here when its
+    moments are forgotten. For Adam that is lr in nearly every number, an upper bound of what it does with
+    moments; for SGD it is lr times the (clipped) gradient.
+
     Args:
         amplitude: measured, (n, C, N, N), where the network is. The gradient is that of the mean loss
             over all n patterns.
         loss: of a batch of them, and of its positions where there are some, a mean; runs the network.
-        make_optimizer, clip: see ``parameter_values``. spectral: see ``LayerRecorder``.
+        clip: changes gradients in place. spectral: see ``LayerRecorder``.
         batch_size: patterns per forward pass, for memory; it does not change the result.
         positions_px: (n, C, 2), of patterns that share an object.
 
@@ -51,42 +59,96 @@ def inspect_network(
             part = loss(batch.detach().requires_grad_().clone(), *where) * (len(batch) / len(amplitude))
             part.backward()
             total += float(part.detach())
-    parameters = parameter_values(network, make_optimizer, clip)
+    parameters = _parameter_norms(network, make_optimizer, clip)
     network.zero_grad(set_to_none=True)
-    gained = [{"name": name, "kind": kind, **gain_values(p)} for name, kind, p in gains(network)]
+    gains: list[dict[str, Any]] = [
+        {"name": name, "kind": kind, **gain_values(p)} for name, kind, p in _gains(network)
+    ]
     whole = set(stages(network))
-    return {
-        "loss": total,
-        "layers": [
-            {
-                **layer.values(),
-                "stage": layer.name in whole,
-                **_of_parameters(layer.name, parameters),
-                **_of_gains(layer.name, gained),
-            }
-            for layer in recorder.layers
-        ],
-        "parameters": [
-            {"name": name, "shape": list(network.get_parameter(name).shape), **found.values()}
-            for name, found in parameters.items()
-        ],
-        "gains": gained,
-    }
+    layers = [
+        {
+            **layer.values(),
+            "stage": layer.name in whole,
+            **_of_parameters(f"{layer.name}.", parameters),
+            "layerscale": _mean_gain(f"{layer.name}.", "layerscale", gains),
+            "norm_weight": _mean_gain(f"{layer.name}.", "norm", gains),
+        }
+        for layer in recorder.layers
+    ]
+    shapes = {name: list(p.shape) for name, p in network.named_parameters()}
+    told = [{"name": name, "shape": shapes[name], **norms.values()} for name, norms in parameters.items()]
+    return {"loss": total, "layers": layers, "parameters": told, "gains": gains}
 
 
-def _of_parameters(layer: str, parameters: Mapping[str, Norms]) -> dict[str, Any]:
+def _of_parameters(prefix: str, parameters: Mapping[str, Norms]) -> dict[str, Any]:
     """The values of all parameters of a layer together; None for a layer without any."""
-    own = [norms for name, norms in parameters.items() if name.startswith(f"{layer}.")]
-    values = Norms.together(own).values() if own else {"count": 0}
-    names = {"parameters": "count", "weight_norm": "norm"}
-    names |= {key: key for key in ("grad_norm", "update_to_weight")}
-    return {key: values.get(name) for key, name in names.items()}
+    own = [norms for name, norms in parameters.items() if name.startswith(prefix)]
+    if not own:
+        return {"parameters": 0, **dict.fromkeys(("weight_norm", "grad_norm", "update_to_weight"))}
+    sizes, *norms = zip(*own, strict=True)
+    values = Norms(sum(sizes), *(math.hypot(*each) for each in norms)).values()
+    return {"parameters": values.pop("count"), "weight_norm": values.pop("norm"), **values}
 
 
-def _of_gains(layer: str, gained: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Mean size of the gains of each kind in a layer; None for a layer without any."""
-    found: dict[str, float | None] = {}
-    for kind in ("layerscale", "norm"):
-        means = [g["mean"] for g in gained if g["kind"] == kind and g["name"].startswith(f"{layer}.")]
-        found["norm_weight" if kind == "norm" else kind] = sum(means) / len(means) if means else None
+def _mean_gain(prefix: str, kind: str, gains: Sequence[Mapping[str, Any]]) -> float | None:
+    means = [gain["mean"] for gain in gains if gain["kind"] == kind and gain["name"].startswith(prefix)]
+    return sum(means) / len(means) if means else None
+
+
+class Norms(NamedTuple):
+    """Of a parameter, or of several as one long vector: how many numbers, and Euclidean norms."""
+
+    size: int
+    norm: float
+    grad_norm: float
+    update_norm: float
+    """Of what one optimizer step changes."""
+
+    def values(self) -> dict[str, Any]:
+        """``update_to_weight``: root mean square of the change over that of the values; NaN if all are 0."""
+        return {
+            "count": self.size,
+            "norm": self.norm,
+            "grad_norm": self.grad_norm,
+            "update_to_weight": self.update_norm / self.norm if self.norm > 0 else math.nan,
+        }
+
+
+def _parameter_norms(
+    network: nn.Module,
+    make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+    clip: Callable[[list[nn.Parameter]], object],
+) -> dict[str, Norms]:
+    """Norms of every parameter that has a gradient, and of the step that would be taken with it."""
+    parameters = {name: p for name, p in network.named_parameters() if p.grad is not None}
+    grad_norms = {name: _norm(p.grad) for name, p in parameters.items() if p.grad is not None}
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = make_optimizer(parameters.values())
+    clip(list(parameters.values()))
+    optimizer.step()
+    found = {}
+    with torch.no_grad():
+        for name, p in parameters.items():
+            found[name] = Norms(p.numel(), _norm(before[name]), grad_norms[name], _norm(p - before[name]))
+            p.copy_(before[name])
     return found
+
+
+def _gains(network: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """Name, kind and values of what scales a residual update.
+
+    ``norm``: the weight of a normalisation. ``layerscale``: a parameter that a module made of other
+    modules has itself.
+    """
+    for prefix, module in network.named_modules():
+        composed = next(module.children(), None) is not None
+        for name, parameter in module.named_parameters(recurse=False):
+            full_name = f"{prefix}.{name}" if prefix else name
+            if isinstance(module, _NORMS) and name == "weight":
+                yield full_name, "norm", parameter
+            elif composed:
+                yield full_name, "layerscale", parameter
+
+
+def _norm(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values.detach().double()))

@@ -30,7 +30,7 @@ class MapStatistics:
         self._generator = torch.Generator().manual_seed(0)
         self._sizes: list[Tensor] = []
         self._count = 0
-        self._sums = self._products = self._power = torch.zeros(())
+        self._sums = self._products = self._power = torch.zeros((), dtype=torch.float64)
         self.shape = (0, 0, 0)
 
     def add(self, maps: Tensor) -> None:
@@ -38,12 +38,10 @@ class MapStatistics:
         maps = maps.detach()
         B, C, H, W = maps.shape
         values = maps.double().transpose(0, 1).reshape(C, B * H * W)
-        first = self._count == 0
-        power = torch.fft.fft2(maps).abs().double().square().sum((0, 1)) / (H * W)
-        self._sums = values.sum(1) if first else self._sums + values.sum(1)
-        self._products = values @ values.T if first else self._products + values @ values.T
-        self._power = power if first else self._power + power
         self._count += B * H * W
+        self._sums = self._sums + values.sum(1)
+        self._products = self._products + values @ values.T
+        self._power = self._power + torch.fft.fft2(maps).abs().double().square().sum((0, 1)) / (H * W)
         self.shape = (C, H, W)
         sizes = maps.abs().flatten()
         if len(sizes) > self._drawn:
@@ -52,41 +50,33 @@ class MapStatistics:
         self._sizes.append(sizes.double())
 
     def values(self) -> dict[str, float]:
-        """What the maps are like.
-
-        ``mean``, ``std``: over all values. ``abs_q50``, ``abs_q95``, ``abs_q99``: quantiles of |x|.
-        ``dc_share``, ``low_frequency_share``: see ``power_shares``. ``effective_rank``: see there.
-        """
-        mean = float(self._sums.mean() / self._count)
-        square = float(self._products.diagonal().mean() / self._count)
-        variance = square - mean**2
-        found = {"mean": mean, "std": math.sqrt(variance) if not variance < 0 else 0.0}
+        """``mean``, ``std``: over all values. ``abs_q50``, ``abs_q95``, ``abs_q99``: quantiles of |x|.
+        ``dc_share``, ``low_frequency_share``: see ``power_shares``. ``effective_rank``: see there."""
+        means = self._sums / self._count
+        mean = float(means.mean())
+        variance = float(self._products.diagonal().mean() / self._count) - mean**2
         sizes = torch.cat(self._sizes)
-        wanted = torch.tensor(QUANTILES, dtype=sizes.dtype, device=sizes.device)
-        found["abs_q50"], found["abs_q95"], found["abs_q99"] = torch.quantile(sizes, wanted).tolist()
-        found["dc_share"], found["low_frequency_share"] = power_shares(self._power)
-        found["effective_rank"] = effective_rank(self._covariance())
-        return found
-
-    def _covariance(self) -> Tensor:
-        mean = self._sums / self._count
-        return self._products / self._count - torch.outer(mean, mean)
+        quantiles = torch.quantile(sizes, sizes.new_tensor(QUANTILES)).tolist()
+        dc_share, low_frequency_share = power_shares(self._power)
+        return {
+            "mean": mean,
+            "std": math.sqrt(variance) if not variance < 0 else 0.0,
+            **dict(zip(("abs_q50", "abs_q95", "abs_q99"), quantiles, strict=True)),
+            "dc_share": dc_share,
+            "low_frequency_share": low_frequency_share,
+            "effective_rank": effective_rank(self._products / self._count - torch.outer(means, means)),
+        }
 
 
 def power_shares(power: Tensor) -> tuple[float, float]:
-    """(share at frequency zero, share at low frequencies of the rest) of a power spectrum.
+    """Shares of a power spectrum (H, W), in the order of ``fftfreq``: at frequency zero; of the rest, at low.
 
-    The first is P(0) / sum P, which is 1 for maps that are constant in space: what a flat object looks
-    like. The second is the sum of P over 0 < |k| <= 1/8 cycle per pixel, a quarter of Nyquist, divided
-    by the sum over all k but 0. White noise has about pi / 64 = 0.049 there. NaN where there is no
-    power, and the second also for maps with a side below 8 pixels, which hold no such frequency.
-
-    Args:
-        power: (H, W), in the order of ``fftfreq``.
+    The first is 1 for maps that are constant in space, as a flat object is. The second is the sum over
+    0 < |k| <= 1/8 cycle per pixel by that over all k but 0; white noise has about pi / 64 = 0.049 there.
+    NaN without power, the second also for maps with a side below 8 pixels, which hold no such frequency.
     """
     H, W = power.shape
-    rows = torch.fft.fftfreq(H, dtype=torch.float64, device=power.device)
-    columns = torch.fft.fftfreq(W, dtype=torch.float64, device=power.device)
+    rows, columns = (torch.fft.fftfreq(side, dtype=torch.float64, device=power.device) for side in (H, W))
     low = rows[:, None].square() + columns.square() <= LOW_FREQUENCY**2
     total, constant = float(power.sum()), float(power[0, 0])
     varying = total - constant
@@ -105,8 +95,7 @@ def effective_rank(covariance: Tensor) -> float:
     if not torch.isfinite(covariance).all():
         return math.nan
     eigenvalues = torch.linalg.eigvalsh(covariance.double()).clamp(min=0)
-    total = eigenvalues.sum()
-    if not total > 0:
+    if not eigenvalues.sum() > 0:
         return math.nan
-    share = eigenvalues / total
+    share = eigenvalues / eigenvalues.sum()
     return math.exp(-float(torch.special.xlogy(share, share).sum()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from string import ascii_uppercase
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ptychofno.display.text import fitting
+from ptychofno.display.text import fitting, formatted
 
 _GAP = 2
 _QUANTITIES = {
@@ -33,18 +32,8 @@ _QUANTITIES = {
     "update_to_weight": "step/weight",
 }
 # While there is room, these before all others.
-_FIRST = (
-    "std",
-    "abs_q99",
-    "low_frequency_share",
-    "effective_rank",
-    "spectral_to_local",
-    "update_to_input",
-    "grad_norm",
-    "update_to_weight",
-    "gelu_zero_fraction",
-    "dc_share",
-)
+_FIRST: tuple[str, ...] = ("std", "abs_q99", "low_frequency_share", "effective_rank", "spectral_to_local")
+_FIRST += ("update_to_input", "grad_norm", "update_to_weight", "gelu_zero_fraction", "dc_share")
 
 
 def show(console: Console, networks: Sequence[Mapping[str, Any]], *, parts: bool) -> None:
@@ -55,40 +44,36 @@ def show(console: Console, networks: Sequence[Mapping[str, Any]], *, parts: bool
     """
     letters = letters_of(networks)
     for network, letter in zip(networks, letters, strict=True):
-        console.print(
-            Text.assemble(
-                (f"{letter}  " if letter else "", "bold"), (network["title"], "bold"), _about(network)
-            ),
-            soft_wrap=True,
+        about = (
+            f": {network['model']} on {network['patterns']} training patterns of {network['dataset']},"
+            f" loss {formatted(network['loss'], '{:.3g}')}"
         )
+        title = f"{letter}  {network['title']}" if letter else network["title"]
+        console.print(Text.assemble((title, "bold"), about), soft_wrap=True)
     names = common_order([[x["name"] for x in n["layers"] if parts or x["stage"]] for n in networks])
     layers = [{layer["name"]: layer for layer in network["layers"]} for network in networks]
-    head = [["layer", *names]]
+    blocks = {"layer": [["layer", *names]]}
     if len(networks) == 1:
-        head.append(["shape", *("×".join(map(str, layers[0][name]["shape"])) for name in names)])
-    columns = {
-        key: [
-            [
-                f"{label if i == 0 else ''}\n{letter}" if letter else label,
-                *(_cell(own, n, key) for n in names),
-            ]
-            for i, (own, letter) in enumerate(zip(layers, letters, strict=True))
+        blocks["shape"] = [["shape", *("×".join(map(str, layers[0][name]["shape"])) for name in names)]]
+    first = [*blocks]
+    for key, label in _QUANTITIES.items():
+        cells = [[_cell(own.get(name), key) for name in names] for own in layers]
+        headings = [
+            f"{'' if i else label}\n{letter}" if letter else label for i, letter in enumerate(letters)
         ]
-        for key, label in _QUANTITIES.items()
-    }
-    known = [key for key, group in columns.items() if any(cell for column in group for cell in column[1:])]
-    room = console.width - sum(map(_width, head))
-    chosen = fitting({key: sum(map(_width, columns[key])) for key in known}, room, _FIRST)
+        if any(map(any, cells)):
+            blocks[key] = [[heading, *column] for heading, column in zip(headings, cells, strict=True)]
+    widths = {key: sum(map(_width, block)) for key, block in blocks.items()}
+    chosen = fitting(widths, console.width, (*first, *_FIRST))
+    printed = [column for key in chosen for column in blocks[key]]
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    printed = [*head, *(column for key in chosen for column in columns[key])]
     for index, column in enumerate(printed):
-        table.add_column(Text(column[0]), justify="left" if index < len(head) else "right", no_wrap=True)
+        table.add_column(Text(column[0]), justify="left" if index < len(first) else "right", no_wrap=True)
     for row in zip(*(column[1:] for column in printed), strict=True):
         table.add_row(*map(Text, row))
     console.print(table)
     console.print(Text("--help says what the columns are", style="dim"), soft_wrap=True)
-    if len(chosen) < len(known):
-        left = ", ".join(_QUANTITIES[key] for key in known if key not in chosen)
+    if left := ", ".join(_QUANTITIES[key] for key in blocks if key not in chosen):
         console.print(Text(f"no room for {left}: see the JSON file", style="dim"), soft_wrap=True)
 
 
@@ -109,21 +94,10 @@ def common_order(lists: Sequence[Sequence[str]]) -> list[str]:
     return order
 
 
-def _about(network: Mapping[str, Any]) -> str:
-    return (
-        f": {network['model']} on {network['patterns']} training patterns of {network['dataset']},"
-        f" loss {_number(network['loss'])}"
-    )
+def _cell(layer: Mapping[str, Any] | None, key: str) -> str:
+    value = layer[key] if layer else None
+    return "" if value is None else formatted(value, "{:.3g}")
 
 
 def _width(column: Sequence[str]) -> int:
     return max(len(line) for cell in column for line in cell.split("\n")) + _GAP
-
-
-def _cell(layers: Mapping[str, Mapping[str, Any]], name: str, key: str) -> str:
-    value = layers[name][key] if name in layers else None
-    return "" if value is None else _number(value)
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "–"

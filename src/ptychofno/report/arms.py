@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import CensoredData
 
+from ptychofno.display.text import one_line
 from ptychofno.report.evidence import wilson
 from ptychofno.report.runs import REFERENCE, UNKNOWN, FoundRun
-from ptychofno.report.wording import one_line
 from ptychofno.runs import artifacts
 from ptychofno.runs.comparison import differing
 
@@ -23,21 +23,13 @@ FLAT_SSIM = 0.5
 """The published criterion of a collapse: an amplitude SSIM below this."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Median and quartiles, linear between values, of ``count`` runs; NaN without runs."""
+class Summary(NamedTuple):
+    """Median and quartiles, linear between values, of ``known`` runs; NaN without runs."""
 
-    median: float
     low: float
+    median: float
     high: float
-    count: int
-
-    @classmethod
-    def of(cls, values: NDArray[np.float64]) -> Summary:
-        if not values.size:
-            return cls(math.nan, math.nan, math.nan, 0)
-        low, median, high = (float(quartile) for quartile in np.percentile(values, (25, 50, 75)))
-        return cls(median, low, high, values.size)
+    known: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +74,7 @@ class Arm:
     @property
     def flat_by_ssim(self) -> int:
         """Results that the published criterion calls collapsed."""
-        return sum(run.measures.get("ssim_amplitude", math.nan) < FLAT_SSIM for run in self.results)
+        return sum(run.measures["ssim_amplitude"] < FLAT_SSIM for run in self.results)
 
     @property
     def states(self) -> dict[str, int]:
@@ -91,27 +83,20 @@ class Arm:
 
     def values(self, measure: str) -> NDArray[np.float64]:
         """A measure of the successful runs that have it."""
-        values = np.array([run.measures.get(measure, math.nan) for run in self.successes], dtype=np.float64)
+        values = np.array([run.measures[measure] for run in self.successes], dtype=np.float64)
         return values[np.isfinite(values)]
 
     def summary(self, measure: str) -> Summary:
-        return Summary.of(self.values(measure))
-
-    @cached_property
-    def grad_norm(self) -> tuple[float, float, float]:
-        """Median, 99th percentile and maximum over all finite steps of the runs with a result."""
-        pooled = np.concatenate([np.empty(0), *(run.grad_norms for run in self.results)])
-        pooled = pooled[np.isfinite(pooled)]
-        if not pooled.size:
-            return math.nan, math.nan, math.nan
-        median, high = np.percentile(pooled, (50, 99))
-        return float(median), float(high), float(pooled.max())
+        values = self.values(measure)
+        quartiles = np.percentile(values, (25, 50, 75)) if values.size else np.full(3, math.nan)
+        low, median, high = quartiles.tolist()
+        return Summary(low, median, high, values.size)
 
     @property
     def plateau(self) -> CensoredData:
         """Epochs until a run left the flat plateau; to its end, censored, where it never did."""
         known = [run for run in self.results if np.isfinite(run.epochs).any()]
-        left = [run.measures.get("left_plateau", math.nan) for run in known]
+        left = [run.measures["left_plateau"] for run in known]
         stayed = [np.nanmax(run.epochs) for run, epoch in zip(known, left, strict=True) if not epoch >= 0]
         return CensoredData(uncensored=[epoch for epoch in left if epoch >= 0], right=stayed)
 
@@ -131,25 +116,32 @@ class Arm:
         return [ordered[i] for i in outwards] + [run for run in self.results if not run.succeeded]
 
 
+def gradient_norms(runs: Iterable[FoundRun]) -> tuple[float, float, float]:
+    """Median, 99th percentile and maximum over all finite steps of ``runs``; NaN without any."""
+    pooled = np.concatenate([np.empty(0), *(run.grad_norms for run in runs)])
+    pooled = pooled[np.isfinite(pooled)]
+    if not pooled.size:
+        return math.nan, math.nan, math.nan
+    median, high = np.percentile(pooled, (50, 99))
+    return float(median), float(high), float(pooled.max())
+
+
 def group(runs: Sequence[FoundRun]) -> list[Arm]:
     """Arms, by name and configuration, in order of first sight.
 
     Where one name stands for several configurations, each becomes an arm of its own, named by what was
     typed for it or, where that tells nothing, by the settings that differ.
     """
-    by_name: dict[str, list[FoundRun]] = defaultdict(list)
+    by_name: dict[str, dict[frozenset[tuple[str, Any]], list[FoundRun]]] = {}
     for run in runs:
-        by_name[run.arm].append(run)
+        variants = by_name.setdefault(run.arm, {})
+        variants.setdefault(frozenset(run.settings.items()), []).append(run)
     arms = []
-    for name, same_name in by_name.items():
-        variants: dict[frozenset[tuple[str, Any]], list[FoundRun]] = defaultdict(list)
-        for run in same_name:
-            variants[frozenset(run.settings.items())].append(run)
-        if unread := variants.pop(frozenset(), []):
+    for name, variants in by_name.items():
+        if len(variants) == 2 and (unread := variants.pop(frozenset(), None)):
             # Stopped before its configuration was written; with one candidate there is no doubt.
-            key = next(iter(variants)) if len(variants) == 1 else frozenset()
-            variants[key] = variants.get(key, []) + unread
-        names = _told_apart(name, list(variants.values()))
+            next(iter(variants.values())).extend(unread)
+        names = _told_apart(name, [*variants.values()])
         arms += [_arm(label, members) for label, members in zip(names, variants.values(), strict=True)]
     return arms
 
@@ -161,15 +153,14 @@ def _arm(name: str, members: list[FoundRun]) -> Arm:
     if len(drawn) == 1:  # a run that stopped before its configuration was written draws what the others do
         (only,) = drawn
         members = [run if run.settings else replace(run, data_seed=only) for run in members]
-    members = sorted(members, key=lambda run: (not run.has_result, run.name))
-    kept: dict[tuple[int | None, int | str], FoundRun] = {}
-    for run in members:
-        kept.setdefault((run.data_seed, run.name if run.seed is None else run.seed), run)
-    ordered = sorted(
-        kept.values(), key=lambda run: (run.data_seed or 0, run.seed is None, run.seed or 0, run.name)
-    )
-    repeated = [run for run in members if not any(run is one for one in ordered)]
-    return Arm(name, tuple(ordered), settings, tuple(repeated))
+    kept: dict[tuple[int, bool, bool, int | str], FoundRun] = {}
+    repeated = []
+    for run in sorted(members, key=lambda run: (not run.has_result, run.name)):
+        own = run.name if run.seed is None else run.seed
+        key = (run.data_seed or 0, run.data_seed is None, run.seed is None, own)
+        if kept.setdefault(key, run) is not run:
+            repeated.append(run)
+    return Arm(name, tuple(kept[key] for key in sorted(kept)), settings, tuple(repeated))
 
 
 def _told_apart(name: str, variants: Sequence[list[FoundRun]]) -> list[str]:
@@ -180,14 +171,11 @@ def _told_apart(name: str, variants: Sequence[list[FoundRun]]) -> list[str]:
     if len(set(own)) == len(own):
         labels = [" ".join(sorted(entry.lstrip("+") for entry in entries)) for entries in own]
     else:
-        settings = {str(index): members[0].settings for index, members in enumerate(variants)}
-        keys = differing(settings)
-        labels = [
-            " ".join(f"{key}={members[0].settings[key]}" for key in keys if key in members[0].settings)
-            for members in variants
-        ]
+        settings = [members[0].settings for members in variants]
+        keys = differing({str(index): found for index, found in enumerate(settings)})
+        labels = [" ".join(f"{key}={found[key]}" for key in keys if key in found) for found in settings]
     labels = [one_line(f"{name} {label}".strip(), 80) for label in labels]
-    times = Counter(labels)
     return [
-        f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels, start=1)
+        f"{label} ({index})" if labels.count(label) > 1 else label
+        for index, label in enumerate(labels, start=1)
     ]

@@ -1,6 +1,6 @@
-"""Reading the files of a directory that somebody else wrote.
+"""Finding and reading the directories of runs that somebody else wrote.
 
-Nothing outside the directory is read (links are refused), nothing without bound (size, depth and
+Nothing outside a directory is read (links are refused), nothing without bound (size, depth and
 length are limited before a parser sees them), and no message repeats what a file holds.
 """
 
@@ -8,132 +8,166 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ptychofno.display.text import one_line
 from ptychofno.runs import artifacts
 
-_MIB = 2**20
-LARGEST_TABLE = 32 * _MIB
-LARGEST_ARCHIVE = 256 * _MIB
-LARGEST_ARRAY = 256 * _MIB
+DEEPEST_FOLDER = 8
+LARGEST_TABLE = 32 * 2**20
+LARGEST_ARCHIVE = LARGEST_ARRAY = 256 * 2**20
 LARGEST_NUMBER = 1e30
-DEEPEST = 32
-_ONLY_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_OF_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError)
+DEEPEST_SETTING = 32
+_SET_ASIDE = re.compile(r"-previous-\d+$")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Found(NamedTuple):
+    """Directories of runs, and of reconstructions that stand by themselves; what was left out, in words."""
+
+    runs: list[Path]
+    reconstructions: list[Path]
+    remarks: list[str]
 
 
 class Unreadable(Exception):
     """A file that is there and cannot be taken; the message says why in a few words."""
 
 
-class RunFiles:
-    """The files of one directory, opened by name; a context manager.
+def find(paths: Sequence[Path]) -> Found:
+    """Those of ``paths`` and of the directories below them that hold a run or a reconstruction.
 
-    Every read gives None for a file that is not there and raises Unreadable for a link, anything that
-    is not a plain file, one that is too large, and one whose text does not parse.
+    Nothing is searched inside a run. Links below ``paths``, hidden directories and runs that were set aside
+    are left out. Raises OSError for one of ``paths`` that cannot be listed.
     """
+    runs: dict[Path, Path] = {}
+    reconstructions: dict[Path, Path] = {}
+    links: list[str] = []
+    closed: list[str] = []
+    aside: list[str] = []
 
-    def __init__(self, path: Path) -> None:
-        try:
-            self._directory = os.open(path, _ONLY_READ | os.O_DIRECTORY)
-        except OSError:
-            raise Unreadable("not a directory that can be read") from None
+    def cannot_be_listed(error: OSError) -> None:
+        if Path(error.filename) in paths:
+            raise error
+        closed.append(Path(error.filename).name)
 
-    def __enter__(self) -> RunFiles:
-        return self
+    for path in paths:
+        for place, folders, names in os.walk(path, onerror=cannot_be_listed):
+            folder = Path(place)
+            is_run = artifacts.RUN in names or (artifacts.CONFIG in names and artifacts.SOURCE not in names)
+            if is_run or artifacts.SOURCE in names:  # resolved, as one of ``paths`` may lie in another
+                (runs if is_run else reconstructions).setdefault(folder.resolve(), folder)
+                folders.clear()
+            elif len(folder.parts) - len(path.parts) >= DEEPEST_FOLDER:
+                folders.clear()
+            links += [name for name in folders if (folder / name).is_symlink()]
+            aside += [name for name in folders if _SET_ASIDE.search(name)]
+            folders[:] = sorted(name for name in {*folders} - {*aside} if not name.startswith("."))
+    left_out = {
+        "links": links,
+        "directories that cannot be listed": closed,
+        "runs that were set aside": aside,
+    }
+    remarks = [
+        f"{what}, left out: {', '.join(map(one_line, sorted(names)[:5]))}"
+        for what, names in left_out.items()
+        if names
+    ]
+    return Found([*runs.values()], [*reconstructions.values()], remarks)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._directory)
 
-    def content(self, name: str, limit: int) -> bytes | None:
-        """The bytes of ``name``, which may lie in a folder of the directory: ``.hydra/overrides.yaml``."""
-        *folders, file = name.split("/")
-        held = [self._directory]
-        try:
-            for folder in folders:
-                held.append(os.open(folder, _ONLY_READ | os.O_DIRECTORY, dir_fd=held[-1]))
-            return artifacts.read_bytes(file, limit, directory=held[-1])
-        except FileNotFoundError:
-            return None
-        except ValueError as reason:
-            raise Unreadable(str(reason)) from None
-        except OSError:
-            raise Unreadable("a link, or not readable") from None
-        finally:
-            for descriptor in held[1:]:
-                os.close(descriptor)
+def content(path: Path, limit: int) -> bytes | None:
+    """The bytes of a plain file; None where there is none.
 
-    def record(self, name: str) -> dict[str, Any] | None:
-        """A JSON file that holds an object. NaN and infinity, which JSON does not have, become None."""
-        content = self.content(name, artifacts.LARGEST_RECORD)
-        if content is None:
-            return None
-        try:
-            values = artifacts.parse_json(content)
-        except ValueError:
-            raise Unreadable("not readable as JSON") from None
-        if not isinstance(values, dict):
-            raise Unreadable("not a JSON object")
-        return values
+    Raises Unreadable, as do all that follow, for a link, a file in a linked folder, anything that is not a
+    plain file, one that is too large, and one whose text does not parse.
+    """
+    folder = None
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY)
+        return artifacts.read_bytes(path.name, limit, directory=folder)
+    except FileNotFoundError:
+        return None
+    except ValueError as reason:
+        raise Unreadable(str(reason)) from None
+    except OSError:
+        raise Unreadable("a link, or not readable") from None
+    finally:
+        if folder is not None:
+            os.close(folder)
 
-    def settings(self, name: str) -> Any:
-        """A YAML file of plain values, without anchors and not deeper than a configuration is."""
-        content = self.content(name, artifacts.LARGEST_SETTINGS)
-        if content is None:
-            return None
-        try:
-            text = content.decode("utf-8")
-            _check_shape(text)
-            return yaml.load(text, Loader=_LOADER)
-        except (ValueError, yaml.YAMLError, RecursionError):
-            raise Unreadable("not readable as plain YAML") from None
 
-    def table(self, name: str, column: str) -> NDArray[np.float64] | None:
-        """One column of numbers from a CSV file with a line of headings; words in it are refused."""
-        content = self.content(name, LARGEST_TABLE)
-        if content is None:
-            return None
-        headings, _, rows = content.partition(b"\n")
-        names = headings.decode("utf-8", errors="replace").strip().split(",")
-        if column not in names:
-            raise Unreadable(f"no column {column}")
-        if not rows.strip():
-            return np.empty(0)
-        try:
-            values = np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(column), ndmin=1)
-            return numbers(values.tolist())
-        except ValueError:
-            raise Unreadable("not a table of numbers") from None
+def record(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. NaN and infinity, which JSON does not have, become None."""
+    text = content(path, artifacts.LARGEST_RECORD)
+    try:
+        values = {} if text is None else artifacts.parse_json(text)
+    except ValueError:
+        raise Unreadable("not readable as JSON") from None
+    if not isinstance(values, dict):
+        raise Unreadable("not a JSON object")
+    return values
 
-    def archive(self, name: str, arrays: Sequence[str]) -> dict[str, NDArray[Any]] | None:
-        """Those of the numeric ``arrays`` that an NPZ file holds."""
-        content = self.content(name, LARGEST_ARCHIVE)
-        if content is None:
-            return None
-        try:
-            with zipfile.ZipFile(BytesIO(content)) as members:
-                if any(member.file_size > LARGEST_ARRAY for member in members.infolist()):
-                    raise ValueError("too large")
-            with np.load(BytesIO(content), allow_pickle=False) as held:
-                found = {key: held[key] for key in arrays if key in held.files}
-            if any(array.dtype.kind not in "fciu" for array in found.values()):
-                raise ValueError("not numbers")
-        except (*_OF_ZIP, ValueError, EOFError, OSError, MemoryError):
-            raise Unreadable("not a readable NPZ file of numbers") from None
-        return found
+
+def settings(path: Path) -> Any:
+    """A YAML file of plain values, without anchors and not deeper than a configuration is."""
+    try:
+        text = (content(path, artifacts.LARGEST_SETTINGS) or b"").decode("utf-8")
+        depth = 0
+        for event in yaml.parse(text, Loader=_LOADER):  # a loader would expand and recurse first
+            opens, closes = yaml.CollectionStartEvent, yaml.CollectionEndEvent
+            depth += isinstance(event, opens) - isinstance(event, closes)
+            if depth > DEEPEST_SETTING or getattr(event, "anchor", None) is not None:
+                raise ValueError("too deep, or with anchors")
+        return yaml.load(text, Loader=_LOADER)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        raise Unreadable("not readable as plain YAML") from None
+
+
+def column(path: Path, name: str) -> NDArray[np.float64]:
+    """One column of numbers from a CSV file with a line of headings; words in it are refused."""
+    table = content(path, LARGEST_TABLE)
+    if table is None:
+        return np.empty(0)
+    headings, _, rows = table.partition(b"\n")
+    names = headings.decode("utf-8", errors="replace").strip().split(",")
+    if name not in names:
+        raise Unreadable(f"no column {name}")
+    if not rows.strip():
+        return np.empty(0)
+    try:
+        values = np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(name), ndmin=1)
+    except ValueError:
+        raise Unreadable("not a table of numbers") from None
+    return numbers(values.tolist())
+
+
+def archive(path: Path, arrays: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Those of the numeric ``arrays`` that an NPZ file holds."""
+    packed = content(path, LARGEST_ARCHIVE)
+    if packed is None:
+        return {}
+    try:
+        with zipfile.ZipFile(BytesIO(packed)) as members:
+            if any(member.file_size > LARGEST_ARRAY for member in members.infolist()):
+                raise ValueError("too large")
+        with np.load(BytesIO(packed), allow_pickle=False) as held:
+            found = {key: held[key] for key in arrays if key in held.files}
+        if any(array.dtype.kind not in "fciu" for array in found.values()):
+            raise ValueError("not numbers")
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError, MemoryError):
+        raise Unreadable("not a readable NPZ file of numbers") from None
+    return found
 
 
 def number(value: Any) -> float:
@@ -151,12 +185,3 @@ def number(value: Any) -> float:
 def numbers(values: Any) -> NDArray[np.float64]:
     """A list as numbers, NaN for what is none; empty for anything but a list."""
     return np.array([number(value) for value in values] if isinstance(values, list) else [], dtype=np.float64)
-
-
-def _check_shape(text: str) -> None:
-    """Raise ValueError for anchors and depth, event by event: a loader would expand and recurse first."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST or getattr(event, "anchor", None) is not None:
-            raise ValueError("too deep, or with anchors")

@@ -11,11 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ptychofno.display.text import counted
+from ptychofno.display.text import counted, percent
 from ptychofno.report import evidence
 from ptychofno.report.arms import Arm
 from ptychofno.report.runs import Measure
-from ptychofno.report.wording import percent
 from ptychofno.runs.stats import GOOD_SSIM
 
 LOSS_MARGIN = 0.10
@@ -29,23 +28,13 @@ class Standing:
     arm: Arm
     loss: Measure
     """What the ranking goes by: the held-out error where all arms have it, else the validation loss."""
-    control: Arm | None
+    control: Arm | None = None
     """None where there is none that can be compared with."""
     fewer_crashes: float = math.nan
     """One-sided p of Boschloo's test against the control, after Holm's across arms; NaN without one."""
     rank: int | None = None
     """From 1; None where the arm is not ranked."""
     why_not_ranked: str = ""
-
-    @property
-    def stable(self) -> bool:
-        ssim = self.arm.summary("ssim_amplitude").median
-        return ssim > GOOD_SSIM and not any(run.fell_later for run in self.arm.successes)
-
-    @property
-    def qualifies(self) -> bool:
-        """Stable, and its loss not above the margin."""
-        return self.stable and not self.loss_change > LOSS_MARGIN
 
     @property
     def loss_change(self) -> float:
@@ -56,26 +45,15 @@ class Standing:
         return (own - other) / abs(other) if other else math.nan
 
     @property
-    def loss_word(self) -> str:
-        """``loss`` or ``error``."""
-        return self.loss.label.split()[-1]
-
-    @property
-    def order(self) -> tuple[bool, float, float]:
-        """Arms that qualify before others, then by crash rate, then by median loss."""
-        rate, loss = self.arm.crash_rate, self.arm.summary(self.loss.key).median
-        return not self.qualifies, 1.0 if math.isnan(rate) else rate, math.inf if math.isnan(loss) else loss
-
-    @property
     def shortcomings(self) -> list[str]:
-        """Why the arm does not qualify."""
+        """Why the arm does not qualify: it is stable without any, and its loss within the margin."""
         if not self.arm.successes:
             return ["no run succeeded"]
         ssim = self.arm.summary("ssim_amplitude").median
         fallen = sum(run.fell_later for run in self.arm.successes)
         reasons = []
         if self.loss_change > LOSS_MARGIN:
-            reasons.append(f"{self.loss_word} {percent(self.loss_change)} worse")
+            reasons.append(f"{self.loss.noun} {percent(self.loss_change)} worse")
         if math.isnan(ssim):
             reasons.append("no SSIM, as no truth is known")
         elif not ssim > GOOD_SSIM:
@@ -85,23 +63,29 @@ class Standing:
         return reasons
 
     @property
+    def order(self) -> tuple[bool, float, float]:
+        """Arms that qualify before others, then by crash rate, then by median loss."""
+        rate, loss = self.arm.crash_rate, self.arm.summary(self.loss.key).median
+        unknown_last = 1.0 if math.isnan(rate) else rate, math.inf if math.isnan(loss) else loss
+        return bool(self.shortcomings), *unknown_last
+
+    @property
     def judgement(self) -> str:
         """In a few words, for a table."""
-        arm, control, reasons = self.arm, self.control, self.shortcomings
         if self.rank is None:
             return self.why_not_ranked
-        if not arm.successes:
-            return ", ".join(reasons)
-        if control is None:
+        arm, control, reasons = self.arm, self.control, self.shortcomings
+        if control is None or not arm.successes:
             return ", ".join(reasons) or "stable"
         if arm is control:
-            return ", ".join(["control", *reasons])
-        if not arm.crash_rate < control.crash_rate:
-            crashes = "more crashes" if arm.crash_rate > control.crash_rate else "as many crashes"
-            return ", ".join([crashes, *reasons])
-        if reasons:
-            return ", ".join(["fewer crashes", *reasons])
+            against = "control"
+        elif arm.crash_rate < control.crash_rate:
+            against = "fewer crashes"
+        else:
+            against = "more crashes" if arm.crash_rate > control.crash_rate else "as many crashes"
         fewest = min(len(arm.results), len(control.results))
+        if reasons or against != "fewer crashes":
+            return ", ".join([against, *reasons])
         if fewest < FEWEST_SEEDS:
             return f"fewer crashes, too few seeds ({fewest} of {FEWEST_SEEDS})"
         return "fix" if evidence.beyond_chance(self.fewer_crashes) else "fix, may be chance"

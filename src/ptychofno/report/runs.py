@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychofno.config.errors import shown
-from ptychofno.report.files import RunFiles, Unreadable, number, numbers
-from ptychofno.report.wording import one_line
+from ptychofno.display.text import one_line
+from ptychofno.report import files
+from ptychofno.report.files import Unreadable, number, numbers
 from ptychofno.runs import artifacts
 from ptychofno.runs.comparison import flat, of_the_result
 from ptychofno.runs.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
@@ -28,18 +29,9 @@ FLAT = "flat object"
 """A reconstruction without a network, from an object of constant amplitude, is a reference of this name."""
 GIVEN_BACK = 0.25
 """A run fell later when, in the end, it had lost this share of what it had once gained on the flat object."""
-CURVES = (
-    "step",
-    "train_loss",
-    "val_loss",
-    "val_ssim",
-    "learning_rate",
-    "grad_norm_median",
-    "grad_norm_max",
-    "seconds",
-)
+CURVES: tuple[str, ...] = ("step", "train_loss", "val_loss", "val_ssim", "learning_rate", "seconds")
+CURVES += ("grad_norm_median",)
 _TOLD_ELSEWHERE = ("seed", "data.seed", "arm", "study")
-"""What a history may claim."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,11 @@ class Measure:
     label: str
     form: str = "{:.4g}"
     smaller_is_better: bool = False
+
+    @property
+    def noun(self) -> str:
+        """``loss`` of ``validation loss``."""
+        return self.label.split()[-1]
 
 
 LOSS = Measure("best_val_loss", "validation loss", smaller_is_better=True)
@@ -83,6 +80,7 @@ class FoundRun:
     arm: str
     seed: int | None
     state: str
+    measures: Mapping[str, float]
     error: str = ""
     study: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -99,11 +97,10 @@ class FoundRun:
     parameters: float = math.nan
     flat_baseline: float = math.nan
     epochs: Numbers = field(default_factory=lambda: np.empty(0))
-    curves: Mapping[str, Numbers] = field(default_factory=dict)
+    curves: Mapping[str, Numbers] = field(default_factory=lambda: dict.fromkeys(CURVES, np.empty(0)))
     """Per entry of ``epochs``, the quantities of ``CURVES``."""
     grad_norms: Numbers = field(default_factory=lambda: np.empty(0))
     """Per optimizer step, before clipping."""
-    measures: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     @property
@@ -116,20 +113,20 @@ class FoundRun:
 
     @property
     def final_val_loss(self) -> float:
-        losses = self.curves.get("val_loss", np.empty(0))
+        losses = self.curves["val_loss"]
         return float(losses[-1]) if losses.size else math.nan
 
     @property
     def fell_later(self) -> bool:
         """Whether the run ended well above its own best."""
-        gained = self.flat_baseline - self.measures.get("best_val_loss", math.nan)
-        lost = self.final_val_loss - self.measures.get("best_val_loss", math.nan)
-        return bool(gained > 0 and lost > GIVEN_BACK * gained)
+        best = self.measures["best_val_loss"]
+        gained = self.flat_baseline - best
+        return bool(gained > 0 and self.final_val_loss - best > GIVEN_BACK * gained)
 
     @property
     def failure_epoch(self) -> int | None:
         """Where a diverged run broke off, or a collapsed one was last seen off the plateau, plus one."""
-        losses = self.curves.get("val_loss", np.empty(0))
+        losses = self.curves["val_loss"]
         if self.state == "diverged":
             ended = int(self.epochs[-1]) if self.epochs.size else 0
             return ended if losses.size and not np.isfinite(losses[-1]) else ended + 1
@@ -143,34 +140,29 @@ def read(path: Path) -> FoundRun:
     """The run in ``path``. What cannot be read is missing from it and named in ``problems``."""
     problems: list[str] = []
 
-    def attempt(reader: Callable[..., Read], name: str, *arguments: Any) -> Read | None:
+    def attempt(reader: Callable[..., Read], name: str, otherwise: Read, *arguments: str) -> Read:
         try:
-            return reader(name, *arguments)
+            return reader(path / name, *arguments)
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
-            return None
+            return otherwise
 
-    name = one_line(path.name)
-    try:
-        files = RunFiles(path)
-    except Unreadable as reason:
-        return FoundRun(path, name, _arm_of(name), None, UNKNOWN, problems=(str(reason),))
-    with files:
-        record = attempt(files.record, artifacts.RUN) or {}
-        history = attempt(files.record, artifacts.HISTORY) or {}
-        metrics = attempt(files.record, artifacts.METRICS) or {}
-        config = attempt(files.settings, artifacts.CONFIG)
-        typed = attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml")
-        grad_norms = attempt(files.table, artifacts.GRAD_NORMS, "grad_norm")
+    nothing: dict[str, Any] = {}
+    record = attempt(files.record, artifacts.RUN, nothing)
+    history = attempt(files.record, artifacts.HISTORY, nothing)
+    metrics = attempt(files.record, artifacts.METRICS, nothing)
+    config = attempt(files.settings, artifacts.CONFIG, None)
+    typed = _lines(attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml", None))
+    grad_norms = attempt(files.column, artifacts.GRAD_NORMS, np.empty(0), "grad_norm")
     settings = flat(config) if isinstance(config, dict) else {}
-    overrides = [one_line(entry, 300) for entry in typed] if isinstance(typed, list) else []
     state = record.get("state")
     epochs = numbers(history.get("epoch"))
     curves = {key: _fitted(numbers(history.get(key)), epochs.size) for key in CURVES}
+    name = one_line(path.name)
     return FoundRun(
         path=path,
         name=name,
-        arm=_text(record, "arm") or _arm_typed(overrides) or _arm_of(name),
+        arm=_text(record, "arm") or _arm(typed, name),
         seed=_seed(record.get("seed", settings.get("seed"))),
         data_seed=_seed(settings.get("data.seed")),
         state=state if isinstance(state, str) and state in artifacts.STATES else UNKNOWN,
@@ -181,7 +173,7 @@ def read(path: Path) -> FoundRun:
             for key, entry in settings.items()
             if of_the_result(key) and key not in _TOLD_ELSEWHERE
         },
-        overrides=frozenset(entry for entry in overrides if _says_setting(entry)),
+        overrides=frozenset(entry for entry in typed if _says_setting(entry)),
         dataset_key=_text(record, "dataset_key"),
         code=_code(record),
         commit=_text(record, "git_commit"),
@@ -191,33 +183,56 @@ def read(path: Path) -> FoundRun:
         flat_baseline=number(record.get("flat_baseline")),
         epochs=epochs,
         curves=curves,
-        grad_norms=np.empty(0) if grad_norms is None else grad_norms,
-        measures=_measures(record, metrics, epochs, curves),
+        grad_norms=grad_norms,
+        measures=_of_metrics(metrics) | _of_training(record, epochs, curves),
         problems=tuple(problems),
     )
 
 
-def _measures(
-    record: Mapping[str, Any], metrics: Mapping[str, Any], epochs: Numbers, curves: Mapping[str, Numbers]
-) -> dict[str, float]:
-    baseline = number(record.get("flat_baseline"))
-    found = {}
+def read_reference(path: Path) -> FoundRun | None:
+    """The reconstruction in ``path`` if it was made without a network, from a flat object; else None."""
+    try:
+        source, metrics = (files.record(path / name) for name in (artifacts.SOURCE, artifacts.METRICS))
+    except Unreadable:
+        return None
+    if source.get("run_dir", path) is not None:
+        return None
+    typed = _lines(source.get("settings"))
+    return FoundRun(
+        path=path,
+        name=one_line(path.name),
+        arm=FLAT,
+        seed=None,
+        state=REFERENCE,
+        settings=dict(entry.partition("=")[::2] for entry in typed),
+        overrides=frozenset(typed),
+        dataset_key=_text(source, "dataset_key_in_training") or _text(source, "dataset_key"),
+        measures=dict.fromkeys((measure.key for measure in MEASURES), math.nan) | _of_metrics(metrics),
+    )
+
+
+def _of_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    found = {key: number(metrics.get(key)) for key in (HELD_OUT_ERROR.key, "flat")}
     for metric in ("ssim", "mae", "psnr", "frc50"):
         pair = metrics.get(metric)
         both = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
         found[f"{metric}_amplitude"], found[f"{metric}_phase"] = map(number, both)
     if "ssim_phase_2pi" not in metrics:
         found["ssim_phase"] = math.nan  # an earlier version's, within 2 pi whatever the phase spans
-    for key in (HELD_OUT_ERROR.key, "flat"):
-        found[key] = number(metrics.get(key))
-    losses = curves["val_loss"]
-    finite = losses[np.isfinite(losses)]
-    spent = curves["seconds"][np.isfinite(curves["seconds"])]
-    found["best_val_loss"] = float(finite.min()) if finite.size else number(record.get("best_val_loss"))
-    found["training_seconds"] = float(spent.sum()) if spent.size else math.nan
-    found["left_plateau"] = number(epoch_left_plateau(epochs, losses, baseline))
-    found["steps_to_ssim"] = number(steps_to_ssim(curves["step"], curves["val_ssim"]))
-    return {measure.key: found[measure.key] for measure in MEASURES}
+    return found
+
+
+def _of_training(
+    record: Mapping[str, Any], epochs: Numbers, curves: Mapping[str, Numbers]
+) -> dict[str, float]:
+    losses, spent = (curves[key][np.isfinite(curves[key])] for key in ("val_loss", "seconds"))
+    left = epoch_left_plateau(epochs, curves["val_loss"], number(record.get("flat_baseline")))
+    return {
+        "best_val_loss": float(losses.min()) if losses.size else number(record.get("best_val_loss")),
+        "training_seconds": float(spent.sum()) if spent.size else math.nan,
+        "left_plateau": number(left),
+        "steps_to_ssim": number(steps_to_ssim(curves["step"], curves["val_ssim"])),
+    }
 
 
 def _seed(value: Any) -> int | None:
@@ -230,6 +245,10 @@ def _text(record: Mapping[str, Any], key: str) -> str | None:
     return one_line(entry) or None if isinstance(entry, str) else None
 
 
+def _lines(entries: Any) -> list[str]:
+    return [one_line(entry, 300) for entry in entries] if isinstance(entries, list) else []
+
+
 def _code(record: Mapping[str, Any]) -> str | None:
     """The sources that ran, else their commit, else the version of the installed package."""
     commit, versions = _text(record, "code") or _text(record, "git_commit"), record.get("versions")
@@ -237,15 +256,10 @@ def _code(record: Mapping[str, Any]) -> str | None:
     return commit or (f"version {version}" if version else None)
 
 
-def _arm_typed(overrides: Sequence[str]) -> str | None:
-    """The arm that was chosen on the command line: ``+arm=stable``."""
-    chosen = [entry.split("=", 1)[1] for entry in overrides if re.match(r"\+{0,2}arm=\w", entry)]
-    return one_line(chosen[-1], 60) if chosen else None
-
-
-def _arm_of(name: str) -> str:
-    """The arm that a directory is named by: ``<arm>-seed<seed>[-overrides]``."""
-    return one_line(re.split(r"-seed-?\d", name)[0] or name, 60)
+def _arm(typed: list[str], directory: str) -> str:
+    """Chosen by ``+arm=stable``, else what names the directory, ``<arm>-seed<seed>[-overrides]``."""
+    chosen = [entry.split("=", 1)[1] for entry in typed if re.match(r"\+{0,2}arm=\w", entry)]
+    return one_line(chosen[-1] if chosen else re.split(r"-seed-?\d", directory)[0] or directory, 60)
 
 
 def _says_setting(override: str) -> bool:
@@ -258,29 +272,3 @@ def _fitted(values: Numbers, length: int) -> Numbers:
     fitted = np.full(length, np.nan)
     fitted[: min(length, values.size)] = values[:length]
     return fitted
-
-
-def read_reference(path: Path) -> FoundRun | None:
-    """The reconstruction in ``path`` if it was made without a network, from a flat object; else None."""
-    try:
-        with RunFiles(path) as files:
-            source = files.record(artifacts.SOURCE) or {}
-            metrics = files.record(artifacts.METRICS) or {}
-    except Unreadable:
-        return None
-    if source.get("run_dir", path) is not None:
-        return None
-    typed = source.get("settings")
-    overrides = [one_line(entry, 300) for entry in typed] if isinstance(typed, list) else []
-    nothing = np.empty(0)
-    return FoundRun(
-        path=path,
-        name=one_line(path.name),
-        arm=FLAT,
-        seed=None,
-        state=REFERENCE,
-        settings=dict(entry.partition("=")[::2] for entry in overrides),
-        overrides=frozenset(overrides),
-        dataset_key=_text(source, "dataset_key_in_training") or _text(source, "dataset_key"),
-        measures=_measures({}, metrics, nothing, dict.fromkeys(CURVES, nothing)),
-    )

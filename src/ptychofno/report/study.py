@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptychofno.config.errors import ConfigError, one_of
+from ptychofno.display.text import one_line
 from ptychofno.report.arms import Arm, group
-from ptychofno.report.comparability import Comparison, compare
-from ptychofno.report.find import find
+from ptychofno.report.comparability import compare
+from ptychofno.report.files import find
 from ptychofno.report.runs import FoundRun, read, read_reference
 from ptychofno.report.verdict import Verdict, decide
-from ptychofno.report.wording import one_line
 
 CONTROL = "control"
 
@@ -21,16 +21,15 @@ CONTROL = "control"
 @dataclass(frozen=True)
 class Study:
     name: str
-    arms: tuple[Arm, ...]
-    """In the order of the ranking, then those that are not ranked, references last."""
-    comparison: Comparison
+    control: Arm | None
     verdict: Verdict
     warnings: tuple[str, ...]
     """What stands on top of every output."""
 
     @property
-    def control(self) -> Arm | None:
-        return self.comparison.control
+    def arms(self) -> tuple[Arm, ...]:
+        """In the order of the ranking, then those that are not ranked, references last."""
+        return tuple(standing.arm for standing in self.verdict.standings)
 
     @property
     def trained(self) -> tuple[Arm, ...]:
@@ -60,35 +59,22 @@ def load(paths: Sequence[Path], control: str | None = None, anyway: bool = False
         raise ConfigError(f"{paths[0]}: no run in it or below it; a run is a directory with a run.json")
     runs = [read(path) for path in found.runs]
     arms = group(runs)
-    comparison = compare(arms, _control(arms, control), anyway)
-    references, others = _references(found.reconstructions, {run.dataset_key for run in runs})
-    remarks = [*found.remarks, *others]
-    verdict = decide(arms, comparison, group(references))
-    ordered = tuple(standing.arm for standing in verdict.standings)
-    warnings = (*comparison.warnings, *(f"{remark}." for remark in remarks))
-    return Study(_name(runs), ordered, comparison, verdict, warnings)
-
-
-def _references(paths: Sequence[Path], dataset_keys: set[str | None]) -> tuple[list[FoundRun], list[str]]:
-    """Reconstructions from a flat object of the runs' data; and a remark on those of other data."""
-    own: list[FoundRun] = []
-    others: list[FoundRun] = []
-    for path in paths:
-        if (reference := read_reference(path)) is not None:
-            known = reference.dataset_key is not None and reference.dataset_key in dataset_keys
-            (own if known else others).append(reference)
-    names = ", ".join(one.name for one in others[:5])
-    return own, [f"reconstructions from a flat object, of other data, left out: {names}"] if others else []
-
-
-def _control(arms: Sequence[Arm], name: str | None) -> Arm | None:
-    for arm in arms:
-        if arm.name == (name or CONTROL):
-            return arm
-    if name is not None:
-        names = [arm.name for arm in arms]
-        raise ConfigError(f"--control={one_line(name)}: no such arm; {one_of(name, names)}")
-    return None
+    names = [arm.name for arm in arms]
+    if control is not None and control not in names:
+        raise ConfigError(f"--control={one_line(control)}: no such arm; {one_of(control, names)}")
+    compared_with = next((arm for arm in arms if arm.name == (control or CONTROL)), None)
+    refused, warnings = compare(arms, compared_with, anyway)
+    keys = {run.dataset_key for run in runs} - {None}
+    references = [one for path in found.reconstructions if (one := read_reference(path))]
+    own = [one for one in references if one.dataset_key in keys]
+    if others := [one.name for one in references if one.dataset_key not in keys]:
+        names_of_others = ", ".join(others[:5])
+        found.remarks.append(
+            f"reconstructions from a flat object, of other data, left out: {names_of_others}"
+        )
+    verdict = decide(arms, compared_with, refused, group(own))
+    warnings += [f"{remark}." for remark in found.remarks]
+    return Study(_name(runs), compared_with, verdict, tuple(warnings))
 
 
 def _name(runs: Sequence[FoundRun]) -> str:

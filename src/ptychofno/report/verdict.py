@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ptychofno.display.text import counted
+from ptychofno.display.text import counted, formatted, listed, percent
 from ptychofno.report import evidence
 from ptychofno.report.arms import Arm
-from ptychofno.report.comparability import Comparison
 from ptychofno.report.ranking import FEWEST_SEEDS, Standing, ranked
 from ptychofno.report.runs import HELD_OUT_ERROR, LOSS, Measure
-from ptychofno.report.wording import formatted, listed, percent
 
 SMALL_RATE = 0.1
 
@@ -30,19 +28,20 @@ class Verdict:
     sentences: tuple[str, ...]
 
 
-def decide(arms: Sequence[Arm], comparison: Comparison, references: Sequence[Arm] = ()) -> Verdict:
-    """Rank the comparable arms and say what that shows; see ``Standing.order``."""
-    control = comparison.control
-    usable = control if control and control.name not in comparison.refused else None
-    comparable = comparison.ranked(arms)
+def decide(
+    arms: Sequence[Arm], control: Arm | None, refused: Mapping[str, str], references: Sequence[Arm] = ()
+) -> Verdict:
+    """Rank the arms that are not ``refused`` and say what that shows; see ``Standing.order``."""
+    usable = control if control and control.name not in refused else None
+    comparable = [arm for arm in arms if arm.name not in refused]
     has_error = [arm.values(HELD_OUT_ERROR.key).size > 0 for arm in comparable if arm.successes]
     loss = HELD_OUT_ERROR if has_error and all(has_error) else LOSS
     standings = ranked(comparable, loss, usable)
-    refused = [(arm, f"not ranked: {comparison.refused[arm.name]}") for arm in arms if arm not in comparable]
-    refused += [(reference, "reference: no network") for reference in references]
-    unranked = [Standing(arm, loss, None, why_not_ranked=reason) for arm, reason in refused]
+    why_not = [(arm, f"not ranked: {refused[arm.name]}") for arm in arms if arm.name in refused]
+    why_not += [(reference, "reference: no network") for reference in references]
+    unranked = [Standing(arm, loss, why_not_ranked=reason) for arm, reason in why_not]
     first = standings[0] if standings else None
-    candidate = first.arm if first and first.qualifies and (usable or not control) else None
+    candidate = first.arm if first and not first.shortcomings and (usable or not control) else None
     sentences = [*_about_control(standings, control, usable), *_about_rates(standings, usable)]
     if first and (candidate or loss is HELD_OUT_ERROR):
         sentences += _about_rivals(standings, usable)
@@ -56,21 +55,23 @@ def _headline(
 ) -> str:
     if not standings:
         return "No ranking: no arm can be compared with another."
-    entry = standings[0]
-    first, loss = entry.arm, entry.loss
-    crashes = f"{first.crashed} of {counted(len(first.results), 'run')} crashed"
-    median = f"median {loss.label} {formatted(first.summary(loss.key).median)}"
-    if candidate:
-        soon = " so far" if len(first.results) < FEWEST_SEEDS else ""
-        quality = formatted(first.summary("ssim_amplitude").median, "{:.3f}")
-        return f"Best arm{soon}: {first.name}. {crashes}, {median}, amplitude SSIM {quality}."
     if control and not usable:
         return f"No best arm: the control, {control.name}, cannot be compared."
-    if loss is HELD_OUT_ERROR and first.successes and math.isnan(first.summary("ssim_amplitude").median):
+    entry = standings[0]
+    first, loss = entry.arm, entry.loss
+    ssim = first.summary("ssim_amplitude").median
+    found = (
+        f"{first.name}. {first.crashed} of {counted(len(first.results), 'run')} crashed, "
+        f"median {loss.label} {formatted(first.summary(loss.key).median)}"
+    )
+    if candidate:
+        soon = " so far" if len(first.results) < FEWEST_SEEDS else ""
+        return f"Best arm{soon}: {found}, amplitude SSIM {formatted(ssim, '{:.3f}')}."
+    if loss is HELD_OUT_ERROR and first.successes and math.isnan(ssim):
         flat = first.summary("flat")
-        beside = f" (flat object {formatted(flat.median)})" if flat.count else ""
+        beside = f" (flat object {formatted(flat.median)})" if flat.known else ""
         return (
-            f"First by held-out error: {first.name}. {crashes}, {median}{beside}. "
+            f"First by held-out error: {found}{beside}. "
             "No truth is known, so there is no SSIM that tells whether an arm is stable."
         )
     return (
@@ -103,38 +104,30 @@ def _about_rates(standings: Sequence[Standing], control: Arm | None) -> list[str
         fewest = min(alike, key=lambda counts: counts[0] / counts[1], default=None)
         return [_upper_end(*fewest)] if fewest else []
     tests = sum(map(len, alike.values()))
-    sentences = []
-    for (crashed, trials), entries in alike.items():
-        rate, other, p = crashed / trials, control.crash_rate, entries[0].fewer_crashes
-        both = (
-            f"{listed(entry.arm.name for entry in entries)}: {crashed} of {trials} crashed; "
-            f"control: {control.crashed} of {len(control.results)}"
-        )
-        if rate < other:
-            holm = f" after Holm for {tests} arms" if tests > 1 else ""
-            test = f"(Boschloo's exact test, one-sided p = {formatted(p, '{:.2g}')}{holm})"
-            effect = f"{both}, {100 * (other - rate):.0f} percentage points fewer."
-            if evidence.beyond_chance(p):
-                sentences.append(
-                    f"{effect} That is unlikely to be chance {test}. {_upper_end(crashed, trials)}"
-                )
-            else:
-                sentences.append(f"{effect} That may be chance {test}. {_needed(rate, other, trials)}")
-        elif rate > other:
-            sentences.append(f"{both}. That is no improvement.")
-        else:
-            sentences.append(
-                f"{both}. {'That is no difference.' if crashed else _upper_end(crashed, trials)}"
-            )
-    return sentences
+    return [
+        f"{listed(entry.arm.name for entry in entries)}: {crashed} of {trials} crashed; control: "
+        f"{control.crashed} of {len(control.results)}"
+        + _about_rate(crashed, trials, control.crash_rate, entries[0].fewer_crashes, tests)
+        for (crashed, trials), entries in alike.items()
+    ]
 
 
-def _needed(rate: float, other: float, trials: int) -> str:
-    """The rule is the same for every study: the rates as they are now, this level and power, one test."""
+def _about_rate(crashed: int, trials: int, other: float, p: float, tests: int) -> str:
+    rate = crashed / trials
+    if rate > other:
+        return ". That is no improvement."
+    if rate == other:
+        return f". {'That is no difference.' if crashed else _upper_end(crashed, trials)}"
+    holm = f" after Holm for {tests} arms" if tests > 1 else ""
+    test = f"(Boschloo's exact test, one-sided p = {formatted(p, '{:.2g}')}{holm})"
+    effect = f", {100 * (other - rate):.0f} percentage points fewer."
+    if evidence.beyond_chance(p):
+        return f"{effect} That is unlikely to be chance {test}. {_upper_end(crashed, trials)}"
+    # The rule is the same for every study: the rates as they are now, this level and power, one test.
     seeds = max(evidence.seeds_to_tell_rates(rate, other), FEWEST_SEEDS)
     return (
-        f"If these are the true rates, about {counted(seeds, 'run')} per arm show it, "
-        f"{max(seeds - trials, 1)} more than now, tested once at the end (at a level of "
+        f"{effect} That may be chance {test}. If these are the true rates, about {counted(seeds, 'run')} per "
+        f"arm show it, {max(seeds - trials, 1)} more than now, tested once at the end (at a level of "
         f"{percent(evidence.LEVEL)}, in {percent(evidence.POWER)} of all such studies)."
     )
 
@@ -157,8 +150,8 @@ def _about_rivals(standings: Sequence[Standing], control: Arm | None) -> list[st
     rivals = [entry.arm for entry in standings[1:2]]
     if control and control is not first and control not in rivals:
         rivals.append(control)
-    said = (about for rival in rivals for about in (_losses(standings[0], rival), _plateaus(first, rival)))
-    return [sentence for sentence in said if sentence]
+    said = [about for rival in rivals for about in (_losses(standings[0], rival), _plateaus(first, rival))]
+    return [*filter(None, said)]
 
 
 def _losses(entry: Standing, rival: Arm) -> str:
@@ -169,20 +162,19 @@ def _losses(entry: Standing, rival: Arm) -> str:
     share, p = evidence.beats(ours, theirs)
     interval = f", 95 % {low:+.2g} to {high:+.2g}" if math.isfinite(low) else ""
     effect = (
-        f"Median {entry.loss_word} of {entry.arm.name} {formatted(float(np.median(ours)))}, of {rival.name} "
+        f"Median {entry.loss.noun} of {entry.arm.name} {formatted(float(np.median(ours)))}, of {rival.name} "
         f"{formatted(float(np.median(theirs)))} ({change:+.2g}{interval}); a run of {entry.arm.name} is the "
         f"better one in {percent(share)} of all pairs."
     )
     test = f"(Mann-Whitney test, p = {formatted(p, '{:.2g}')})"
     if evidence.beyond_chance(p):
         return f"{effect} That is unlikely to be chance {test}."
-    needed, there = evidence.seeds_to_tell_losses(share), min(ours.size, theirs.size)
-    more = (
-        f" To show such a share takes about {max(needed, there + 1)} successful runs per arm."
-        if needed
-        else ""
-    )
-    return f"{effect} That may be chance {test}.{more}"
+    effect = f"{effect} That may be chance {test}."
+    needed = evidence.seeds_to_tell_losses(share)
+    if needed is None:
+        return effect
+    runs = max(needed, min(ours.size, theirs.size) + 1)
+    return f"{effect} To show such a share takes about {runs} successful runs per arm."
 
 
 def _plateaus(arm: Arm, rival: Arm) -> str:
@@ -209,7 +201,5 @@ def _about_objects(arms: Sequence[Arm], loss: Measure, control: Arm | None) -> l
         same = next((arm for arm in on_it if control and arm.name == control.name), None)
         firsts[ranked(on_it, loss, same)[0].arm.name].append(drawn)
     where = listed(f"{name} on data.seed {listed(drawn)}" for name, drawn in firsts.items())
-    changes = (
-        "The object changes which arm is first" if len(firsts) > 1 else "The object changes nothing: first is"
-    )
-    return [f"{changes}{':' if len(firsts) > 1 else ''} {where}."]
+    changes = "changes which arm is first:" if len(firsts) > 1 else "changes nothing: first is"
+    return [f"The object {changes} {where}."]

@@ -57,7 +57,7 @@ def _show_ranking(runs: list[Run]) -> None:
     if len(found) > 1:
         from ptychofno.display.text import make_console
         from ptychofno.report.study import load
-        from ptychofno.report.terminal import show
+        from ptychofno.report.tables import show
 
         show(make_console(), load(found, anyway=True))
 

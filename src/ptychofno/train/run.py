@@ -261,7 +261,7 @@ def judge_weights(
     console: Console,
 ) -> tuple[dict[str, Any], Sequence[Sequence[float]]]:
     """Metrics of the reconstructed object, and what its rounds of overlap did."""
-    with terminal.RoundsBar(console, plan.refine) as each_round, build.as_config_errors():
+    with terminal.rounds_bar(console, plan.refine) as each_round, build.as_config_errors():
         training.network.load_state_dict(weights)
         evaluation = judge(training.network, training.dataset, plan, build.device(cfg), each_round)
         write_evaluation(run.path, evaluation, run.path.name)

@@ -178,8 +178,7 @@ def _parts(raw: RawScan) -> dict[str, str | None]:
         ("patterns", "positions", "probe", "mask", "energy", "distance", "detector pixel")
     )
     if (patterns := raw.patterns) is not None:
-        grid = f", {patterns.grid[0]} x {patterns.grid[1]} places" if patterns.grid else ""
-        size = f"{len(patterns)} of {patterns.size[0]} x {patterns.size[1]}, {patterns.dtype}{grid}"
+        size = f"{len(patterns)} of {patterns.size[0]} x {patterns.size[1]}, {patterns.dtype}"
         said["patterns"] = f"{size}, {raw.quantity or 'counts or amplitudes'}, from {patterns.where}"
     if (positions := raw.positions) is not None:
         unit = positions.unit or "a unit that is not said"

@@ -35,4 +35,4 @@ def test_a_false_array_is_one_line(
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("scan.npy", content)
     with open_source(str(tmp_path / "x.npz"), "data.path") as archive, pytest.raises(ValueError, match=said):
-        archive.array("scan", "data.layout.positions_keys")
+        archive.array("scan")

@@ -14,7 +14,7 @@ from typing_extensions import Doc
 
 from ptychofno import physics
 from ptychofno.data.readers.files import open_source
-from ptychofno.data.readers.keys import modes
+from ptychofno.data.readers.reading import modes
 from ptychofno.data.readers.scan import Modes
 from ptychofno.data.sampling import check_probe
 
@@ -104,7 +104,9 @@ class NpzProbe(GivenProbe):
     def read(self) -> Modes:
         """The probe of the file, as it is there. Raises ValueError naming file and key where it is none."""
         with open_source(self.path, "probe.path") as source:
-            return modes(source, self.key, "probe.key")
+            if self.key not in source.arrays:
+                raise source.missing([self.key], "probe.key")
+            return modes(source, self.key)
 
 
 class ScanProbe:

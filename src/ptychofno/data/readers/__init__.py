@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from ptychofno.data.readers.files import existing_file, open_source
-from ptychofno.data.readers.formats import FORMATS, recognised
-from ptychofno.data.readers.keys import Layout, as_laid_out
+from ptychofno.data.readers.formats import Format
+from ptychofno.data.readers.reading import laid_out, read_as, recognised, with_conventions
 from ptychofno.data.readers.scan import RawScan, joined, merged
 from ptychofno.data.readers.source import Source
+from ptychofno.data.settings import MeasuredLayout
 
-__all__ = ["FORMATS", "RawScan", "Source", "existing_file", "open_scan", "open_source", "recognised"]
+__all__ = ["RawScan", "Source", "existing_file", "open_scan", "open_source"]
 
 
 @contextmanager
-def open_scan(path: str, also: Sequence[str], layout: Layout | None) -> Iterator[RawScan]:
+def open_scan(path: str, also: Sequence[str], layout: MeasuredLayout | None) -> Iterator[RawScan]:
     """What the file at ``path`` and those in ``also`` tell of one scan; the patterns are read later.
 
     Args:
@@ -27,17 +28,8 @@ def open_scan(path: str, also: Sequence[str], layout: Layout | None) -> Iterator
     with ExitStack() as stack:
         named = [(path, "data.path"), *((other, "data.also") for other in also)]
         sources = [stack.enter_context(open_source(file, setting)) for file, setting in named]
-        raw = merged([_taken(source, layout) for source in sources])
+        forms: Sequence[Format] = [recognised(source) for source in sources]
         if layout is not None:
-            raw = as_laid_out(raw, sources, layout)
-        yield joined(raw)
-
-
-def _taken(source: Source, layout: Layout | None) -> RawScan:
-    """What a file is taken for; nothing where that fails and the layout says where all is."""
-    try:
-        return recognised(source)
-    except ValueError:
-        if layout is None or layout.patterns_keys is None or layout.positions_keys is None:
-            raise
-        return RawScan(source.kind)
+            forms = laid_out(forms, sources, layout)
+        raw = merged([read_as(form, source) for form, source in zip(forms, sources, strict=True)])
+        yield joined(raw if layout is None else with_conventions(raw, layout))

@@ -2,151 +2,123 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ptychofno.data.readers.source import Lazy, Source, one_line
+from ptychofno.data.readers.source import Lazy, Source, damaged, one_line, require_content
 
-_MOST_ARRAYS = 10_000
+_MOST_NODES = 10_000
 _MOST_LINKS = 16
+_MOST_ATTRIBUTES = 100
+_BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
 
 
-class Hdf5Source(Source):
+def open_hdf5(file: Path, label: str, stack: ExitStack) -> Source:
     """An HDF5 file. Soft links within it are followed, links to other files are not."""
+    try:
+        opened = stack.enter_context(h5py.File(file, "r"))
+        tree = _Tree(opened)
+    except _BROKEN as error:
+        raise ValueError(f"{label}: not a readable HDF5 file ({one_line(error)})") from error
+    with file.open("rb") as start:
+        matlab = start.read(6) == b"MATLAB"
+    datasets = {key: node for key, node in sorted(tree.nodes.items()) if isinstance(node, h5py.Dataset)}
+    return Source(
+        label,
+        "MATLAB v7.3" if matlab else "HDF5",
+        {key: partial(_lazy, label, key, dataset) for key, dataset in datasets.items()},
+        lambda key: _attributes(tree.nodes.get(key)),
+        swapped=matlab,
+        elsewhere=tree.elsewhere,
+    )
 
-    kind = "HDF5"
 
-    def __init__(self, file: Path, label: str) -> None:
-        super().__init__(label)
-        try:
-            self._file = h5py.File(file, "r")
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{label}: not a readable HDF5 file ({one_line(error)})") from error
-        with file.open("rb") as opened:
-            self.swapped = opened.read(6) == b"MATLAB"
-        if self.swapped:
-            self.kind = "MATLAB v7.3"
+class _Tree:
+    """Everything in a file by its key, and the links that lead out of it."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.nodes: dict[str, h5py.Group | h5py.Dataset] = {"": file}
         self.elsewhere: dict[str, str] = {}
-        """Keys that link to another file, and which."""
-        self._found: dict[str, h5py.Dataset] = {}
-        self._groups = 0
-        try:
-            self._walk(self._file, "", set())
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            self._file.close()
-            raise ValueError(f"{label}: not a readable HDF5 file ({one_line(error)})") from error
+        self._soft: dict[str, str] = {}
+        self._walk(file, "", frozenset())
+        for _ in range(_MOST_LINKS):
+            for alias, target in self._soft.items():
+                self._follow(alias, target)
 
-    @property
-    def keys(self) -> list[str]:
-        return list(self._found)
-
-    def lazy(self, key: str) -> Lazy:
-        dataset = self._found[key]
-        parts = dataset.virtual_sources() if dataset.is_virtual else ()
-        if dataset.external or any(part.file_name != "." for part in parts):
-            raise ValueError(f"{self.label}: '{key}' has its numbers in another file; give that file instead")
-        if dataset.shape is None:
-            raise ValueError(f"{self.label}: '{key}' is empty; expected numbers")
-        size = dataset.size * dataset.dtype.itemsize
-        if not dataset.is_virtual:
-            self.require_content(key, size, dataset.id.get_storage_size())
-        return _Reader(self, key, dataset)
-
-    def attributes(self, key: str) -> Mapping[str, Any]:
-        node = self._found.get(key)
-        if node is None:
-            node = self._node(key)
-        found: dict[str, Any] = {}
-        for name in list(node.attrs)[:100] if node is not None else []:
-            try:
-                value = node.attrs[name]
-            except (OSError, TypeError, ValueError, RuntimeError):
-                continue
-            if isinstance(value, bytes):
-                value = value.decode(errors="replace")
-            if isinstance(value, np.ndarray) and value.size == 1:
-                value = value.reshape(())[()]
-            found[str(name)] = value
-        return found
-
-    def close(self) -> None:
-        self._file.close()
-
-    def missing(self, keys: list[str], setting: str) -> ValueError:
-        for key in keys:
-            if key in self.elsewhere:
-                return ValueError(
-                    f"{self.label}: '{key}' links to another file, '{self.elsewhere[key]}', which is not"
-                    f" followed; give that file as data.path or in data.also"
-                )
-        return super().missing(keys, setting)
-
-    # --- links -------------------------------------------------------------------------------
-
-    def _walk(self, group: h5py.Group, prefix: str, above: set[Any]) -> None:
-        """Collect the datasets below ``group``; ``above`` are the groups on the way to it."""
-        place = (h5py.h5o.get_info(group.id).fileno, h5py.h5o.get_info(group.id).addr)
-        self._groups += 1
-        if place in above or self._groups > _MOST_ARRAYS:
+    def _walk(self, group: h5py.Group, prefix: str, above: frozenset[int]) -> None:
+        """Collect what is below ``group``; ``above`` are the groups on the way to it."""
+        address = h5py.h5o.get_info(group.id).addr
+        if address in above:
             return
         for name in group:
-            if len(self._found) >= _MOST_ARRAYS:
+            if len(self.nodes) >= _MOST_NODES:
                 return
-            key = f"{prefix}{name}"
-            node = self._node(key)
-            if isinstance(node, h5py.Dataset):
-                self._found[key] = node
-            elif isinstance(node, h5py.Group):
-                self._walk(node, f"{key}/", above | {place})
-
-    def _node(self, key: str, followed: int = 0) -> Any:
-        """The object under ``key``, reached without leaving the file; None where there is none."""
-        node: Any = self._file
-        parts = [part for part in key.split("/") if part not in ("", ".")]
-        for number, name in enumerate(parts):
-            if not isinstance(node, h5py.Group) or name not in node:
-                link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
-                if isinstance(link, h5py.ExternalLink):
-                    self.elsewhere[key] = link.filename
-                return None
-            link = node.get(name, getlink=True)
+            key, link = f"{prefix}{name}", group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
                 self.elsewhere[key] = link.filename
-                return None
-            if isinstance(link, h5py.SoftLink):
-                if followed >= _MOST_LINKS:
-                    return None
-                target = link.path if link.path.startswith("/") else "/".join([*parts[:number], link.path])
-                node = self._node(target, followed + 1)
+            elif isinstance(link, h5py.SoftLink):
+                self._soft[key] = posixpath.normpath(posixpath.join(f"/{prefix}", link.path)).strip("/")
             else:
-                node = node[name]
-        return node
+                self.nodes[key] = group[name]
+                if isinstance(self.nodes[key], h5py.Group):
+                    self._walk(self.nodes[key], f"{key}/", above | {address})
+
+    def _follow(self, alias: str, target: str) -> None:
+        """Everything at and below ``target`` is also at and below ``alias``."""
+        for key, node in list(self.nodes.items()):
+            inside = key.startswith(f"{target}/") and not key.startswith(f"{alias}/")
+            if (key == target or inside) and len(self.nodes) < _MOST_NODES:
+                self.nodes.setdefault(alias + key.removeprefix(target), node)
+
+
+def _lazy(label: str, key: str, dataset: h5py.Dataset) -> Lazy:
+    parts = dataset.virtual_sources() if dataset.is_virtual else ()
+    if dataset.external or any(part.file_name != "." for part in parts):
+        raise ValueError(f"{label}: '{key}' has its numbers in another file; give that file instead")
+    if dataset.shape is None:
+        raise ValueError(f"{label}: '{key}' is empty; expected numbers")
+    if not dataset.is_virtual:
+        size = dataset.size * dataset.dtype.itemsize
+        require_content(label, key, size, dataset.id.get_storage_size())
+    return _Reader(label, key, dataset)
 
 
 class _Reader:
     """A dataset whose failures name file and key."""
 
-    def __init__(self, source: Hdf5Source, key: str, dataset: h5py.Dataset) -> None:
+    def __init__(self, label: str, key: str, dataset: h5py.Dataset) -> None:
         self.shape, self.dtype = tuple(dataset.shape), dataset.dtype
-        self._source, self._key, self._dataset = source, key, dataset
+        self._label, self._key, self._dataset = label, key, dataset
 
     def __getitem__(self, index: Any) -> Any:
         try:
             return self._dataset[index]
-        except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+        except _BROKEN as error:
             if "filter" in str(error).lower():
                 raise ValueError(
-                    f"{self._source.label}: '{self._key}' is compressed in a way that h5py alone cannot read;"
-                    " pip install hdf5plugin and set HDF5_PLUGIN_PATH to its plugins, or save it with gzip"
+                    f"{self._label}: '{self._key}' is compressed in a way that h5py alone cannot read; pip"
+                    " install hdf5plugin and set HDF5_PLUGIN_PATH to its plugins, or save it with gzip"
                 ) from error
-            raise self._source.damaged(self._key, error) from error
+            raise damaged(self._label, self._key, error) from error
 
 
-def is_hdf5(file: Path) -> bool:
-    """Whether a file is HDF5, also behind a user block."""
-    return bool(h5py.is_hdf5(os.fspath(file)))
+def _attributes(node: h5py.Group | h5py.Dataset | None) -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    if node is None:
+        return found
+    for name in list(node.attrs)[:_MOST_ATTRIBUTES]:
+        try:
+            value = node.attrs[name]
+        except _BROKEN:
+            continue
+        if isinstance(value, np.ndarray) and value.size == 1:
+            value = value.flat[0]
+        found[str(name)] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,6 @@ from ptychofno.data.readers.frames import Frames
 
 HC_EV_M = 1.23984198e-6
 """Photon energy times wavelength."""
-
-JOULE_EV = 6.241509e18
 
 UNITS = {"px": 1.0, "m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "angstrom": 1e-10}
 """Metres per unit of a position; px are object pixels."""
@@ -51,10 +50,10 @@ class PixelMask:
     """Which detector pixels say something."""
 
     values: np.ndarray
-    """(R, C)"""
+    """bool (R, C)"""
     where: str
     means: str | None = None
-    """What a value other than 0 says: valid or bad; None where the file does not say."""
+    """What true says: valid or bad; None where the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -86,56 +85,49 @@ class RawScan:
         """What a reconstruction needs and is not there."""
         return [name for name in ("patterns", "positions") if getattr(self, name) is None]
 
-    def with_(self, other: RawScan) -> RawScan:
-        """This scan, and of another file what this one does not tell.
 
-        Patterns of both follow one another where each file holds some of the same size and no more.
-        """
-        known = {
-            field.name: getattr(other, field.name)
-            for field in fields(self)
-            if field.name != "format" and getattr(self, field.name) is None
-        }
-        names = list(dict.fromkeys([*self.format.split(" + "), other.format]))
-        both = replace(self, **known, format=" + ".join(names))
-        if self.patterns and other.patterns and self.patterns.size == other.patterns.size:
-            both = replace(
-                both, patterns=replace(self.patterns, parts=self.patterns.parts + other.patterns.parts)
-            )
-        return both
+def merged(scans: Sequence[RawScan]) -> RawScan:
+    """What several files tell together; the first that tells something is believed.
+
+    Patterns of one size in several files follow one another.
+    """
+    known: dict[str, Any] = {}
+    for name in (field.name for field in fields(RawScan)):
+        told = (value for scan in scans if (value := getattr(scan, name)) is not None)
+        known[name] = next(told, None)
+    whole = RawScan(**known | {"format": " + ".join(dict.fromkeys(scan.format for scan in scans))})
+    stacks = [scan.patterns for scan in scans if scan.patterns is not None]
+    if not stacks:
+        return whole
+    parts = (stack.parts for stack in stacks if stack.size == stacks[0].size)
+    patterns = replace(stacks[0], parts=sum(parts, ()))
+    count = None if whole.positions is None else len(whole.positions.values)
+    return replace(whole, patterns=patterns.counted(count))
 
 
 def joined(raw: RawScan) -> RawScan:
-    """The patterns that have a position, in the order of positions, where both are numbered.
+    """The patterns that have a position, in the order of positions, where these are numbered.
 
     Raises ValueError where no number is common.
     """
     if raw.patterns is None or raw.positions is None or raw.positions.index is None:
         return raw
-    count = len(raw.patterns)
+    count, positions = len(raw.patterns), raw.positions
     numbers = np.arange(count) if raw.pattern_index is None else raw.pattern_index.reshape(-1)
-    if len(numbers) != count:
-        raise ValueError(f"{raw.patterns.where}: {count} patterns have {len(numbers)} numbers")
-    place = {int(number): i for i, number in enumerate(numbers)}
     index = raw.positions.index.reshape(-1)
-    if len(index) != len(raw.positions.values):
-        raise ValueError(
-            f"{raw.positions.where}: {len(raw.positions.values)} positions, {len(index)} numbers"
-        )
+    for where, things, found in (
+        (raw.patterns.where, f"{count} patterns", len(numbers) == count),
+        (positions.where, f"{len(positions.values)} positions", len(index) == len(positions.values)),
+    ):
+        if not found:
+            raise ValueError(f"{where}: the numbers of {things} are not as many")
+    place = {int(number): i for i, number in enumerate(numbers)}
     kept = [i for i, number in enumerate(index) if int(number) in place]
     if not kept:
-        raise ValueError(f"{raw.positions.where}: no position has the number of a pattern")
+        raise ValueError(f"{positions.where}: no position has the number of a pattern")
     return replace(
         raw,
         patterns=raw.patterns.take([place[int(index[i])] for i in kept]),
-        positions=replace(raw.positions, values=raw.positions.values[kept], index=None),
+        positions=replace(positions, values=positions.values[kept], index=None),
         pattern_index=None,
     )
-
-
-def merged(scans: Sequence[RawScan]) -> RawScan:
-    """What several files tell together; the first that tells something is believed."""
-    whole = scans[0]
-    for other in scans[1:]:
-        whole = whole.with_(other)
-    return whole

@@ -26,9 +26,10 @@ from ptychofno.config import composition
 from ptychofno.config.composition import checked, compose
 from ptychofno.config.files import Files
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import KILLED
 from ptychofno.sweeps import launch
 from ptychofno.sweeps.launch import _batches, threads_of
-from ptychofno.sweeps.plan import KILLED, Run
+from ptychofno.sweeps.plan import Run
 from ptychofno.train import train
 from quick_runs import QUICK
 

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, open_dict
 from ptychofno.command.launch import OneJob, command_line
 from ptychofno.display.sweep import Progress
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import KILLED, recorded_state
 from ptychofno.sweeps.job import Ending, StopRelay, SweptJob
-from ptychofno.sweeps.plan import KILLED, Run, counted, directory, overview, recorded_state
+from ptychofno.sweeps.plan import Run, counted, directory, overview
 
 # Launchers whose jobs are processes of this machine, which a stop has to reach.
 _LOCAL_PROCESSES = ("JoblibLauncher", "LocalLauncher")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.checks import check_divisible
@@ -19,12 +18,7 @@ from ptychofno.config.overrides import combinations
 from ptychofno.config.records import resolved_yaml
 from ptychofno.display.text import aligned
 from ptychofno.runs import artifacts
-from ptychofno.runs.standing import conflict, damaged, foreign
-
-KILLED = "killed"
-"""The state of a run that says it is running while no process holds it."""
-UNREADABLE = "unreadable"
-"""The state of a run whose record is damaged."""
+from ptychofno.runs.standing import UNREADABLE, conflict, damaged, foreign, recorded_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,17 +130,6 @@ def check_launcher(cfg: DictConfig) -> None:
     check_divisible(cfg.data.batch_size, tasks * launcher.nodes)
 
 
-def recorded_state(run_dir: Path) -> str:
-    """What a directory says of its run: ``new`` where there is none, ``UNREADABLE``, or one of its states."""
-    try:
-        state = str(artifacts.read_json(run_dir / artifacts.RUN)["state"])
-    except FileNotFoundError:
-        return "new"
-    except (OSError, ValueError, TypeError, KeyError):
-        return UNREADABLE
-    return KILLED if state == "running" and not _held(run_dir) else state
-
-
 def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
     """State, action and reason of a job whose directory may hold something already."""
     state = recorded_state(run_dir)
@@ -164,15 +147,6 @@ def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
     if reason := conflict(run_dir, resolved_yaml(cfg)):
         return state, "refuse", reason
     return state, "skip" if finished else "resume", None
-
-
-def _held(run_dir: Path) -> bool:
-    """Whether another process is writing this run."""
-    try:
-        with FileLock(run_dir / artifacts.LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _distinguishing(jobs: Sequence[Run]) -> list[str]:

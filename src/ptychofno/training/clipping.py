@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
@@ -13,17 +13,12 @@ from typing_extensions import Doc
 
 OutputAxes = Mapping[Tensor, int]
 
+Clip = Callable[[Sequence[nn.Parameter], OutputAxes, Tensor], Tensor]
+"""One way of clipping.
 
-class Clip(Protocol):
-    """One way of clipping.
-
-    Called with the parameters that have gradients, ``output_axes`` as from ``output_axes_of``, and the
-    Euclidean norm of all gradients together, a scalar on their device; returns that norm afterwards.
-    """
-
-    def __call__(
-        self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor
-    ) -> Tensor: ...
+Called with the parameters that have gradients, ``output_axes`` as from ``output_axes_of``, and the
+Euclidean norm of all gradients together, a scalar on their device; returns that norm afterwards.
+"""
 
 
 def total_gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -132,9 +127,7 @@ class ValueClip:
 class AdaptiveClip:
     """Adaptive gradient clipping with λ = ``value``; see ``adaptive_gradient_clip_``."""
 
-    value: Annotated[
-        float, Gt(0), Doc("largest ratio of gradient norm to weight norm per output channel")
-    ] = 0.01
+    value: Annotated[float, Gt(0), Doc("largest gradient norm over weight norm, per output channel")] = 0.01
     eps: Annotated[float, Gt(0), Doc("weight norms below this count as this")] = 1e-3
 
     def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.runs.tensors import load_tensors, save_tensors
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
-from ptychofno.training.parallel import processes_of_trainer
 from ptychofno.training.resident import ResidentData
 
 
@@ -54,13 +58,6 @@ class Outcome:
         return [row[STEP_KEYS.index("grad_norm")] for row in self.steps]
 
 
-class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        save_tensors(Path(path), checkpoint)
-
-
 def fit(
     module: PhysicsSupervised,
     data: ResidentData,
@@ -84,7 +81,7 @@ def fit(
     With ``strategy="ddp"`` all processes call it; the first one writes, and starts those that are not there.
 
     Args:
-        flat_baseline: validation loss of the best flat object, see ``flat_baseline``.
+        flat_baseline: validation loss of the best flat object, see ``losses.flat_baseline``.
         resume: False leaves a resume checkpoint that is there alone.
         strategy: ``ddp`` for several processes; else there is one.
         devices: processes on each of ``num_nodes``; None takes one per GPU.
@@ -98,13 +95,13 @@ def fit(
     from_checkpoint = enable_checkpointing and resume and checkpoint.exists()
     with quiet_lightning():
         trainer = _trainer(
+            _processes(accelerator, strategy, devices, num_nodes),
             accelerator=accelerator,
             precision=precision,
             max_epochs=module.total_epochs,
             callbacks=[history, checkpoints, *callbacks],
             logger=list(loggers),
             default_root_dir=run_dir,
-            processes=(strategy, devices, num_nodes),
         )
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
     return Outcome(
@@ -118,12 +115,39 @@ def fit(
     )
 
 
-def _trainer(*, accelerator: str, processes: tuple[str, int | None, int], **settings: Any) -> L.Trainer:
+class _DirectCheckpointIO(TorchCheckpointIO):
+    """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        artifacts.save_tensors(Path(path), checkpoint)
+
+
+def _processes(accelerator: str, strategy: str, devices: int | None, num_nodes: int) -> dict[str, Any]:
+    """What a ``Trainer`` is told of how many processes train, and who starts them.
+
+    Lightning never queues a Slurm job anew: an interrupted run goes on by its command.
+    """
+    if strategy != "ddp":
+        return {"devices": 1, "plugins": [LightningEnvironment()]}
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return {
+        "strategy": DDPStrategy(
+            broadcast_buffers=False,  # constants, the same in all processes from the start
+            # Whether somebody asked to stop is agreed on without waiting for the GPU.
+            process_group_backend="cpu:gloo,cuda:nccl" if accelerator == "cuda" else "gloo",
+        ),
+        "devices": devices or "auto",
+        "num_nodes": num_nodes,
+        "plugins": [SLURMEnvironment(auto_requeue=False)] if slurm else [],
+        "use_distributed_sampler": False,
+    }
+
+
+def _trainer(processes: dict[str, Any], **settings: Any) -> L.Trainer:
     """Lightning's trainer without what a run does itself. Raises ValueError when it refuses its settings."""
+    processes["plugins"].append(_DirectCheckpointIO())
     try:
-        several = processes_of_trainer(accelerator, *processes)
         return L.Trainer(
-            accelerator=accelerator,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
             enable_checkpointing=False,
@@ -131,8 +155,7 @@ def _trainer(*, accelerator: str, processes: tuple[str, int | None, int], **sett
             enable_model_summary=False,
             # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
             deterministic=None,
-            plugins=[DirectCheckpointIO(), *several.pop("plugins")],
-            **several,
+            **processes,
             **settings,
         )
     except (MisconfigurationException, RuntimeError) as error:
@@ -149,27 +172,19 @@ def _train(
     """Run the trainer; why training diverged, or None."""
     try:
         if checkpoint is not None:
-            load_tensors(checkpoint)
+            artifacts.load_tensors(checkpoint)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Diverged as reason:
         return str(reason)
-    except Interrupted:
-        if not checkpoints.started:  # else all processes stop together
-            _end_processes(trainer)
-        raise
     except BaseException as error:
-        _end_processes(trainer)
-        unusable = isinstance(error, Exception) and not isinstance(error, CheckpointError)
+        stopped_together = isinstance(error, Interrupted) and checkpoints.started
+        if not stopped_together and (launcher := trainer.strategy.launcher) is not None:
+            launcher.kill(signal.SIGKILL)  # the others would wait for this process for ever on a GPU
+        unusable = isinstance(error, Exception) and not isinstance(error, (CheckpointError, Interrupted))
         if checkpoint is not None and unusable and not checkpoints.started:
             raise CheckpointError(checkpoint, error) from error
         raise
     return None
-
-
-def _end_processes(trainer: L.Trainer) -> None:
-    """End what Lightning's launcher has started: on a GPU they would wait for this process for ever."""
-    if (launcher := trainer.strategy.launcher) is not None:
-        launcher.kill(signal.SIGKILL)
 
 
 @contextmanager
@@ -182,9 +197,8 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning.*")
-            warnings.filterwarnings(
-                "ignore", message=".*(?:does not have many workers|isinstance\\(treespec).*"
-            )
+            unused = ".*(?:does not have many workers|isinstance\\(treespec).*"
+            warnings.filterwarnings("ignore", message=unused)
             # Of weights with a dimension of size one, whose stride means nothing: DDP compares it, too.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lightning as L
 
-from ptychofno.training.batches import Batch, ResidentBatches, Thin, each_of
+from ptychofno.training.batches import Batch, ResidentBatches, Thinning, each_of
 
 
 class ResidentData(L.LightningDataModule):
@@ -19,6 +19,8 @@ class ResidentData(L.LightningDataModule):
         thin: see ``ResidentBatches``. Validation patterns are split once, whatever the seed.
     """
 
+    trainer: L.Trainer
+
     def __init__(
         self,
         train: Batch,
@@ -26,7 +28,7 @@ class ResidentData(L.LightningDataModule):
         batch_size: int,
         drop_last: bool,
         seed: int,
-        thin: Thin | None = None,
+        thin: Thinning | None = None,
     ) -> None:
         super().__init__()
         self.train = train
@@ -34,7 +36,6 @@ class ResidentData(L.LightningDataModule):
         self.batch_size, self.drop_last, self.seed, self.thin = batch_size, drop_last, seed, thin
 
     def train_dataloader(self) -> ResidentBatches:
-        assert self.trainer is not None
         return ResidentBatches(
             self._here(self.train),
             self.batch_size,
@@ -50,6 +51,5 @@ class ResidentData(L.LightningDataModule):
         return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
 
     def _here(self, samples: Batch) -> Batch:
-        assert self.trainer is not None
         device = self.trainer.strategy.root_device
         return each_of(samples, lambda one: one.to(device))

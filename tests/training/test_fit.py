@@ -24,7 +24,7 @@ from ptychofno.runs import artifacts
 from ptychofno.training import schedules
 from ptychofno.training.batches import ResidentBatches, Thinning
 from ptychofno.training.clipping import AdaptiveClip, NoClip, NormClip, ValueClip
-from ptychofno.training.fit import Outcome, fit
+from ptychofno.training.fit import Outcome, ResidentData, fit
 from ptychofno.training.history import KEYS, ValidationSimilarity
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss
@@ -32,7 +32,6 @@ from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.muon import Muon
 from ptychofno.training.numerics import reproducible
 from ptychofno.training.optimizers import sgd
-from ptychofno.training.resident import ResidentData
 from ptychofno.training.schedules import Schedule, build_warmup_cosine_scheduler
 
 FLAT = 0.25

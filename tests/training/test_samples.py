@@ -21,12 +21,11 @@ from ptychofno.train import setup
 from ptychofno.training import schedules
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.clipping import NoClip
-from ptychofno.training.fit import fit
+from ptychofno.training.fit import ResidentData, fit
 from ptychofno.training.interruption import StopRequest
 from ptychofno.training.losses import MAELoss, flat_baseline
 from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.numerics import reproducible
-from ptychofno.training.resident import ResidentData
 from ptychofno.training.schedules import Schedule
 
 SIZE = 16

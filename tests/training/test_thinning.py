@@ -8,7 +8,7 @@ from scipy import stats
 from torch import Tensor
 
 from ptychofno.training.batches import ResidentBatches, Thinned, Thinning, compared, parts
-from ptychofno.training.resident import ResidentData
+from ptychofno.training.fit import ResidentData
 
 SCALE = 3.0
 SHARE = 0.3

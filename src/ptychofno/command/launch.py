@@ -21,11 +21,21 @@ from omegaconf import DictConfig, OmegaConf
 import ptychofno
 from ptychofno.command.line import is_repeated
 from ptychofno.command.usage import usage
-from ptychofno.config.composition import checked, compose, composed, current, job_restored, register, settle
+from ptychofno.config.composition import (
+    checked,
+    combinations,
+    compose,
+    composed,
+    current,
+    job_restored,
+    normalised,
+    parsed,
+    register,
+    settle,
+)
 from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
-from ptychofno.config.overrides import combinations, normalised, parsed
 
 Task = Callable[[DictConfig], Any]
 

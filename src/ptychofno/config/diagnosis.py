@@ -12,10 +12,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import MarkedYAMLError, YAMLError
 
 from ptychofno.config.checks import known_at, settings_at, unknown
-from ptychofno.config.composition import loaded
+from ptychofno.config.composition import is_choice, loaded, parsed
 from ptychofno.config.errors import ConfigError, did_you_mean, nearest, one_of, shown
 from ptychofno.config.files import RECIPES, Files, shortened
-from ptychofno.config.overrides import is_choice, parsed
 
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError)
 """What Hydra raises for a configuration that it cannot compose."""

@@ -107,10 +107,8 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_bytes(path: Path | str, limit: int, *, directory: int | None = None) -> bytes:
     """The content of a plain file of at most ``limit`` bytes, whoever wrote it.
 
-    Args:
-        directory: a descriptor; ``path`` is then a name in it, and must not be a link.
-
-    Raises OSError as ``open`` does, and ValueError for anything else than such a file.
+    With the descriptor of a ``directory``, ``path`` is a name in it and must not be a link. Raises OSError as
+    ``open`` does, and ValueError for anything else than such a file.
     """
     kept = 0 if directory is None else os.O_NOFOLLOW
     # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.

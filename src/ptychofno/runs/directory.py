@@ -34,9 +34,9 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 class Run:
     """The directory of one run and the record in its ``run.json``, empty where there is none yet.
 
-    ``record`` holds plain values; ``update`` changes some and writes the file at once, so that it tells
-    the truth whenever the process dies. ``epochs`` are those that it is to have now; ``aside`` is where an
-    earlier run of this directory is kept. Raises ConfigError for a damaged record.
+    ``update`` writes the file at once: it tells the truth whenever the process dies. ``epochs`` are those
+    that it is to have now; ``aside`` is where an earlier run is kept. Raises ConfigError for a damaged
+    record.
     """
 
     def __init__(self, path: Path, epochs: int = 0, aside: Path | None = None) -> None:
@@ -69,17 +69,11 @@ class Run:
 
 @contextmanager
 def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[Run]:
-    """Hold ``path`` for one process; on the way out, say how the run ended.
+    """Hold ``path`` for one process; on the way out, say how the run ended. A finished run is handed out as
+    it is.
 
-    A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued, and so is
-    one of fewer ``epochs``.
-
-    Args:
-        config: the resolved configuration as YAML. A directory that holds a run of another one is
-            refused.
-        resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
-
-    Raises Held when another process writes the run; ConfigError when its configuration is another one,
+    ``config`` is the resolved configuration as YAML. ``resume=never`` sets an earlier run aside and starts
+    over. Raises Held when another process writes the run; ConfigError when its configuration is another one,
     its files are damaged, or the directory cannot be written.
     """
     if reason := foreign(path):
@@ -195,8 +189,7 @@ def _log_file(path: Path) -> Iterator[None]:
 def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
     """Record that the run is under way: command, place, versions, and ``values``.
 
-    Args:
-        resume: whether training goes on from a checkpoint; then the data must be the same.
+    With ``resume``, training goes on from a checkpoint.
     """
     earlier = dict(run.record) if resume else {}
     if not resume:

@@ -59,14 +59,9 @@ def statistics(
 ) -> dict[str, Any]:
     """The statistics of one run.
 
-    Args:
-        epochs: the history, one list per key.
-        grad_norms: before clipping, one per optimizer step; that of a step that could not be taken is not
-            finite.
-        diverged: whether a loss or gradient was not finite.
-        metrics: as evaluation gives them, each [amplitude, phase].
-        weights: the network where training ended, not where it was best: whether its gains have grown is
-            a question to the training.
+    ``epochs`` is the history; ``grad_norms`` are those before clipping, one per step, not finite where a step
+    could not be taken; ``metrics`` are pairs of amplitude and phase. ``weights`` are those where training
+    ended: whether gains have grown is a question to the training.
     """
     val_loss = list(epochs["val_loss"])
     taken = [norm for norm in grad_norms if np.isfinite(norm)]

@@ -83,10 +83,8 @@ def trained_shape(path: Path) -> tuple[int, int] | None:
 def load_model(path: Path, *, trust: Collection[str] = ()) -> nn.Module:
     """The trained network of a ``model.pt``, from whoever it came: only classes of ours, no pickle.
 
-    Args:
-        trust: classes of your own, as ``package.module.Class``, that the file may name.
-
-    Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
+    ``trust`` has classes of your own, as ``package.module.Class``, that the file may name. Raises ConfigError
+    for what is not such a file, and for missing and unexpected weights.
     """
     try:
         bundle = artifacts.load_tensors(path)
@@ -116,11 +114,9 @@ def recorded_generator(
     *,
     for_its_data: bool = True,
 ) -> nn.Module:
-    """The network of ``model`` settings whose classes were checked, see ``runs.recorded``; no pickle.
+    """The network of ``model`` settings whose classes were checked (``runs.recorded``); no pickle.
 
-    Args:
-        weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
-        for_its_data: as of ``load_weights``.
+    ``weights`` and ``for_its_data`` as of ``load_weights``; None leaves the network as it starts.
     """
     with as_config_errors():
         network = models.build_generator(model, build.find, **model_context(dataset))
@@ -132,10 +128,7 @@ def recorded_generator(
 def load_weights(network: nn.Module, file: Path, *, for_its_data: bool = True) -> None:
     """Give ``network`` the weights in ``file``: a ``model.pt`` or a plain state dict, no pickle.
 
-    Args:
-        for_its_data: with the probe and the amplitude scale that they were trained with; else the network
-            keeps its own.
-
+    ``for_its_data`` takes the probe and amplitude scale of training, too; else the network keeps its own.
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
     try:

@@ -36,15 +36,9 @@ class Ending:
 class SweptJob:
     """One job, as a launcher calls it: in this process, in another, on another machine.
 
-    Whatever happens is told by its result, as an exception would end the launcher's other jobs, too.
-    Only what stops the sweeping process itself is raised.
-
-    Attributes:
-        scratch: a directory of the sweeping process (``StopRelay``).
-        sweeper: the id of that process. argv: its command line, as typed.
-        threads: CPU threads of a job that asks for no number; None leaves torch's default.
-        progress: of the sweep.
-        endings: of the jobs of this process, by run directory.
+    Whatever happens is told by its result: an exception would end the launcher's other jobs, too. ``scratch``
+    is a directory of the process ``sweeper`` (see ``StopRelay``), ``argv`` its command line, ``threads`` the
+    CPU threads of a job that asks for no number, ``endings`` those of this process's jobs, by run directory.
     """
 
     task: Task

@@ -26,10 +26,7 @@ _LOCAL_PROCESSES = ("JoblibLauncher", "LocalLauncher")
 
 
 def sweep(one: OneJob, context: HydraContext, master: DictConfig, jobs: list[Job]) -> None:
-    """Show a table of ``jobs``, do what is due of them, and say what failed and why.
-
-    Args:
-        one: what to do for each. master: the configuration that Hydra composes for the sweep as a whole.
+    """Show a table of ``jobs``, do ``one`` for those that are due, and say what failed and why.
 
     Raises SystemExit: 1 when a job failed or was refused, 128 + signal when the sweep was stopped.
     """

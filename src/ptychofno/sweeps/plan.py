@@ -11,10 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.checks import check_divisible
-from ptychofno.config.composition import checked
+from ptychofno.config.composition import checked, combinations
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files, shortened
-from ptychofno.config.overrides import combinations
 from ptychofno.config.records import resolved_yaml
 from ptychofno.display.text import aligned
 from ptychofno.runs import artifacts
@@ -23,14 +22,11 @@ from ptychofno.runs.standing import UNREADABLE, conflict, damaged, foreign, reco
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a sweep.
+    """One run of a sweep, composed from ``overrides``. ``name`` is its arm, or its model in a study without
+    arms.
 
-    Attributes:
-        overrides: what Hydra composes it from.
-        name: its arm, or its model where a study has no arms.
-        state: of what stands in its directory; ``new`` for nothing.
-        action: ``run``, ``resume``, ``skip`` what is finished or held by another process, or ``refuse``.
-        reason: why it is refused.
+    ``state`` is that of what stands in its directory, ``new`` for nothing. ``action`` is ``run``, ``resume``,
+    ``skip`` what is finished or held by another process, or ``refuse``, for a ``reason``.
     """
 
     overrides: list[str]
@@ -45,9 +41,8 @@ class Job:
 def plan(master: DictConfig, overrides: list[str]) -> list[Job]:
     """The jobs of a sweep, each validated. Raises ConfigError for the first that is not valid.
 
-    Args:
-        master: the configuration that Hydra composes for the sweep as a whole.
-        overrides: with all values that a key is to take, such as ``seed=1,2``.
+    ``master`` is what Hydra composes for the sweep as a whole; ``overrides`` have all values that a key is to
+    take, such as ``seed=1,2``.
     """
     sources = master.hydra.runtime.config_sources
     files = Files(next((source.path for source in sources if source.provider == "command-line"), None))

@@ -35,14 +35,13 @@ from ptychofno.runs.directory import (
 from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau, state_of, statistics
 from ptychofno.runs.weights import keep_weights, start_from
 from ptychofno.train import setup
-from ptychofno.training.fit import Outcome, fit
+from ptychofno.training.fit import Outcome, ResidentData, fit
 from ptychofno.training.history import ValidationSimilarity
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.live import described, log_result
 from ptychofno.training.losses import flat_baseline
 from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.numerics import keep_freed_memory
-from ptychofno.training.resident import ResidentData
 
 
 def train(cfg: DictConfig) -> float | None:

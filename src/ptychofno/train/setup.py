@@ -19,8 +19,8 @@ from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
 from ptychofno.training.batches import Thinning
+from ptychofno.training.fit import ResidentData
 from ptychofno.training.module import PhysicsSupervised
-from ptychofno.training.resident import ResidentData
 from ptychofno.training.schedules import Schedule
 
 

@@ -57,13 +57,10 @@ def each_of(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
 class Thinning:
     """Split counts n = s² X² binomially: n₁ ~ B(n, p) are seen, n - n₁ are left to compare with.
 
-    The parts of Poisson counts of mean λ are Poisson counts of mean p λ and (1 - p) λ and independent of each
-    other, so that noise that is seen explains none of the noise that is left, and the expected loss is that
-    of new measurements. Both are put in units of the full dose, X₁ = sqrt(n₁ / p) / s. It is GR2R for
-    Poisson noise (Monroy et al. 2024, arXiv 2412.04648) and, before that, Noisier2Noise by thinning.
-
-    Attributes:
-        share: p. photon_scale: s.
+    Parts of Poisson counts are independent Poisson counts, so that noise that is seen explains none of the
+    noise that is left. Both are in units of the full dose, X₁ = sqrt(n₁ / p) / s; ``share`` is p,
+    ``photon_scale`` s. GR2R for Poisson noise (Monroy et al. 2024, arXiv 2412.04648), and before that
+    Noisier2Noise by thinning.
     """
 
     share: float
@@ -85,20 +82,14 @@ class Thinning:
 
 
 class ResidentBatches:
-    """Slices of resident samples, reshuffled every epoch.
+    """Slices of resident ``samples``, reshuffled every epoch (with ``seed`` None, validation: in their
+    order).
 
-    The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an
-    uninterrupted one would have seen. The training loop tells ``start_epoch`` and ``consumed``, the batches
-    of this epoch already trained on; Lightning stores ``state_dict`` with a checkpoint.
-
-    Args:
-        samples: all of them as one batch.
-        seed: None keeps the order of the tensor (validation).
-        drop_last: drop the last batch of an epoch when it is not full.
-        rank, processes: of every batch, the part of process ``rank`` of ``processes`` is shown. Where a
-            last batch has too few samples for all, one that another process has is shown with weight 0,
-            as every process has to take part in every step.
-        thin: splits every batch anew in every epoch; needs a seed. None shows batches as they are.
+    The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one
+    would have seen. The training loop tells ``start_epoch`` and ``consumed``, the batches already trained on.
+    Of every batch, the part of process ``rank`` of ``processes`` is shown. Where a last batch has too few
+    samples for all, one of another process is shown with weight 0, as every process has to take part in every
+    step. ``thin`` splits every batch anew in every epoch.
     """
 
     def __init__(

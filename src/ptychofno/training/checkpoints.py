@@ -28,14 +28,10 @@ class CheckpointError(ValueError):
 class Checkpoints(L.Callback):
     """Keeps what a resumed run needs and the best weights, and heeds a stop request.
 
-    The resume checkpoint is written when an epoch starts, after every scheduler has been stepped, and
-    at once when a stop is requested within an epoch: from both a run goes on to the same bits. After the last
-    epoch it is written, too, for a run that is to have more. Every file is complete or absent, whenever the
-    process dies.
-
-    Args:
-        write: False keeps the best weights in memory only; such a run cannot be resumed.
-        keep_every: also keep the weights of epochs that are a multiple of this; None keeps none.
+    The resume checkpoint is written when an epoch starts, after every scheduler has been stepped; after the
+    last one, for a run that is to have more; and at once when a stop is requested: from all a run goes on to
+    the same bits. Without ``write`` the best weights are kept in memory only. ``keep_every`` k keeps those of
+    every k-th epoch.
     """
 
     def __init__(self, run_dir: Path, stop: StopRequest, write: bool, keep_every: int | None = None) -> None:

@@ -27,11 +27,11 @@ def total_gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def output_axes_of(module: nn.Module) -> dict[Tensor, int]:
-    """Which axis of each weight counts its output channels.
+    """Which axis of each weight counts its output channels; biases and gains, which have none, are not
+    listed.
 
-    Convolutions and linear layers have it first, transposed convolutions second; any other module
-    says so in a class attribute ``output_axes``, from parameter name to axis. Biases and gains are
-    not listed: they have no output axis of their own.
+    Convolutions and linear layers have it first, transposed convolutions second; any other module says so in
+    a class attribute ``output_axes``, from parameter name to axis.
     """
     axes: dict[Tensor, int] = {}
     for layer in module.modules():
@@ -54,15 +54,9 @@ def adaptive_gradient_clip_(
 ) -> None:
     """Scale gradients down where they are large against their own weights, in place.
 
-    Brock et al. 2021, Algorithm 2: per unit i, where |G_i| > λ max(|W_i|, ε), multiply G_i by
-    λ max(|W_i|, ε) / |G_i|. A unit is an output channel, its norm runs over everything else.
-
-    Args:
-        parameters: those without a gradient are skipped.
-        clip_factor: λ. eps: ε, so that weights starting at 0 can move.
-        output_axes: the output axis of each weight; a parameter that is not listed (a bias, a gain)
-            is one unit as a whole. ``None`` takes axis 0 of every tensor of two or more axes, which
-            is right for convolutions and linear layers only.
+    Brock et al. 2021, Algorithm 2: per output channel i, where |G_i| > λ max(|W_i|, ε), multiply G_i by λ
+    max(|W_i|, ε) / |G_i|; λ is ``clip_factor``, and ``eps`` lets weights starting at 0 move. A parameter that
+    is not in ``output_axes`` is one unit as a whole; None takes axis 0 of every tensor of two or more axes.
     """
     # A list at a time: of a network's hundred small tensors each operation alone costs more to start
     # than to do.

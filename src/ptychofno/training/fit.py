@@ -24,24 +24,64 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ptychofno.runs import artifacts
+from ptychofno.training.batches import Batch, ResidentBatches, Thinning, each_of
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
-from ptychofno.training.resident import ResidentData
+
+
+class ResidentData(L.LightningDataModule):
+    """Training and validation patterns, each one batch, moved to the device once and kept there.
+
+    Every process has all of them, and takes its part of every training batch. ``seed`` is that of the order
+    of the training patterns and of what ``thin`` does to them; validation patterns are split once, whatever
+    it is.
+    """
+
+    trainer: L.Trainer
+
+    def __init__(
+        self,
+        train: Batch,
+        validation: Batch,
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+        thin: Thinning | None = None,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.validation = validation if thin is None else thin(validation, 0)
+        self.batch_size, self.drop_last, self.seed, self.thin = batch_size, drop_last, seed, thin
+
+    def train_dataloader(self) -> ResidentBatches:
+        return ResidentBatches(
+            self._here(self.train),
+            self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            rank=self.trainer.global_rank,
+            processes=self.trainer.world_size,
+            thin=self.thin,
+        )
+
+    def val_dataloader(self) -> ResidentBatches:
+        size = max(self.batch_size, 32)
+        return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
+
+    def _here(self, samples: Batch) -> Batch:
+        device = self.trainer.strategy.root_device
+        return each_of(samples, lambda one: one.to(device))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended.
+    """How training ended: ``diverged`` says why, None when all epochs were run; ``epochs`` is the history.
 
-    Attributes:
-        diverged: why, in one line; None when all epochs were run.
-        epochs: the history, one list per key.
-        steps: rows in the order of ``history.STEP_KEYS``, one per optimizer step; also that of a step that
-            was not taken as it was not finite, NaN where a number is not known.
-        best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
-        best_weights, last_weights: state dicts of the network on the CPU.
+    ``steps`` are rows of ``history.STEP_KEYS``, also of a step that was not taken as it was not finite.
+    ``best_epoch`` is that of the smallest validation loss, from 1; 0 when none was finished. Weights are
+    state dicts on the CPU.
     """
 
     diverged: str | None
@@ -76,18 +116,13 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
-    """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
+    """Train for ``module.total_epochs``, from the resume checkpoint where there is one and ``resume`` is
+    true.
 
-    With ``strategy="ddp"`` all processes call it; the first one writes, and starts those that are not there.
-
-    Args:
-        flat_baseline: validation loss of the best flat object, see ``losses.flat_baseline``.
-        resume: False leaves a resume checkpoint that is there alone.
-        strategy: ``ddp`` for several processes; else there is one.
-        devices: processes on each of ``num_nodes``; None takes one per GPU.
-
-    Raises Interrupted when a stop was requested, with the resume checkpoint up to date, CheckpointError for
-    one that cannot be resumed from, and ValueError for processes that Lightning cannot have.
+    With ``strategy="ddp"`` all processes, ``devices`` (None: one per GPU) on each of ``num_nodes``, call it;
+    the first one writes, and starts those that are not there. ``flat_baseline`` see ``losses``. Raises
+    Interrupted when a stop was requested, with the resume checkpoint up to date, CheckpointError for one that
+    cannot be resumed from, and ValueError for processes that Lightning cannot have.
     """
     history = History(run_dir, flat_baseline)
     checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, keep_every)

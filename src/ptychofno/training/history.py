@@ -28,14 +28,11 @@ CLIPPED = 1e-5
 
 
 class History(L.Callback):
-    """Collects the history and writes it after every epoch; travels with the checkpoint.
+    """Collects the history and writes it after every epoch; travels with the checkpoint. Epochs count from 1.
 
-    ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
-    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
-
-    ``learning_rate`` is the largest of the epoch. ``explained`` is the share of the flat object's loss that
-    the network has taken away, 1 - loss / ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see
-    ``PhysicsSupervised``; ``dead_weights`` are those of an epoch's last step.
+    ``epochs`` holds one list per key of ``KEYS``, ``steps`` a row of ``STEP_KEYS`` per optimizer step, kept
+    on the device and read once an epoch. ``learning_rate`` is the largest of the epoch; ``explained`` the
+    share of the flat object's loss that is taken away; ``dead_weights`` those of the last step.
     """
 
     def __init__(self, run_dir: Path, flat_baseline: float) -> None:
@@ -163,9 +160,8 @@ class History(L.Callback):
 class ValidationSimilarity(L.Callback):
     """Logs ``val_ssim`` after every validation: for the record, never for a choice.
 
-    Args:
-        judge: of the complex patches (n, C, N, N) predicted for all validation patterns, on the CPU;
-            None where they cannot be judged.
+    ``judge`` is given the complex patches (n, C, N, N) of all validation patterns, on the CPU; it returns
+    None where they cannot be judged.
     """
 
     def __init__(self, judge: Callable[[Tensor], float | None]) -> None:

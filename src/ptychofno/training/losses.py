@@ -1,10 +1,9 @@
 """How far a predicted diffraction amplitude is from the measured one, and what a flat object makes of that.
 
-Shapes: A predicted and X measured amplitude, real (…, N, N), in the same units. Both losses are means
-over all pixels divided by a constant of the training split: they do not change with batch size, photon
-number or the unit of the amplitudes, and are 0 for the true object at infinite dose. A loss takes what it
-needs of the data: ``mean_amplitude``, ``rms_amplitude`` and ``photon_scale`` of the training split, and
-whether these are ``counts``.
+Shapes: A predicted and X measured amplitude, real (…, N, N), in the same units. Both losses are means over
+all pixels divided by a constant of the training split: they do not change with batch size, photon number or
+the unit of the amplitudes, and are 0 for the true object at infinite dose. A loss takes what it needs of the
+training split: ``mean_amplitude``, ``rms_amplitude``, ``photon_scale``, whether it has ``counts``.
 """
 
 from __future__ import annotations
@@ -33,10 +32,8 @@ class MAELoss(nn.Module):
 class PoissonLoss(nn.Module):
     """Negative log-likelihood of the counts n = s² X² at the rate r = s² A², per expected photon.
 
-    mean(r - n - n log(r / n)) / mean n: the likelihood of Poisson counts (Thibault and Guizar-Sicairos
-    2012, eq. 2) less its value at r = n, so that a perfect prediction scores 0. ``dark_counts`` is added
-    to r and n alike: it keeps the logarithm finite where a prediction is dark and leaves the minimum at
-    r = n.
+    mean(r - n - n log(r / n)) / mean n: the likelihood (Thibault and Guizar-Sicairos 2012, eq. 2) less its
+    value at r = n. ``dark_counts``, added to both, keep the logarithm finite and leave the minimum at r = n.
     """
 
     dark_counts = 1.0
@@ -65,15 +62,9 @@ def flat_baseline(
 ) -> tuple[float, float]:
     """The flat plateau: the smallest loss that an object O = a can reach, and that amplitude a.
 
-    Both losses are convex in a. The phase of O does not matter: the modulus removes it. With an ``output``
-    the loss is that of the same flat patch after it: a network whose layers see nothing in the patterns is
-    held against that, and not against what it would have without.
-
-    Args:
-        loss: of (predicted, measured) amplitudes, a mean.
-        samples: all as one batch. probe: complex (N, N) or (M, N, N).
-        output: of the generator; see ``models.outputs``.
-        valid: see ``PhysicsSupervised``.
+    ``samples`` are all as one batch; ``probe`` is complex (N, N) or (M, N, N); ``valid`` see
+    ``PhysicsSupervised``. With the ``output`` of a generator the loss is that of the same flat patch after
+    it: a network whose layers see nothing in the patterns is held against that.
     """
     measured = compared(samples)
     seen_pixels = 1.0 if valid is None else valid

@@ -52,19 +52,12 @@ class Spread:
 
 
 class PhysicsSupervised(L.LightningModule):
-    """Generator, known physics and loss.
+    """Generator, known physics and loss. Of several processes, each has the step's record of the whole batch.
 
-    Args:
-        generator: amplitudes (B, C, N, N), and positions (B, C, 2) where C > 1, to patches (B, N, N, C, 2).
-        probe: complex64 (N, N) or, of M incoherent modes, (M, N, N).
-        loss: of (predicted, measured) amplitudes, a mean.
-        make_optimizer: from parameters to optimizer.
-        schedule, clip: see ``schedules`` and ``clipping``.
-        total_epochs: epochs that the schedule is made for.
-        valid: 1 where a detector pixel is valid, else 0, float32 (N, N); None where all are. What is
-            predicted elsewhere counts as the 0 that is measured there.
-
-    Where several processes train together, a step's record is that of the whole batch in each.
+    ``generator`` maps amplitudes (B, C, N, N), and positions (B, C, 2) where C > 1, to patches (B, N, N, C,
+    2). ``probe`` is complex64 (N, N) or, of M incoherent modes, (M, N, N); ``loss`` a mean, of (predicted,
+    measured) amplitudes; ``valid`` 1 where a detector pixel is valid, else 0, float32 (N, N), None where all
+    are: what is predicted elsewhere counts as the 0 that is measured there.
     """
 
     probe: Tensor

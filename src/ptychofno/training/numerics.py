@@ -26,9 +26,7 @@ _SHAPES = ((1, 256, 256, 256), (1, 24, 64, 4096), (16, 32, 128, 128))
 def reproducible(seed: int, num_threads: int | None, matmul_precision: str = "highest") -> Iterator[None]:
     """Seed every generator and ask torch for deterministic kernels; restore all of it at the end.
 
-    Args:
-        matmul_precision: see ``torch.set_float32_matmul_precision``.
-        num_threads: of torch on the CPU; the last bits of a sum depend on it. None leaves it.
+    The last bits of a sum depend on ``num_threads`` of torch on the CPU; None leaves them.
     """
     cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
     deterministic = torch.are_deterministic_algorithms_enabled()

@@ -54,10 +54,9 @@ def build_warmup_cosine_scheduler(
 ) -> LRScheduler:
     """Linear from a tenth of the learning rate over ``warmup_epochs`` (below 0: none), then half a cosine.
 
-    The floor ``min_lr_ratio`` · lr is reached with the step after the last epoch, so that the last
-    epoch still trains a little above it. The same numbers as torch's SequentialLR of LinearLR and
-    CosineAnnealingLR, in closed form: it restores exactly and serves parameter groups of different
-    learning rates. Stepped after every step, epochs are steps.
+    The floor ``min_lr_ratio`` · lr is reached with the step after the last epoch. The numbers of torch's
+    SequentialLR of LinearLR and CosineAnnealingLR, in closed form: it restores exactly and serves parameter
+    groups of different learning rates. Stepped after every step, epochs are steps.
     """
     warmup_epochs = max(0, warmup_epochs)
     decay_epochs = max(1, total_epochs - warmup_epochs)

@@ -24,7 +24,7 @@ from ptychofno.config.records import settings
 from ptychofno.runs import artifacts
 from ptychofno.runs.weights import load_model
 from ptychofno.train import setup, train
-from ptychofno.training.reproducible import reproducible
+from ptychofno.training.numerics import reproducible
 
 RUN = Path("outputs/run")
 TINY = ["data=grid_lines_tiny", "model.hidden_channels=4"]

@@ -16,9 +16,9 @@ from ptychofno.config.errors import ConfigError
 from ptychofno.display.terminal import show_result
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts
+from ptychofno.runs.artifacts import load_tensors, save_tensors
 from ptychofno.runs.directory import open_run
-from ptychofno.runs.tensors import load_tensors, save_tensors
-from ptychofno.sweeps.plan import recorded_state
+from ptychofno.runs.standing import recorded_state
 
 
 def refusal(path: Path, resume: str = "auto") -> str:

@@ -26,9 +26,10 @@ from ptychofno.config import composition
 from ptychofno.config.composition import checked, compose
 from ptychofno.config.files import Files
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import KILLED
 from ptychofno.sweeps import launch
 from ptychofno.sweeps.launch import _batches, threads_of
-from ptychofno.sweeps.plan import KILLED, Run
+from ptychofno.sweeps.plan import Job
 from ptychofno.train import train
 from quick_runs import QUICK
 
@@ -468,7 +469,7 @@ def test_jobs_of_the_same_files_are_composed_once(monkeypatch: pytest.MonkeyPatc
 
 def test_who_died_before_runs_alone_and_last() -> None:
     jobs = [
-        Run([], f"{n}", "a", n, state, "run") for n, state in enumerate((KILLED, "new", KILLED, "failed"))
+        Job([], f"{n}", "a", n, state, "run") for n, state in enumerate((KILLED, "new", KILLED, "failed"))
     ]
     assert [[job.seed for job in batch] for batch in _batches(jobs)] == [[1, 3], [0], [2]]
 

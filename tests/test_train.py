@@ -30,9 +30,9 @@ from ptychofno.display import terminal
 from ptychofno.display.progress import ProgressBar
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts, weights
+from ptychofno.runs.artifacts import save_tensors
 from ptychofno.runs.directory import Run, objective, open_run
 from ptychofno.runs.stats import state_of
-from ptychofno.runs.tensors import save_tensors
 from ptychofno.train import train
 from ptychofno.training.interruption import Interrupted
 from quick_runs import run
@@ -457,7 +457,8 @@ def test_a_wrong_class_of_a_users_own_is_one_line(
 
 def test_a_run_gives_a_sweeper_its_objective(tmp_path: Path) -> None:
     artifacts.write_json(tmp_path / artifacts.METRICS, {"ssim": [0.5, None], "phase_mae_rad": 0.1})
-    finished = Run(tmp_path, {"best_val_loss": 0.2})
+    finished = Run(tmp_path)
+    finished.update(best_val_loss=0.2)
     found = [objective(finished, name) for name in ("best_val_loss", "ssim_amplitude", "phase_mae_rad")]
     assert found == [0.2, 0.5, 0.1] and math.isnan(objective(finished, "ssim_phase"))
     given = train(compose([*SMALL, f"run_dir={tmp_path / 'run'}"]))

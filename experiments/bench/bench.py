@@ -36,8 +36,7 @@ from torch import Tensor, nn
 
 from ptychofno.models import Band, kept_modes
 from ptychofno.physics import complex_patches, diffraction_amplitude
-from ptychofno.training.memory import keep_freed_memory
-from ptychofno.training.precision import precise_matmul_setting
+from ptychofno.training.numerics import keep_freed_memory, precise_matmul_setting
 
 Call = Callable[[], object]
 MODES = 12

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from ptychofno.models import HybridUNOGenerator, PtychoBlock
 from ptychofno.models.inputs import AmplitudeInput
-from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.numerics import keep_freed_memory
 
 WIDTH, BATCH = 16, 8
 LEVELS = ((64, 16), (32, 32), (16, 64), (8, 128))

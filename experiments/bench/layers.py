@@ -24,8 +24,7 @@ from ptychofno.config.composition import compose
 from ptychofno.models import SpectralConv2d
 from ptychofno.physics import complex_patches, diffraction_amplitude
 from ptychofno.training.clipping import output_axes_of, total_gradient_norm
-from ptychofno.training.memory import keep_freed_memory
-from ptychofno.training.precision import precise_matmul_setting
+from ptychofno.training.numerics import keep_freed_memory, precise_matmul_setting
 
 HYBRID = "+arm=control"
 # Overrides, batch, whether in bf16-mixed.

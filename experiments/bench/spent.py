@@ -22,7 +22,7 @@ from ptychofno.config.records import settings
 from ptychofno.physics import complex_patches
 from ptychofno.train import setup
 from ptychofno.training.batches import at, compared, parts
-from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.numerics import keep_freed_memory
 
 STEPS, WARM_UP = 20, 3
 

@@ -30,7 +30,7 @@ from ptychofno.config.records import settings
 from ptychofno.train import setup
 from ptychofno.training.fit import fit
 from ptychofno.training.interruption import StopRequest
-from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.numerics import keep_freed_memory
 
 CHOICES = (
     "clip=none",

@@ -32,9 +32,9 @@ from ptychofno.config.composition import compose
 from ptychofno.config.records import settings
 from ptychofno.display.drawing import DPI, INK, tidy
 from ptychofno.train import setup
-from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.fit import fit
 from ptychofno.training.interruption import StopRequest
+from ptychofno.training.losses import flat_baseline
 
 HERE = Path(__file__).parent
 OFF_BELOW = -6.0

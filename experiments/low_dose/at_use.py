@@ -23,8 +23,7 @@ from ptychofno.runs import artifacts
 from ptychofno.runs.naming import read
 from ptychofno.runs.recorded import recomposed
 from ptychofno.runs.weights import recorded_generator
-from ptychofno.training.batches import parts
-from ptychofno.training.thinning import Thinning
+from ptychofno.training.batches import Thinning, parts
 
 COLUMNS = ("run", "sees", "ssim_amplitude", "ssim_phase", "phase_mae_rad")
 

@@ -14,8 +14,8 @@ import torch
 
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator
 from ptychofno.training import muon
-from ptychofno.training.memory import keep_freed_memory
 from ptychofno.training.muon import Muon
+from ptychofno.training.numerics import keep_freed_memory
 
 TURNS = 20
 

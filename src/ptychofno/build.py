@@ -18,8 +18,7 @@ from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.training.batches import Batch, parts
-from ptychofno.training.precision import precise_matmul_setting
-from ptychofno.training.reproducible import reproducible
+from ptychofno.training.numerics import precise_matmul_setting, reproducible
 
 
 @contextmanager
@@ -57,14 +56,14 @@ def dataset(plan: Config, each_block: Callable[[int, int], None] = lambda done, 
 
 def generator(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The network of ``cfg.model`` for this dataset. A block class may be a user's own."""
-    config = to_plain(cfg.model)
-    with of_a_user("model", config):
-        network = models.build_generator(config, find, **model_context(dataset))
+    with of_a_user(cfg, "model"):
+        network = models.build_generator(to_plain(cfg.model), find, **model_context(dataset))
         sample = parts(as_batch(dataset.validation, slice(1)))
+        B, C, N, _ = sample[0].shape
         with torch.no_grad():
-            shape, expected = tuple(network(*sample).shape), _patch_shape(sample[0])
-        if shape != expected:
-            raise ValueError(f"returns patches of shape {shape}; expected {expected}")
+            shape = tuple(network(*sample).shape)
+        if shape != (B, N, N, C, 2):
+            raise ValueError(f"returns patches of shape {shape}; expected {(B, N, N, C, 2)}")
     return network
 
 
@@ -93,10 +92,10 @@ def device(cfg: DictConfig) -> torch.device:
 
 def device_name(device: torch.device, processes: int = 1) -> str:
     """What a person would call it."""
-    each = f"{processes} x " if processes > 1 else ""
-    if device.type == "cuda":
-        return each + torch.cuda.get_device_name(device)
-    return f"{each}CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+    threads = torch.get_num_threads()
+    on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
+    return f"{processes} x {name}" if processes > 1 else name
 
 
 def parallel(cfg: DictConfig) -> bool:
@@ -149,11 +148,6 @@ def valid_pixels(dataset: PtychoDataset) -> Tensor | None:
     return None if dataset.valid is None else torch.from_numpy(dataset.valid.copy())
 
 
-def _patch_shape(amplitude: Tensor) -> tuple[int, ...]:
-    B, C, N, _ = amplitude.shape
-    return (B, N, N, C, 2)
-
-
 def find(target: str) -> Callable[..., Any]:
     """What a ``_target_`` names. Raises ValueError with the reason where nothing can be imported."""
     try:
@@ -167,19 +161,28 @@ def find(target: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
+def part(cfg: DictConfig, key: str) -> Callable[..., Any]:
+    """The class or function of a part with its settings, to be called with the rest."""
+    node = to_plain(OmegaConf.select(cfg, key))
+    node.pop("interval", None)  # of a schedule: when it is stepped
+    with of_a_user(cfg, key):
+        return models.part(node, find)
+
+
 def made(cfg: DictConfig, key: str, **context: Any) -> Any:
     """A part, made of its settings and of what it takes from ``context``."""
-    node = to_plain(OmegaConf.select(cfg, key))
-    with of_a_user(key, node):
-        return models.made(models.part(node, find), context)
+    with of_a_user(cfg, key):
+        return models.made(part(cfg, key), context)
 
 
 @contextmanager
-def of_a_user(group: str, node: dict[str, Any]) -> Iterator[None]:
+def of_a_user(cfg: DictConfig, key: str) -> Iterator[None]:
     """Name the part whose class does not take or do what it has to: it may be a user's own."""
     try:
         yield
+    except ConfigError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        name = str(node.get("_target_")).rsplit(".", 1)[-1]
+        name = str(OmegaConf.select(cfg, key).get("_target_")).rsplit(".", 1)[-1]
         said = f"needs {error}" if isinstance(error, KeyError) else str(error)
-        raise ConfigError(f"{group} ({name}): {' '.join(said.split())[:300]}") from error
+        raise ConfigError(f"{key} ({name}): {' '.join(said.split())[:300]}") from error

@@ -22,20 +22,17 @@ from torch import Tensor, nn
 from ptychofno import models, physics
 from ptychofno.runs import artifacts
 from ptychofno.training import schedules
-from ptychofno.training.batches import ResidentBatches
+from ptychofno.training.batches import ResidentBatches, Thinning
 from ptychofno.training.clipping import AdaptiveClip, NoClip, NormClip, ValueClip
-from ptychofno.training.fit import Outcome, fit
-from ptychofno.training.history import KEYS
+from ptychofno.training.fit import Outcome, ResidentData, fit
+from ptychofno.training.history import KEYS, ValidationSimilarity
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import MAELoss
 from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.muon import Muon
+from ptychofno.training.numerics import reproducible
 from ptychofno.training.optimizers import sgd
-from ptychofno.training.reproducible import reproducible
-from ptychofno.training.resident import ResidentData
 from ptychofno.training.schedules import Schedule, build_warmup_cosine_scheduler
-from ptychofno.training.similarity import ValidationSimilarity
-from ptychofno.training.thinning import Thinning
 
 FLAT = 0.25
 WARM_UP = Schedule(partial(schedules.warmup_cosine, warmup_epochs=1, min_ratio=0.05))

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from ptychofno.models import AmplitudeInput, HybridUNOGenerator, PatchOutput, ProjectedOutput, made
 from ptychofno.physics import diffraction_amplitude, error_reduction
 from ptychofno.training import schedules
-from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.clipping import NoClip
-from ptychofno.training.losses import MAELoss, PoissonLoss
-from ptychofno.training.module import PhysicsSupervised
+from ptychofno.training.losses import MAELoss, PoissonLoss, flat_baseline
+from ptychofno.training.module import PhysicsSupervised, Spread
 from ptychofno.training.schedules import Schedule
 
 LOSSES: dict[str, Callable[..., nn.Module]] = {"mae": MAELoss, "poisson": PoissonLoss}
@@ -131,3 +130,18 @@ def test_a_network_that_sees_nothing_has_the_flat_baseline_whatever_its_output(
     patch = module.validation_step(measured, 0)
     assert module.predicted_contrast() < 1e-6 and module.predicted_amplitude_std() < 1e-6
     assert patch.abs().std(0).max() > 0.01
+
+
+def test_spread_is_the_standard_deviation_over_patterns() -> None:
+    amplitude = torch.rand(12, 2, 8, 8, generator=torch.Generator().manual_seed(1)) + 1e3
+    spread = Spread()
+    for batch in amplitude.split((5, 4, 3)):
+        spread.add(batch)
+    pixels = amplitude.double().flatten(0, 1)
+    assert spread.root_sum_square() == pytest.approx(
+        float(pixels.var(0, correction=0).sum().sqrt()), rel=1e-9
+    )
+    same = Spread()
+    same.add(amplitude[:1, :1].expand(7, 1, 8, 8))
+    assert same.root_sum_square() < 1e-3
+    assert Spread().root_sum_square() == 0

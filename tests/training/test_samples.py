@@ -19,15 +19,13 @@ from ptychofno.data.measured import read_measured
 from ptychofno.data.probe import DatasetProbe
 from ptychofno.train import setup
 from ptychofno.training import schedules
-from ptychofno.training.baseline import flat_baseline
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.clipping import NoClip
-from ptychofno.training.fit import fit
+from ptychofno.training.fit import ResidentData, fit
 from ptychofno.training.interruption import StopRequest
-from ptychofno.training.losses import MAELoss
+from ptychofno.training.losses import MAELoss, flat_baseline
 from ptychofno.training.module import PhysicsSupervised
-from ptychofno.training.reproducible import reproducible
-from ptychofno.training.resident import ResidentData
+from ptychofno.training.numerics import reproducible
 from ptychofno.training.schedules import Schedule
 
 SIZE = 16

@@ -7,9 +7,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ptychofno.training.batches import ResidentBatches, Thinned, compared, parts
-from ptychofno.training.resident import ResidentData
-from ptychofno.training.thinning import Thinning
+from ptychofno.training.batches import ResidentBatches, Thinned, Thinning, compared, parts
+from ptychofno.training.fit import ResidentData
 
 SCALE = 3.0
 SHARE = 0.3

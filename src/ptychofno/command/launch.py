@@ -23,17 +23,19 @@ from ptychofno.command.line import is_repeated
 from ptychofno.command.usage import usage
 from ptychofno.config.composition import (
     checked,
+    combinations,
     compose,
     composed,
     current,
     job_restored,
+    normalised,
+    parsed,
     register,
     settle,
 )
 from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
-from ptychofno.config.overrides import combinations, normalised, parsed
 
 Task = Callable[[DictConfig], Any]
 
@@ -41,15 +43,15 @@ Task = Callable[[DictConfig], Any]
 def launch(task: Task, argv: list[str]) -> None:
     """What ``ptychofno.command.line.run`` promises. Raises ConfigError, or SystemExit when a job failed."""
     args = _parser().parse_intermixed_args(argv)
-    if args.experimental_rerun:
-        raise ConfigError(
-            "--experimental-rerun: would execute what is in the file; a run goes on by its command"
-        )
     files = Files(args.config_dir)
     if args.config_dir:
         refuse_hidden(Path(args.config_dir))
     overrides = [normalised(override) for override in args.overrides]
     multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
+    if args.experimental_rerun:
+        raise ConfigError(
+            "--experimental-rerun: would execute what is in the file; a run goes on by its command"
+        )
     if args.help:
         print(usage(files, checked(files, overrides)))
         return
@@ -58,55 +60,50 @@ def launch(task: Task, argv: list[str]) -> None:
     if args.cfg == "job" and not args.package:
         print(OmegaConf.to_yaml(compose(overrides, config_dir=args.config_dir), resolve=args.resolve), end="")
         return
-    if args.cfg or args.info:
-        checked(files, overrides)
-    elif multirun:
-        check_readable(overrides)
-    elif not (args.hydra_help or args.shell_completion):
-        cfg = composed(files, overrides)
-        if _needs_nothing_of_hydra(cfg, overrides):
-            run_here(OneJob(task, argv, files, overrides), cfg)
-            return
-    register()
-    flags = [word for word in argv if word not in args.overrides]
-    main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
+    job = OneJob(task, argv, files, overrides)
     try:
-        with command_line([*overrides, *flags]), _environment("HYDRA_FULL_ERROR", "1"), job_restored():
-            main(OneJob(task, argv, files, overrides))()
+        if args.cfg or args.info:
+            checked(files, overrides)
+        elif multirun:
+            check_readable(overrides)
+        elif not (args.hydra_help or args.shell_completion):
+            cfg = composed(files, overrides)
+            if _needs_nothing_of_hydra(cfg, overrides):
+                with current(cfg):  # one run, as Hydra would start it after composing it twice more
+                    job(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+                return
+        _through_hydra(job, [word for word in argv if word not in args.overrides])
     except JobFailed:
         raise SystemExit(1) from None
-    except (BrokenPipeError, ConfigError):
-        raise
-    except REFUSALS as error:
-        raise _explained(files, overrides, error) from error
-    except OSError as error:
-        raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
 
 
 def _needs_nothing_of_hydra(cfg: DictConfig, overrides: list[str]) -> bool:
-    """Whether one run, composed already, is all there is to do: Hydra itself would compose it twice more."""
     typed = any(override.is_hydra_override() for override in parsed(overrides))
     return not (typed or cfg.hydra.callbacks or cfg.hydra.job.env_set)
 
 
-def run_here(job: OneJob, cfg: DictConfig) -> None:
-    """Run ``job`` as Hydra would: without Hydra's node in its configuration, which is the current one."""
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+def _through_hydra(job: OneJob, flags: list[str]) -> None:
+    """Let Hydra do what the command line says."""
+    register()
+    main = hydra.main(config_path="pkg://ptychofno.conf", config_name="config", version_base="1.3")
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints exceptions in its own way
     try:
-        with current(cfg):
-            job(own)
-    except JobFailed:
-        raise SystemExit(1) from None
-
-
-def _explained(files: Files, overrides: list[str], error: Exception) -> ConfigError:
-    """Sweeping or not, a mistake is told best with one of the values that a key is to take."""
-    try:
-        for one in combinations(overrides):
-            checked(files, one)
-    except ConfigError as reason:
-        return reason
-    return explain(files, overrides, error)
+        with command_line([*job.overrides, *flags]), job_restored():
+            main(job)()
+    except (BrokenPipeError, ConfigError):
+        raise
+    except REFUSALS as error:
+        # Sweeping or not, a mistake is told best with one of the values that a key is to take.
+        for one in combinations(job.overrides):
+            checked(job.files, one)
+        raise explain(job.files, job.overrides, error) from error
+    except OSError as error:
+        raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 class JobFailed(Exception):
@@ -156,21 +153,21 @@ def _parser() -> argparse.ArgumentParser:
     """Hydra's flags, to know them from overrides; Hydra itself reads them again."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.error = _refuse  # type: ignore[method-assign]
-    add = parser.add_argument
-    add("overrides", nargs="*")
-    add("--version", action="version", version=f"ptychofno {ptychofno.__version__}")
-    for flags in (
-        ("--help", "-h"),
-        ("--multirun", "-m"),
-        ("--run", "-r"),
-        ("--shell-completion", "-sc"),
-        ("--hydra-help",),
-        ("--resolve",),
-    ):
-        add(*flags, action="store_true")
-    add("--info", "-i", nargs="?", const="all")
-    for flags in (("--cfg", "-c"), ("--package", "-p"), ("--config-dir", "-cd"), ("--experimental-rerun",)):
-        add(*flags)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--version", action="version", version=f"ptychofno {ptychofno.__version__}")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    switches = (
+        "--help -h",
+        "--multirun -m",
+        "--run -r",
+        "--shell-completion -sc",
+        "--hydra-help",
+        "--resolve",
+    )
+    for flags in switches:
+        parser.add_argument(*flags.split(), action="store_true")
+    for flags in ("--cfg -c", "--package -p", "--config-dir -cd", "--experimental-rerun"):
+        parser.add_argument(*flags.split())
     return parser
 
 
@@ -187,17 +184,3 @@ def command_line(argv: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Keep Hydra from printing exceptions in its own way."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 def run(task: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) -> None:
     """Run ``task`` with the configuration that the command line describes, once per job of a sweep.
 
-    Nothing starts before every job's configuration is valid. Exit codes: 2 with one line on
-    stderr for a mistake of the user (a ConfigError, also one that the task raises), 1 with its
-    traceback for any other exception of the task, whatever SystemExit the task raises. A failed
-    job does not keep the others of a sweep from running, which then ends with 1; a SystemExit does. 141
-    when nobody reads stdout any more.
-    While the task runs, ``sys.argv`` is what was typed.
+    Nothing starts before every job's configuration is valid. Exit codes: 2 with one line on stderr for a
+    ConfigError, 1 with its traceback for any other exception of the task, else those of ``exit_codes``. A
+    failed job does not keep the others of a sweep from running; a SystemExit does. ``sys.argv`` is what was
+    typed.
     """
     with exit_codes(silent=is_repeated()):
         # Imported here: an interrupt while Hydra loads must not show a traceback.

@@ -26,13 +26,10 @@ _INTERVAL = Setting("interval", Hint(str, choices=("epoch", "step")), "when the 
 
 
 def check(cfg: DictConfig, files: Files, typed: list[str], file: str | None = None) -> None:
-    """Raise ConfigError for the first setting of ``cfg`` that is refused; else give it declared types.
+    """Give ``cfg`` declared types and defaults; raise ConfigError for the first setting that is refused.
 
-    What a class has a default for and no file sets is filled in.
-
-    Args:
-        typed: dotted keys of the command line; of any other setting the file that sets it is named.
-        file: the record of a run that the other settings come from; it says nothing of training.
+    ``typed`` are the dotted keys of the command line; of any other setting the file that sets it is named, or
+    ``file``, the record of a run that they come from, which says nothing of training.
     """
     _refuse_environment(cfg)
     choices = HydraConfig.get().runtime.choices

@@ -8,7 +8,7 @@ A setting is a parameter of a class or function, or a field of a dataclass, with
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
@@ -23,14 +23,13 @@ _LIMITS = {"Gt": "gt", "Ge": "ge", "Lt": "lt", "Le": "le", "Len": "length"}
 class Hint:
     """A type as an annotation says it: ``kind`` is None where it is not understood, and anything goes.
 
-    Attributes:
-        limits: gt, ge, lt, le, or the (fewest, most) of a list's ``length``.
-        element: of a list. nested: the dataclass, as package.module.Class, whose settings these are.
+    ``limits`` are gt, ge, lt, le, or the (fewest, most) of a list's ``length``; ``element`` is of a list;
+    ``nested`` the dataclass, as package.module.Class, whose settings these are.
     """
 
     kind: type | None = None
     optional: bool = False
-    limits: dict[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     element: Hint | None = None
     nested: str | None = None
@@ -51,43 +50,31 @@ class Setting:
 def declared(target: str) -> dict[str, Setting] | None:
     """The settings of ``package.module.Name``; None where its source is not found or it takes any keyword."""
     found = _definition(target)
-    if found is None:
-        return None
-    module, node = found
-    if node.name not in module.declared:
-        module.declared[node.name] = _declared(module, node)
-    return module.declared[node.name]
+    return _declared(*found) if found else None
 
 
+@dataclass(frozen=True, eq=False)
+class _Module:
+    """What the names at the top of a module stand for: a class, a function, a value, or an imported name."""
+
+    name: str
+    names: dict[str, ast.ClassDef | ast.FunctionDef | ast.expr | str]
+
+
+@cache
 def _declared(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> dict[str, Setting] | None:
-    listed = list(_fields(module, node)) if _is_dataclass(module, node) else _parameters(module, node)
+    is_class = isinstance(node, ast.ClassDef)
+    if is_class and any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+        listed: list[Setting] | None = list(_fields(module, node).values())
+    else:
+        listed = _parameters(module, node)
     if listed is None:
         return None
     documented = [setting for setting in listed if setting.doc]
     return {setting.name: setting for setting in documented or (replace(one, needed=False) for one in listed)}
 
 
-@dataclass
-class _Module:
-    name: str
-    tree: ast.Module
-    declared: dict[str, dict[str, Setting] | None] = field(default_factory=dict)
-
-    def definition(self, name: str) -> ast.ClassDef | ast.FunctionDef | ast.expr | str | None:
-        """A class, function or value of this name; where it is imported from, as a dotted name."""
-        found: Any = None
-        for node in self.tree.body:
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
-                found = node
-            elif isinstance(node, ast.Assign) and any(
-                getattr(one, "id", None) == name for one in node.targets
-            ):
-                found = node.value
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        found = f"{node.module}.{alias.name}"
-        return found
+# --- source ----------------------------------------------------------------------------------
 
 
 def _module(name: str) -> _Module | None:
@@ -98,7 +85,7 @@ def _module(name: str) -> _Module | None:
         spec = None
     if spec is None:
         return None
-    files = [Path(str(spec.origin))] if not below else []
+    files = [] if below else [Path(str(spec.origin))]
     for root in spec.submodule_search_locations or []:
         path = Path(root, *below)
         files += [path / "__init__.py", path.with_suffix(".py")]
@@ -108,13 +95,21 @@ def _module(name: str) -> _Module | None:
 
 @cache
 def _parsed(name: str, path: Path, changed: int) -> _Module:
-    return _Module(name, ast.parse(path.read_bytes()))
+    names: dict[str, Any] = {}
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            names[node.name] = node
+        elif isinstance(node, ast.Assign):
+            names |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return _Module(name, names)
 
 
 def _found(module: _Module | None, name: str) -> tuple[_Module, Any] | None:
     """A class, function or value, in the module where it is defined, through the imports that lead there."""
     for _ in range(8):
-        found = module.definition(name) if module else None
+        found = module.names.get(name) if module else None
         if module is None or found is None:
             return None
         if not isinstance(found, str):
@@ -132,27 +127,23 @@ def _definition(target: str) -> tuple[_Module, ast.ClassDef | ast.FunctionDef] |
 
 def _bases(module: _Module, node: ast.ClassDef) -> Iterator[tuple[_Module, ast.ClassDef]]:
     for base in node.bases:
-        found = _definition(f"{module.name}.{base.id}") if isinstance(base, ast.Name) else None
+        found = _found(module, base.id) if isinstance(base, ast.Name) else None
         if found is not None and isinstance(found[1], ast.ClassDef):
-            yield found[0], found[1]
+            yield found
 
 
-def _is_dataclass(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> bool:
-    return isinstance(node, ast.ClassDef) and any(
-        "dataclass" in ast.unparse(one) for one in node.decorator_list
-    )
+# --- signatures ------------------------------------------------------------------------------
 
 
-def _fields(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> Iterator[Setting]:
+def _fields(module: _Module, node: ast.ClassDef) -> dict[str, Setting]:
     """The fields of a dataclass, those of its bases first."""
-    assert isinstance(node, ast.ClassDef)
     found: dict[str, Setting] = {}
     for base in _bases(module, node):
-        found |= {setting.name: setting for setting in _fields(*base)}
+        found |= _fields(*base)
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             found[line.target.id] = _setting(module, line.target.id, line.annotation, line.value)
-    yield from found.values()
+    return found
 
 
 def _parameters(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> list[Setting] | None:
@@ -181,33 +172,16 @@ def _parameters(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> list[S
 
 def _setting(module: _Module, name: str, annotation: ast.expr | None, default: ast.expr | None) -> Setting:
     hint, doc = _read(module, annotation)
-    value = _constant(default) if default is not None else None
-    known = default is not None and value is not Ellipsis
+    value = ... if default is None else _constant(default)
+    known = value is not ...
     return Setting(name, hint, doc, default is None, value if known else None, known)
 
 
 def _read(module: _Module, node: ast.expr | None) -> tuple[Hint, str]:
     """Type and meaning that an annotation gives."""
-    if isinstance(node, ast.Subscript) and getattr(node.value, "id", None) == "Annotated":
-        assert isinstance(node.slice, ast.Tuple)
-        first, *rest = node.slice.elts
-        hint, doc = _read(module, first)
-        for call in rest:
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
-                arguments = [_constant(argument) for argument in call.args]
-                if call.func.id == "Doc":
-                    doc = str(arguments[0])
-                elif limit := _LIMITS.get(call.func.id):
-                    given = tuple(arguments) if limit == "length" else arguments[0]
-                    hint = replace(hint, limits={**hint.limits, limit: given})
-        return hint, doc
-    return _type(module, node)
-
-
-def _type(module: _Module, node: ast.expr | None) -> tuple[Hint, str]:
+    if isinstance(node, ast.Name) and node.id in _TYPES:
+        return Hint(_TYPES[node.id]), ""
     if isinstance(node, ast.Name):
-        if node.id in _TYPES:
-            return Hint(_TYPES[node.id]), ""
         home, found = _found(module, node.id) or (module, None)
         if isinstance(found, ast.ClassDef):
             return Hint(dict, nested=f"{home.name}.{found.name}"), ""
@@ -215,14 +189,29 @@ def _type(module: _Module, node: ast.expr | None) -> tuple[Hint, str]:
     if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant) and node.right.value is None:
         hint, doc = _read(module, node.left)
         return replace(hint, optional=True), doc
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        if node.value.id == "Literal":
-            given = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            return Hint(str, choices=tuple(str(_constant(one)) for one in given)), ""
-        if node.value.id in ("list", "Sequence"):
-            return Hint(list, element=_read(module, node.slice)[0]), ""
-        return Hint(_TYPES.get(node.value.id)), ""
-    return Hint(), ""
+    if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
+        return Hint(), ""
+    inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if node.value.id == "Annotated":
+        return _annotated(module, *inside)
+    if node.value.id == "Literal":
+        return Hint(str, choices=tuple(str(_constant(one)) for one in inside)), ""
+    if node.value.id in ("list", "Sequence"):
+        return Hint(list, element=_read(module, node.slice)[0]), ""
+    return Hint(_TYPES.get(node.value.id)), ""
+
+
+def _annotated(module: _Module, kind: ast.expr, *said: ast.expr) -> tuple[Hint, str]:
+    hint, doc = _read(module, kind)
+    for call in said:
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            arguments = [_constant(argument) for argument in call.args]
+            if call.func.id == "Doc":
+                doc = str(arguments[0])
+            elif limit := _LIMITS.get(call.func.id):
+                given = tuple(arguments) if limit == "length" else arguments[0]
+                hint = replace(hint, limits={**hint.limits, limit: given})
+    return hint, doc
 
 
 def _constant(node: ast.expr) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -13,10 +12,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import MarkedYAMLError, YAMLError
 
 from ptychofno.config.checks import known_at, settings_at, unknown
-from ptychofno.config.composition import loaded
-from ptychofno.config.errors import ConfigError, nearest, one_of, shown
+from ptychofno.config.composition import is_choice, loaded, parsed
+from ptychofno.config.errors import ConfigError, did_you_mean, nearest, one_of, shown
 from ptychofno.config.files import RECIPES, Files, shortened
-from ptychofno.config.overrides import is_choice, parsed
 
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError)
 """What Hydra raises for a configuration that it cannot compose."""
@@ -152,15 +150,15 @@ def _explain_value(files: Files, base: DictConfig, override: Override) -> str | 
 
 
 def _explain_files(files: Files, choices: list[str], error: Exception) -> ConfigError:
+    """For a mistake in a file that is chosen."""
+    message = " ".join(str(error).split())
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return ConfigError(f"{shortened(mark.name)}, line {mark.line + 1}: {error.problem}")
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _explain_choice(files, choices, error.missing_cfg_file)
-    message = " ".join(str(error).split())
+        return ConfigError(_explain_choice(files, choices, error.missing_cfg_file))
     if override := re.search(r"Could not override '([^']+)'\. No match", message):
-        file = _user_of(files, choices, lambda entry: f"override /{override[1]}" in entry)
-        return ConfigError(f"{file}{_explain_group(files, choices, override[1])}")
+        return ConfigError(_explain_group(files, choices, override[1]))
     if inside := re.match(r"In '([^']+)': ", message):
         config, message = inside[1], message[inside.end() :]
         if not files.content_of(config):
@@ -169,40 +167,32 @@ def _explain_files(files: Files, choices: list[str], error: Exception) -> Config
     return ConfigError(f"{' '.join(choices)}: {message}" if choices else message)
 
 
-def _explain_choice(files: Files, choices: list[str], choice: str) -> ConfigError:
+def _explain_choice(files: Files, choices: list[str], choice: str) -> str:
     """``choice`` is a config that some defaults list names and no directory holds."""
+    file = _naming(files, choices, choice)
     group, _, name = choice.rpartition("/")
-    file = _user_of(
-        files,
-        choices,
-        lambda entry: str(entry.get(f"override /{group}", entry.get(f"/{group}", entry.get(group)))) == name,
-    )
     extra = name.partition("_")[0]
     if group == "hydra/launcher" and extra in ("joblib", "submitit"):
-        problem = f"{group}={name}: needs pip install 'ptychofno[{extra}]'"
-    elif known := files.choices(group):
-        problem = f"{group}={name}: {one_of(name, known)}"
-    else:
-        guess = nearest(group, files.groups)
-        problem = f"{choice}: no such group{f'; did you mean {guess}?' if guess else ''}"
-    return ConfigError(f"{file}{problem}")
+        return f"{file}{group}={name}: needs pip install 'ptychofno[{extra}]'"
+    if known := files.choices(group):
+        return f"{file}{group}={name}: {one_of(name, known)}"
+    return f"{file}{choice}: no such group{did_you_mean(group, files.groups)}"
 
 
 def _explain_group(files: Files, choices: list[str], group: str) -> str:
     """``group`` is overridden, but nothing that is chosen has it."""
-    parent = group.rpartition("/")[0]
+    file, parent = _naming(files, choices, group, overriding=True), group.rpartition("/")[0]
     if parent and group in files.groups:
         chosen = next((one for one in choices if one.startswith(f"{parent}=")), f"the chosen {parent}")
-        return f"{group}: {chosen} has no {group}"
-    guess = nearest(group, files.groups)
-    return f"{group}: no such group{f'; did you mean {guess}?' if guess else ''}"
+        return f"{file}{group}: {chosen} has no {group}"
+    return f"{file}{group}: no such group{did_you_mean(group, files.groups)}"
 
 
-def _user_of(files: Files, choices: list[str], uses: Any) -> str:
-    """``FILE: `` for the chosen file whose defaults list has an entry that ``uses`` accepts, or nothing."""
+def _naming(files: Files, choices: list[str], wanted: str, *, overriding: bool = False) -> str:
+    """``FILE: `` for the chosen file whose defaults list names a config or group, or nothing."""
     for choice in [*reversed(choices), "config"]:
         for config in files.bases_of(choice.lstrip("+").replace("=", "/")):
-            entries = files.content_of(config).get("defaults") or []
-            if any(uses(entry) for entry in entries if isinstance(entry, dict)):
-                return f"{shortened(files.file_of(config))}: "
+            for name, overrides in files.defaults_of(config):
+                if f"{name}/".startswith(f"{wanted}/") and (overrides or not overriding):
+                    return f"{shortened(files.file_of(config))}: "
     return ""

@@ -21,7 +21,7 @@ RECIPES = ("arm", "study")
 _INTERNAL = ("base", "hydra")
 
 SHIPPED = Path(str(files("ptychofno.conf")))
-ABSENT = object()
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -64,46 +64,59 @@ class Files:
             content = None
         return content if isinstance(content, dict) else {}
 
+    def defaults_of(self, config: str) -> list[tuple[str, bool]]:
+        """What the defaults list of a config names, such as ``model/hybrid``, and whether it overrides."""
+        own, found = os.path.dirname(config), []
+        for entry in self.content_of(config).get("defaults") or []:
+            pairs = entry.items() if isinstance(entry, dict) else [("", entry)] if entry != "_self_" else []
+            for group, choice in pairs:
+                name = group.removeprefix("override ").split("@")[0]
+                name = f"{name}/{choice}" if name else str(choice).split("@")[0]
+                path = name.lstrip("/") if name.startswith("/") or not own else f"{own}/{name}"
+                found.append((path, group.startswith("override ")))
+        return found
+
     def bases_of(self, config: str) -> Iterator[str]:
         """``config`` and the files that its defaults list builds on, nearest first."""
-        waiting, seen = [config], set()
+        waiting, seen = [config], set[str]()
         while waiting:
             config = waiting.pop(0)
-            if config in seen or self.file_of(config) is None:
-                continue
-            seen.add(config)
-            yield config
-            for entry in reversed(self.content_of(config).get("defaults") or []):
-                for name in _named(entry):
-                    own = os.path.dirname(config)
-                    waiting.append(name.lstrip("/") if name.startswith("/") or not own else f"{own}/{name}")
+            if config not in seen and self.file_of(config) is not None:
+                seen.add(config)
+                yield config
+                waiting += [name for name, overrides in reversed(self.defaults_of(config)) if not overrides]
 
     def targets(self, key: str) -> set[str]:
         """Every ``_target_`` that a file names for the part ``key``, such as ``model.block``."""
         places = [(key.replace(".", "/"), []), *_groups_above(key)]
         named = (
-            found_at(self.content_of(f"{group}/{choice}"), [*names, "_target_"])
+            _found_at(self.content_of(f"{group}/{choice}"), [*names, "_target_"])
             for group, names in places
             for choice in self.choices(group)
         )
-        return {str(target) for target in named if target is not ABSENT}
+        return {str(target) for target in named if target is not _ABSENT}
 
     def owners_of(self, key: str) -> tuple[str, list[str]]:
         """The group of which some choices set ``key``, and these choices: ``data`` for ``data.path``."""
         for group, names in _groups_above(key):
-            choices = self.choices(group)
-            if found := [one for one in choices if brings(self.content_of(f"{group}/{one}"), names)]:
+            if found := [one for one in self.choices(group) if self._brings(f"{group}/{one}", names)]:
                 return group, found
         return "", []
+
+    def _brings(self, config: str, names: list[str]) -> bool:
+        """Whether a config has a value under these names, or a group of that name in its defaults list."""
+        content = self.content_of(config)
+        listed = len(names) == 1 and any(names[0] in one for one in content.get("defaults") or [])
+        return listed or _found_at(content, names) is not _ABSENT
 
     def setter_of(self, key: str, chosen: dict[str, str]) -> str | None:
         """The file whose value of ``key`` counts, as a user would name it; None when no file sets it."""
         names = key.split(".")
         for group, own in (("study", names), ("arm", names), *_groups_above(key)):
             for config in self.bases_of(f"{group}/{chosen[group]}" if group in chosen else ""):
-                if found_at(self.content_of(config), own) is not ABSENT:
+                if _found_at(self.content_of(config), own) is not _ABSENT:
                     return shortened(self.file_of(config))
-        there = found_at(self.content_of("config"), names) is not ABSENT
+        there = _found_at(self.content_of("config"), names) is not _ABSENT
         return shortened(SHIPPED / "config.yaml") if there else None
 
 
@@ -134,20 +147,13 @@ def shortened(path: Path | str | None) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def found_at(content: Any, names: list[str]) -> Any:
-    """What nested ``content`` has under these names, or ``ABSENT``."""
+def _found_at(content: Any, names: list[str]) -> Any:
+    """What nested ``content`` has under these names, or ``_ABSENT``."""
     for name in names:
         if not isinstance(content, dict) or name not in content:
-            return ABSENT
+            return _ABSENT
         content = content[name]
     return content
-
-
-def brings(content: dict[str, Any], names: list[str]) -> bool:
-    """Whether ``content`` has a value under these names, or a group of that name in its defaults list."""
-    entries = content.get("defaults") or []
-    listed = len(names) == 1 and any(names[0] in one for one in entries)
-    return listed or found_at(content, names) is not ABSENT
 
 
 def _groups_above(key: str) -> Iterator[tuple[str, list[str]]]:
@@ -166,11 +172,3 @@ def _groups_below(root: Path, parent: str) -> Iterator[str]:
             if any(folder.glob("*.yaml")):
                 yield group
             yield from _groups_below(root, group)
-
-
-def _named(entry: Any) -> list[str]:
-    """The files that an entry of a defaults list builds on, without those that it overrides."""
-    if isinstance(entry, str):
-        return [] if entry == "_self_" else [entry.split("@")[0]]
-    pairs = entry.items() if isinstance(entry, dict) else ()
-    return [f"{group.split('@')[0]}/{choice}" for group, choice in pairs if not group.startswith("override ")]

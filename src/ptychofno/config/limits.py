@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, NamedTuple
 
 from ptychofno.config.declared import Hint
 from ptychofno.config.errors import did_you_mean, shown
 
 _NOUNS = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("some text", "texts")}
-_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_BOUNDS = {
+    "gt": (">", operator.gt),
+    "ge": (">=", operator.ge),
+    "lt": ("<", operator.lt),
+    "le": ("<=", operator.le),
+}
 
 
 class Violation(NamedTuple):
@@ -41,10 +47,8 @@ def converted(value: Any, hint: Hint) -> Any:
         return value
     if hint.kind is not list:
         return _scalar(value, hint)
-    if not isinstance(value, list):
-        return Violation("", value, expectation(hint))
     fewest, most = _length(hint)
-    if not fewest <= len(value) <= (math.inf if most is None else most):
+    if not (isinstance(value, list) and fewest <= len(value) <= (math.inf if most is None else most)):
         return Violation("", value, expectation(hint))
     entries = [converted(entry, hint.element or Hint()) for entry in value]
     for index, entry in enumerate(entries):
@@ -65,14 +69,12 @@ def _scalar(value: Any, hint: Hint) -> Any:
         return refused
     if not math.isfinite(value):
         return refused._replace(expected=refused.expected.replace("a number", "a finite number"))
-    limits = hint.limits
-    keeps = (
-        value > limits.get("gt", -math.inf)
-        and value >= limits.get("ge", -math.inf)
-        and value < limits.get("lt", math.inf)
-        and value <= limits.get("le", math.inf)
-    )
+    keeps = all(compare(value, hint.limits[name]) for name, (_, compare) in _limits_of(hint))
     return hint.kind(value) if keeps else refused
+
+
+def _limits_of(hint: Hint) -> list[tuple[str, Any]]:
+    return [(name, bound) for name, bound in _BOUNDS.items() if name in hint.limits]
 
 
 def _noun(hint: Hint) -> tuple[str, str]:
@@ -80,7 +82,7 @@ def _noun(hint: Hint) -> tuple[str, str]:
 
 
 def _bounds(hint: Hint) -> str:
-    bounds = [f"{sign} {shown(hint.limits[name])}" for name, sign in _BOUNDS.items() if name in hint.limits]
+    bounds = [f"{sign} {shown(hint.limits[name])}" for name, (sign, _) in _limits_of(hint)]
     return f" {' and '.join(bounds)}" if bounds else ""
 
 

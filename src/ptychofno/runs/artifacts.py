@@ -1,13 +1,15 @@
-"""The files of a run: their names, and how they are written. The one place that knows both."""
+"""The files of a run: their names, and how they are written and read. The one place that knows both."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import re
 import stat
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,9 +89,8 @@ def epoch_weights(epoch: int) -> str:
 
 def epoch_of(path: Path) -> int | None:
     """The epoch whose weights a file in ``checkpoints`` holds by its name; None for any other file."""
-    number = path.name.removeprefix("epoch-").removesuffix(".pt")
-    epoch = int(number) if number.isdecimal() else None
-    return epoch if epoch is not None and path.name == Path(epoch_weights(epoch)).name else None
+    named = re.fullmatch(r"epoch-(\d{4}|[1-9]\d{4,})\.pt", path.name, re.ASCII)
+    return int(named[1]) if named else None
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -106,10 +107,8 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_bytes(path: Path | str, limit: int, *, directory: int | None = None) -> bytes:
     """The content of a plain file of at most ``limit`` bytes, whoever wrote it.
 
-    Args:
-        directory: a descriptor; ``path`` is then a name in it, and must not be a link.
-
-    Raises OSError as ``open`` does, and ValueError for anything else than such a file.
+    With the descriptor of a ``directory``, ``path`` is a name in it and must not be a link. Raises OSError as
+    ``open`` does, and ValueError for anything else than such a file.
     """
     kept = 0 if directory is None else os.O_NOFOLLOW
     # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
@@ -143,6 +142,25 @@ def write_with(path: Path | str, writer: Callable[[Path], Any]) -> None:
     """Let ``writer`` fill ``path`` in one step, for example ``partial(torch.save, state)``."""
     with atomic_path(path) as temporary:
         writer(temporary)
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """``torch.save`` in one step; the same values give the same bytes, whatever the file is called."""
+    import torch
+
+    content = io.BytesIO()  # torch's own writer would not say that a disk is full
+    torch.save(value, content)
+    write_with(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
+
+
+def load_tensors(path: Path) -> Any:
+    """What ``save_tensors`` has written, once all of it has passed the archive's checksums; no pickle."""
+    import torch
+
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} fails its checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _finite(value: Any) -> Any:

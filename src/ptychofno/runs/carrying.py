@@ -12,8 +12,7 @@ import numpy as np
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.data.preparation import bins_for
 from ptychofno.data.settings import MeasuredData
-from ptychofno.runs.tensors import load_tensors
-from ptychofno.runs.weights import trained_shape
+from ptychofno.runs.weights import of_model
 
 _UNLIKE = 0.5
 """Overlap of two probes, from 0 to 1, below which a network has hardly seen the like."""
@@ -33,14 +32,13 @@ def settings_for(data: Any, model: Path, typed: Sequence[str]) -> dict[str, int]
 
     Raises ValueError for files that cannot be read.
     """
-    shape = trained_shape(model)
-    if shape is None or not isinstance(data, MeasuredData):
+    trained = of_model(model)
+    if trained is None or not isinstance(data, MeasuredData):
         return {}
-    patches, size = shape
-    wanted = {"data.N": size, "data.gridsize": math.isqrt(patches)}
-    if not any(change.startswith("data.detector.bin=") for change in typed):
-        wanted["data.detector.bin"] = bins_for(data, size)
     names = {change.partition("=")[0] for change in typed}
+    wanted = {"data.N": trained["size"], "data.gridsize": math.isqrt(trained["patches"])}
+    if "data.detector.bin" not in names:
+        wanted["data.detector.bin"] = bins_for(data, trained["size"])
     return {name: value for name, value in wanted.items() if name not in names}
 
 
@@ -50,29 +48,24 @@ def differences(model: Path, values: Mapping[str, Any], dataset: PtychoDataset) 
     Args:
         values: recorded settings of the run that trained it.
     """
-    try:
-        bundle = load_tensors(model)
-    except Exception:
+    trained, N = of_model(model), dataset.N
+    if trained is None:
         return []
     found = []
-    probe = bundle.get("probe")
-    if probe is not None and probe.shape[-1] == dataset.N:
-        strongest = (p.reshape(-1, dataset.N, dataset.N)[0] for p in (probe.numpy(), dataset.probe))
-        overlap = probe_overlap(*strongest)
+    if (probe := trained.get("probe")) is not None and probe.shape[-1] == N:
+        overlap = probe_overlap(probe.numpy().reshape(-1, N, N)[0], dataset.probe.reshape(-1, N, N)[0])
         if overlap < _UNLIKE:
             found.append(
                 f"the probe overlaps by {overlap:.2f} of 1 with the one the network was trained with"
             )
-    trained = values.get("data", {}).get("nphotons")
-    N, scale = dataset.N, dataset.photon_scale
-    photons = (dataset.rms_amplitude * N * scale) ** 2
-    if isinstance(trained, int | float) and not 1 / _FACTOR < photons / trained < _FACTOR:
+    dose = values.get("data", {}).get("nphotons")
+    photons = (dataset.rms_amplitude * N * dataset.photon_scale) ** 2
+    if isinstance(dose, int | float) and not 1 / _FACTOR < photons / dose < _FACTOR:
         found.append(
-            f"the patterns have {photons:.2g} photons in the mean, those of training had {trained:.2g}:"
+            f"the patterns have {photons:.2g} photons in the mean, those of training had {dose:.2g}:"
             " the network has not seen such noise"
         )
-    brightest = bundle.get("brightest")
-    if brightest is not None and tuple(brightest.shape) == (N, N):
+    if (brightest := trained.get("brightest")) is not None and tuple(brightest.shape) == (N, N):
         share = share_outside(dataset, brightest.numpy())
         if found or share > _OUTSIDE:
             found.append(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,26 @@ from filelock import FileLock, Timeout
 
 from ptychofno.config.errors import ConfigError, Held
 from ptychofno.runs import artifacts
-from ptychofno.runs.standing import conflict, damaged, foreign
+from ptychofno.runs.standing import conflict, damaged, foreign, read_record
 from ptychofno.training.interruption import Interrupted
 
 _PACKAGES = ("ptychofno", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "scikit-image")
 
+# What a person mends by making room or changing permissions.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+
 
 class Run:
-    """The directory of one run and the record in its ``run.json``.
+    """The directory of one run and the record in its ``run.json``, empty where there is none yet.
 
-    ``record`` holds plain values; ``update`` changes some and writes the file at once, so that it tells
-    the truth whenever the process dies. ``epochs`` are those that it is to have now; ``aside`` is where an
-    earlier run of this directory is kept.
+    ``update`` writes the file at once: it tells the truth whenever the process dies. ``epochs`` are those
+    that it is to have now; ``aside`` is where an earlier run is kept. Raises ConfigError for a damaged
+    record.
     """
 
-    aside: Path | None = None
-
-    def __init__(self, path: Path, record: dict[str, Any], epochs: int = 0) -> None:
-        self.path, self.record, self.epochs = path, record, epochs
+    def __init__(self, path: Path, epochs: int = 0, aside: Path | None = None) -> None:
+        self.path, self.epochs, self.aside = path, epochs, aside
+        self.record = read_record(path)
 
     @property
     def finished(self) -> bool:
@@ -67,22 +69,16 @@ class Run:
 
 @contextmanager
 def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[Run]:
-    """Hold ``path`` for one process; on the way out, say how the run ended.
+    """Hold ``path`` for one process; on the way out, say how the run ended. A finished run is handed out as
+    it is.
 
-    A finished run is handed out as it is (``Run.finished``); an interrupted one is to be continued, and so is
-    one of fewer ``epochs``.
-
-    Args:
-        config: the resolved configuration as YAML. A directory that holds a run of another one is
-            refused.
-        resume: ``auto``; or ``never``, which sets an earlier run aside and starts over.
-
-    Raises Held when another process writes the run; ConfigError when its configuration is another one,
+    ``config`` is the resolved configuration as YAML. ``resume=never`` sets an earlier run aside and starts
+    over. Raises Held when another process writes the run; ConfigError when its configuration is another one,
     its files are damaged, or the directory cannot be written.
     """
     if reason := foreign(path):
         raise ConfigError(reason)
-    if resume != "never" and (run := earlier_run(path, epochs)).finished:
+    if resume != "never" and (run := Run(path, epochs)).finished:
         _refuse_conflict(run, config)
         try:
             yield run  # nothing is written: it may be on a disk that is only read
@@ -91,41 +87,20 @@ def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ConfigError(damaged(path)) from error  # its record lacks what is to be shown
         return
-    lock = _hold(path)
-    aside: Path | None = None
+    lock, aside = _hold(path), None
     try:
         if resume == "never" and (path / artifacts.RUN).exists():
-            aside = set_aside(path)
+            aside = _set_aside(path)
             lock.release()
             lock = _hold(path)
         artifacts.sweep(path)
-        run = earlier_run(path, epochs)
-        run.aside = aside
+        run = Run(path, epochs, aside)
         if run.has_result or run.resumable:
             _refuse_conflict(run, config)
-        with _log_file(path / artifacts.TRAIN_LOG):
-            try:
-                yield run
-            except (Interrupted, BrokenPipeError) as stop:
-                _record_end(run, "interrupted", str(stop) or "nobody reads the output any more")
-                raise
-            except OSError as error:
-                _record_end(run, "failed", str(error))
-                if error.errno not in _DISK:
-                    raise
-                where = error.filename or path
-                raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
-            except BaseException as error:
-                _record_end(run, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
-                if isinstance(error, SystemExit):  # of a user's class; it would look like success
-                    raise RuntimeError(f"sys.exit({error.code!r}) was called within the run") from error
-                raise
+        with _log_file(path / artifacts.TRAIN_LOG), _end_recorded(run):
+            yield run
     finally:
         lock.release()
-
-
-# What a person mends by making room or changing permissions.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
 def _hold(path: Path) -> FileLock:
@@ -140,6 +115,18 @@ def _hold(path: Path) -> FileLock:
     return lock
 
 
+def _set_aside(path: Path) -> Path:
+    """Rename a run directory to a free sibling name and make it anew; nothing is lost."""
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise ConfigError(f"run_dir={path}: is where you are; resume=never renames it, start from elsewhere")
+    number = 1
+    while (aside := path.with_name(f"{path.name}-previous-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    path.mkdir(exist_ok=True)
+    return aside
+
+
 def _refuse_conflict(run: Run, config: str) -> None:
     if reason := conflict(run.path, config, {"trainer.max_epochs"} if run.longer else frozenset()):
         raise ConfigError(reason)
@@ -151,18 +138,58 @@ def _refuse_conflict(run: Run, config: str) -> None:
         )
 
 
-def _record_end(run: Run, state: str, reason: str) -> None:
-    if not run.has_result:
-        # On a full disk the record stays "running"; the next start sees that nobody holds the run.
-        with suppress(OSError):
-            run.update(state=state, error=reason, finished=_now())
+@contextmanager
+def _end_recorded(run: Run) -> Iterator[None]:
+    """Record why a run ends without a result."""
+
+    def record(state: str, reason: str) -> None:
+        if not run.has_result:
+            # On a full disk the record stays "running"; the next start sees that nobody holds the run.
+            with suppress(OSError):
+                run.update(state=state, error=reason, finished=_now())
+
+    try:
+        yield
+    except (Interrupted, BrokenPipeError) as stop:
+        record("interrupted", str(stop) or "nobody reads the output any more")
+        raise
+    except OSError as error:
+        record("failed", str(error))
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or run.path
+        raise ConfigError(f"{where}: {error.strerror}; the same command goes on from here") from error
+    except BaseException as error:
+        record("failed", f"{type(error).__name__}: {error}".splitlines()[0])
+        if isinstance(error, SystemExit):  # of a user's class; it would look like success
+            raise RuntimeError(f"sys.exit({error.code!r}) was called within the run") from error
+        raise
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Let this package log to ``path`` for the length of a run, and its warnings to stderr."""
+    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.setLevel(logging.WARNING)
+    package = logging.getLogger("ptychofno")
+    level = package.level
+    package.addHandler(file)
+    package.addHandler(terminal)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(file)
+        package.removeHandler(terminal)
+        package.setLevel(level)
+        file.close()
 
 
 def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
     """Record that the run is under way: command, place, versions, and ``values``.
 
-    Args:
-        resume: whether training goes on from a checkpoint; then the data must be the same.
+    With ``resume``, training goes on from a checkpoint.
     """
     earlier = dict(run.record) if resume else {}
     if not resume:
@@ -177,7 +204,7 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
         resumed=earlier.get("resumed", 0) + 1 if resume else 0,
         **{key: earlier[key] for key in ("epochs_before", "init_from", "judged") if key in earlier},
         pid=os.getpid(),
-        versions={"python": platform.python_version(), **_versions()},
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         **_source_version(),
         dataset_key=dataset_key,
         **values,
@@ -209,69 +236,8 @@ def objective(run: Run, name: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a run directory to a free sibling name and make it anew; nothing is lost."""
-    if Path.cwd().is_relative_to(path.resolve()):
-        raise ConfigError(f"run_dir={path}: is where you are; resume=never renames it, start from elsewhere")
-    number = 1
-    while (aside := path.with_name(f"{path.name}-previous-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    path.mkdir(exist_ok=True)
-    return aside
-
-
-def earlier_run(path: Path, epochs: int) -> Run:
-    """The run that stands in ``path``, to be read; ``epochs`` as of ``Run``."""
-    return Run(path, _earlier_record(path), epochs)
-
-
-def _earlier_record(path: Path) -> dict[str, Any]:
-    file = path / artifacts.RUN
-    try:
-        record = artifacts.read_json(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        raise ConfigError(damaged(file)) from None
-    resumed = record.get("resumed", 0) if isinstance(record, dict) else None
-    if not isinstance(resumed, int):
-        raise ConfigError(damaged(file))
-    return dict(record)
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Let this package log to ``path`` for the length of a run, and its warnings to stderr."""
-    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    terminal.setLevel(logging.WARNING)
-    package = logging.getLogger("ptychofno")
-    level = package.level
-    package.addHandler(file)
-    package.addHandler(terminal)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(file)
-        package.removeHandler(terminal)
-        package.setLevel(level)
-        file.close()
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 @cache  # what a process has imported stays, whatever is edited while it runs
@@ -280,17 +246,15 @@ def _source_version() -> dict[str, str | None]:
 
     ``+`` is appended to both when the sources were changed since; None outside git.
     """
-    here = Path(__file__).parents[1]
+    here = str(Path(__file__).parents[1])
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True, timeout=10
-        )
-        return done.stdout.strip()
+        command = ["git", "-C", here, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", __file__)  # installed inside another repository?
-        changed = "+" if git("status", "--porcelain", "--", str(here)) else ""
+        changed = "+" if git("status", "--porcelain", "--", here) else ""
         commit, tree = git("rev-parse", "HEAD", "HEAD:./").splitlines()
     except (OSError, subprocess.SubprocessError):
         return {"git_commit": None, "code": None}

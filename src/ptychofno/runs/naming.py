@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,6 @@ import yaml
 from ptychofno.config.errors import ConfigError, did_you_mean
 from ptychofno.config.files import Files, refuse_hidden
 from ptychofno.runs import artifacts
-from ptychofno.runs.standing import linked
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Recorded:
 
 def subject(name: str) -> Composed | Recorded:
     """What ``name`` stands for; nothing is composed or read yet. Raises ConfigError when that is nothing."""
-    path = Path(name)
+    path, arms = Path(name), Files().choices("arm")
     if says_settings(name):
         try:
             return Composed(shlex.split(name))
@@ -41,34 +42,36 @@ def subject(name: str) -> Composed | Recorded:
             raise ConfigError(f"{name}: cannot be read: {error}") from None
     if name == "default":
         return Composed([])
-    if "/" not in name and not name.endswith((".yaml", ".yml")) and name in arms():
+    if name in arms:
         return Composed([f"+arm={name}"])
     if path.is_dir():
         if (path / artifacts.CONFIG).exists() and (reason := linked(path)):
             raise ConfigError(reason)
         return Recorded(path / artifacts.CONFIG, path)
+    if path.is_file() and path.parent.name == "arm":
+        config_dir = path.resolve().parents[1]
+        refuse_hidden(config_dir, path.name)
+        return Composed([f"+arm={path.stem}"], config_dir=str(config_dir))
     if path.is_file():
-        if path.parent.name == "arm":
-            config_dir = path.resolve().parents[1]
-            refuse_hidden(config_dir, path.name)
-            return Composed([f"+arm={path.stem}"], config_dir=str(config_dir))
         return Recorded(path)
-    raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, arms())}")
+    raise ConfigError(f"{name}: no such arm, run directory or YAML file{did_you_mean(name, arms)}")
 
 
 def says_settings(name: str) -> bool:
     """Whether ``name`` is ``key=value`` or several of these, not a path with an equals sign in it."""
     key, equals, _ = name.partition("=")
-    return (
-        bool(equals)
-        and not Path(name).exists()
-        and ("/" not in key or key.split("/")[0] in (*Files().groups, "hydra"))
-    )
+    of_a_group = "/" not in key or key.split("/")[0] in (*Files().groups, "hydra")
+    return bool(equals) and not Path(name).exists() and of_a_group
 
 
-def arms() -> list[str]:
-    """The arms that ``conf/`` has."""
-    return Files().choices("arm")
+def linked(run_dir: Path) -> str | None:
+    """What in a run's directory could lead out of it; None when there are only plain files and folders."""
+    for folder, folders, files in os.walk(run_dir):
+        for name in (*folders, *files):
+            kind = (path := Path(folder, name)).lstat().st_mode
+            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                return f"{path}: is a link or no plain file; a run keeps its own files"
+    return None
 
 
 class _Tree(yaml.SafeLoader):

@@ -43,16 +43,12 @@ def default_run_dir(
     shared: Mapping[str, str] | None = None,
     model: str | None = None,
 ) -> str:
-    """The directory of a run, relative to the working directory.
+    """The directory of a run, relative to the working directory; different sets of overrides get different
+    ones.
 
-    ``overrides`` as typed; their order and spelling (``2e-4`` or ``0.0002``) do not matter, of
-    several for one key the last counts. Different sets get different names: what cannot stand
-    in a file name, or is too long for one, is replaced and told apart by a hash.
-
-    Args:
-        study: names the directory above; what its file says is not repeated in a run's name.
-        shared: overrides that the study's file gives to every run.
-        model: names a run of a study without arms, which compares models.
+    ``overrides`` are as typed; order and spelling (``2e-4`` or ``0.0002``) do not matter. A ``study`` names
+    the directory above, and what its file gives to every run (``shared``) is not repeated; without arms it
+    compares models, and ``model`` names a run.
     """
     by_model = study is not None and arm is None and model is not None
     name = (model if by_model else arm) or "default"
@@ -117,7 +113,7 @@ def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[st
 
 def _values(overrides: Iterable[str]) -> dict[str, str]:
     """What is set to what; a key with several values, to be swept, is left out."""
-    from ptychofno.config.overrides import parsed
+    from ptychofno.config.composition import parsed
 
     values: dict[str, str] = {}
     for override in parsed(list(map(with_home, overrides))):

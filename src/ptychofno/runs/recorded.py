@@ -8,11 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ptychofno.config.composition import loaded, validate
+from ptychofno.config.composition import is_choice, loaded, normalised, parsed, validate
 from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files
-from ptychofno.config.overrides import is_choice, normalised, parsed
 from ptychofno.runs.comparison import flat
 
 # What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has
@@ -31,17 +30,12 @@ def recomposed(
     config_dir: str | None = None,
     parts: Sequence[str] = _PARTS,
 ) -> DictConfig:
-    """A checked configuration from what a run recorded, changed by ``overrides``.
+    """A checked configuration from what a run recorded, changed by ``overrides``; ConfigError for what is not
+    valid.
 
-    Each recorded part replaces today's. Its classes have to be named by a file of ours or of ``config_dir``,
-    and nothing in it is resolved. ``data=…`` replaces the recorded data together with the probe;
-    ``data.cache_dir`` is never the recorded one.
-
-    Args:
-        values: as from ``naming.read``. overrides: as for ``compose``. file: where the values come from.
-        parts: those that are needed.
-
-    Raises ConfigError with one line for whatever is not valid.
+    Each recorded part of ``parts`` replaces today's. Its classes have to be named by a file of ours or of
+    ``config_dir``, and nothing in it is resolved. ``data=…`` replaces the recorded data together with the
+    probe. ``values`` are as from ``naming.read``, and ``file`` is where they come from.
     """
     files = Files(config_dir)
     overrides = [normalised(override) for override in overrides]

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
-from ptychofno.config.errors import shown
+from ptychofno.config.errors import ConfigError, shown
 from ptychofno.runs import artifacts
 from ptychofno.runs.comparison import differing, flat, of_the_result
+from ptychofno.runs.naming import linked, read
+
+KILLED = "killed"
+"""The state of a run that says it is running while no process holds it."""
+UNREADABLE = "unreadable"
+"""The state of a run whose record is damaged."""
+
+
+def read_record(run_dir: Path) -> dict[str, Any]:
+    """What the run in ``run_dir`` says of itself; empty where there is none.
+
+    Raises ConfigError for a record that is damaged.
+    """
+    file = run_dir / artifacts.RUN
+    try:
+        record = artifacts.read_json(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise ConfigError(damaged(file)) from None
+    if not (isinstance(record, dict) and isinstance(record.get("resumed", 0), int)):
+        raise ConfigError(damaged(file))
+    return record
+
+
+def recorded_state(run_dir: Path) -> str:
+    """What a directory says of its run: ``new`` where there is none, ``UNREADABLE``, or one of its states."""
+    try:
+        record = read_record(run_dir)
+    except ConfigError:
+        return UNREADABLE
+    state = str(record.get("state", UNREADABLE if record else "new"))
+    return KILLED if state == "running" and not _held(run_dir) else state
+
+
+def _held(run_dir: Path) -> bool:
+    """Whether another process is writing this run."""
+    try:
+        with FileLock(run_dir / artifacts.LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def foreign(run_dir: Path) -> str | None:
@@ -27,29 +69,14 @@ def foreign(run_dir: Path) -> str | None:
     return linked(run_dir)
 
 
-def linked(run_dir: Path) -> str | None:
-    """What in a run's directory could lead out of it; None when there are only plain files and folders."""
-    for folder, folders, files in os.walk(run_dir):
-        for name in (*folders, *files):
-            kind = (path := Path(folder, name)).lstat().st_mode
-            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
-                return f"{path}: is a link or no plain file; a run keeps its own files"
-    return None
-
-
 def conflict(run_dir: Path, config: str, but: Set[str] = frozenset()) -> str | None:
     """Why the run in ``run_dir`` is not one of ``config`` (YAML); None when it is, ``but`` for some keys."""
     file = run_dir / artifacts.CONFIG
     try:
-        text = artifacts.read_bytes(file, artifacts.LARGEST_SETTINGS).decode("utf-8")
-        recorded = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        earlier = flat(read(file))
+    except ConfigError:
         return damaged(file)
-    if not isinstance(recorded, dict):
-        return damaged(file)
-    present = flat(yaml.safe_load(config))
-    earlier = flat(recorded)
-    changed = differing({"earlier": earlier, "present": present})
+    changed = differing({"earlier": earlier, "present": flat(yaml.safe_load(config))})
     keys = [key for key in changed if of_the_result(key) and key not in but]
     if not keys:
         return None

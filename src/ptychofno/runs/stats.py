@@ -6,7 +6,7 @@ phase that cannot be judged, a network without gains, a plateau that was never l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,24 +59,22 @@ def statistics(
 ) -> dict[str, Any]:
     """The statistics of one run.
 
-    Args:
-        epochs: the history, one list per key.
-        grad_norms: before clipping, one per optimizer step; that of a step that could not be taken is not
-            finite.
-        diverged: whether a loss or gradient was not finite.
-        metrics: as evaluation gives them, each [amplitude, phase].
-        weights: the network where training ended, not where it was best: whether its gains have grown is
-            a question to the training.
+    ``epochs`` is the history; ``grad_norms`` are those before clipping, one per step, not finite where a step
+    could not be taken; ``metrics`` are pairs of amplitude and phase. ``weights`` are those where training
+    ended: whether gains have grown is a question to the training.
     """
     val_loss = list(epochs["val_loss"])
     taken = [norm for norm in grad_norms if np.isfinite(norm)]
-    layers = [_gain(name, kind, value) for name, kind, value in _gains(weights)]
+    layers = _gains(weights)
+    shares = {"median": 50, "p99": 99, "max": 100}
     return {
         "best_val_loss": min((loss for loss in val_loss if np.isfinite(loss)), default=None),
         "final_val_loss": val_loss[-1] if val_loss else None,
         "nan": diverged,
         "steps": len(taken),
-        "grad_norm": _summary(taken),
+        "grad_norm": {
+            name: float(np.percentile(taken, share)) if taken else None for name, share in shares.items()
+        },
         **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
         "layers": layers,
         "stayed_near_zero": _all_near_zero(layers),
@@ -93,16 +91,10 @@ def epoch_left_plateau(
 
 def epoch_fell_back(epochs: Sequence[int], val_loss: Sequence[float], flat_baseline: float) -> int | None:
     """The first epoch on the flat plateau again, after it had been left; None when there is none."""
-    left = epoch_left_plateau(epochs, val_loss, flat_baseline)
-    pairs = zip(epochs, val_loss, strict=True)
-    return next(
-        (
-            epoch
-            for epoch, loss in pairs
-            if left is not None and epoch > left and loss > FLAT_ABOVE * flat_baseline
-        ),
-        None,
-    )
+    if (left := epoch_left_plateau(epochs, val_loss, flat_baseline)) is None:
+        return None
+    later = ((epoch, loss) for epoch, loss in zip(epochs, val_loss, strict=True) if epoch > left)
+    return next((epoch for epoch, loss in later if loss > FLAT_ABOVE * flat_baseline), None)
 
 
 def steps_to_ssim(steps: Iterable[float], similarity: Iterable[float | None]) -> float | None:
@@ -110,25 +102,8 @@ def steps_to_ssim(steps: Iterable[float], similarity: Iterable[float | None]) ->
 
     To the end of an epoch, which is when it is looked at; None when it never had.
     """
-    reached = (
-        step
-        for step, found in zip(steps, similarity, strict=True)
-        if found is not None and found >= GOOD_SSIM
-    )
-    return next(reached, None)
-
-
-def _gains(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
-    """Every norm weight and layerscale: what decides how much a residual block adds."""
-    for name, value in weights.items():
-        for ending, kind in _GAINS.items():
-            if name == ending or name.endswith(f".{ending}"):
-                yield name, kind, value
-
-
-def _gain(name: str, kind: str, value: Tensor) -> dict[str, Any]:
-    values = gain_values(value)
-    return {"name": name, "kind": kind, **values, "stayed_near_zero": values["max"] < NEAR_ZERO}
+    pairs = zip(steps, similarity, strict=True)
+    return next((step for step, found in pairs if found is not None and found >= GOOD_SSIM), None)
 
 
 def gain_values(gain: Tensor) -> dict[str, float]:
@@ -137,20 +112,22 @@ def gain_values(gain: Tensor) -> dict[str, float]:
     return {"min": float(size.min()), "mean": float(size.mean()), "max": float(size.max())}
 
 
-def _all_near_zero(layers: Sequence[Mapping[str, Any]]) -> bool | None:
+def _gains(weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Every norm weight and layerscale: what decides how much a residual block adds."""
+    found = []
+    for name, value in weights.items():
+        for ending, kind in _GAINS.items():
+            if f".{name}".endswith(f".{ending}"):
+                values = gain_values(value)
+                quiet = values["max"] < NEAR_ZERO
+                found.append({"name": name, "kind": kind, **values, "stayed_near_zero": quiet})
+    return found
+
+
+def _all_near_zero(gains: Sequence[Mapping[str, Any]]) -> bool | None:
     """Whether no block adds anything: a block is as quiet as the quieter of its norm and its layerscale."""
     blocks: dict[str, bool] = {}
-    for layer in layers:
-        block = layer["name"].removesuffix("layerscale").removesuffix("norm.weight")
-        blocks[block] = blocks.get(block, False) or layer["stayed_near_zero"]
+    for gain in gains:
+        block = gain["name"].removesuffix("layerscale").removesuffix("norm.weight")
+        blocks[block] = blocks.get(block, False) or gain["stayed_near_zero"]
     return all(blocks.values()) if blocks else None
-
-
-def _summary(norms: Sequence[float]) -> dict[str, float | None]:
-    if not norms:
-        return {"median": None, "p99": None, "max": None}
-    return {
-        "median": float(np.median(norms)),
-        "p99": float(np.percentile(norms, 99)),
-        "max": float(np.max(norms)),
-    }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptychofno.config.errors import ConfigError, one_of
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import read_record
 
 if TYPE_CHECKING:
     from ptychofno.config.schema import Config
@@ -19,10 +20,9 @@ WHICH = ("best", "last", "judged")
 def record_of(run_dir: Path) -> dict[str, Any]:
     """What a run says of itself; nothing where that cannot be read."""
     try:
-        record = artifacts.read_json(run_dir / artifacts.RUN)
-    except (OSError, ValueError):
+        return read_record(run_dir)
+    except ConfigError:
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def checkpoints(text: str) -> list[str]:

@@ -16,7 +16,6 @@ from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
-from ptychofno.runs.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from ptychofno.training.fit import Outcome
@@ -39,7 +38,7 @@ def keep_weights(
         if name in judged:
             (run.path / file).unlink(missing_ok=True)
     if others and "last" not in judged:
-        save_tensors(run.path / artifacts.LAST_WEIGHTS, outcome.last_weights)
+        artifacts.save_tensors(run.path / artifacts.LAST_WEIGHTS, outcome.last_weights)
 
 
 def save_model(
@@ -63,19 +62,32 @@ def save_model(
         **{name: context[name] for name in ("size", "patches", "probe", "valid")},
         "brightest": torch.from_numpy(brightest),
     }
-    save_tensors(path, bundle)
+    artifacts.save_tensors(path, bundle)
+
+
+def of_model(path: Path) -> dict[str, Any] | None:
+    """What ``save_model`` wrote; None where there is no such file of ours."""
+    try:
+        bundle: dict[str, Any] = artifacts.load_tensors(path)
+        return {**bundle, "size": int(bundle["size"]), "patches": int(bundle["patches"])}
+    except Exception:
+        return None  # the weights will say what does not fit
+
+
+def trained_shape(path: Path) -> tuple[int, int] | None:
+    """(C, N) of the patterns that the network of a ``model.pt`` is made for; None where that is not told."""
+    bundle = of_model(path)
+    return None if bundle is None else (bundle["patches"], bundle["size"])
 
 
 def load_model(path: Path, *, trust: Collection[str] = ()) -> nn.Module:
     """The trained network of a ``model.pt``, from whoever it came: only classes of ours, no pickle.
 
-    Args:
-        trust: classes of your own, as ``package.module.Class``, that the file may name.
-
-    Raises ConfigError naming the file when it is not such a file, or missing and unexpected weights.
+    ``trust`` has classes of your own, as ``package.module.Class``, that the file may name. Raises ConfigError
+    for what is not such a file, and for missing and unexpected weights.
     """
     try:
-        bundle = load_tensors(path)
+        bundle = artifacts.load_tensors(path)
         size = int(bundle["size"])
         network = models.build_generator(
             bundle["model"],
@@ -90,19 +102,9 @@ def load_model(path: Path, *, trust: Collection[str] = ()) -> nn.Module:
         )
         weights = bundle["state_dict"]
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not a usable model: {reason[:300]}") from error
+        raise ConfigError(f"{path}: not a usable model: {' '.join(str(error).split())[:300]}") from error
     _fill(network, weights, path)
     return network
-
-
-def trained_shape(path: Path) -> tuple[int, int] | None:
-    """(C, N) of the patterns that the network of a ``model.pt`` is made for; None where that is not told."""
-    try:
-        bundle = load_tensors(path)
-        return int(bundle["patches"]), int(bundle["size"])
-    except Exception:
-        return None  # no such file, or not one of ours: the weights will say what does not fit
 
 
 def recorded_generator(
@@ -112,14 +114,9 @@ def recorded_generator(
     *,
     for_its_data: bool = True,
 ) -> nn.Module:
-    """The network of ``model`` settings whose classes were checked, see ``config.recorded``; no pickle.
+    """The network of ``model`` settings whose classes were checked (``runs.recorded``); no pickle.
 
-    Args:
-        weights: a ``model.pt`` or a plain state dict; None leaves the network as it starts.
-        for_its_data: with the probe and the amplitude scale that it was trained with; else with those of
-            ``dataset``.
-
-    Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
+    ``weights`` and ``for_its_data`` as of ``load_weights``; None leaves the network as it starts.
     """
     with as_config_errors():
         network = models.build_generator(model, build.find, **model_context(dataset))
@@ -131,20 +128,18 @@ def recorded_generator(
 def load_weights(network: nn.Module, file: Path, *, for_its_data: bool = True) -> None:
     """Give ``network`` the weights in ``file``: a ``model.pt`` or a plain state dict, no pickle.
 
-    Args:
-        for_its_data: also the probe and the amplitude scale that they were trained with.
-
+    ``for_its_data`` takes the probe and amplitude scale of training, too; else the network keeps its own.
     Raises ConfigError naming the file, and every weight that it lacks, has too many or in another shape.
     """
     try:
-        values = load_tensors(file)
+        values = artifacts.load_tensors(file)
     except Exception as error:
         raise ConfigError(f"{file}: not a file of weights: {str(error)[:200]}") from error
     if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
         values = values["state_dict"]
     if not for_its_data and isinstance(values, dict):
-        of_data = {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
-        values = {name: value for name, value in values.items() if not _is_of_data(name)} | of_data
+        values = {name: value for name, value in values.items() if not _is_of_data(name)}
+        values |= {name: value for name, value in network.state_dict().items() if _is_of_data(name)}
     _fill(network, values, file)
 
 
@@ -173,15 +168,14 @@ def _fill(network: nn.Module, weights: Any, path: Path) -> None:
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ConfigError(f"{path}: not a usable model: expected weights by name")
     expected = network.state_dict()
-    reshaped = [
-        f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
-        for name, value in expected.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
     wrong = {
         "missing": [name for name in expected if name not in weights],
         "unexpected": [str(name) for name in weights if name not in expected],
-        "of another shape": reshaped,
+        "of another shape": [
+            f"{name} {list(weights[name].shape)} instead of {list(value.shape)}"
+            for name, value in expected.items()
+            if name in weights and weights[name].shape != value.shape
+        ],
     }
     said = [f"{what} {_listed(names)}" for what, names in wrong.items() if names]
     if said:

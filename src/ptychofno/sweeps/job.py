@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -37,15 +36,9 @@ class Ending:
 class SweptJob:
     """One job, as a launcher calls it: in this process, in another, on another machine.
 
-    Whatever happens is told by its result, as an exception would end the launcher's other jobs, too.
-    Only what stops the sweeping process itself is raised.
-
-    Attributes:
-        scratch: a directory of the sweeping process (``StopRelay``).
-        sweeper: the id of that process. argv: its command line, as typed.
-        threads: CPU threads of a job that asks for no number; None leaves torch's default.
-        progress: of the sweep.
-        endings: of the jobs of this process, by run directory.
+    Whatever happens is told by its result: an exception would end the launcher's other jobs, too. ``scratch``
+    is a directory of the process ``sweeper`` (see ``StopRelay``), ``argv`` its command line, ``threads`` the
+    CPU threads of a job that asks for no number, ``endings`` those of this process's jobs, by run directory.
     """
 
     task: Task
@@ -68,20 +61,19 @@ class SweptJob:
     def _attempt(self, cfg: DictConfig) -> Ending:
         try:
             self.task(cfg)
+            return Ending("finished")
         except Held as held:  # by another sweep, whose result it will be
             place, left = sweep.ended()
             print(f"{place}{held}{left}", flush=True)
+            return Ending("finished")
         except ConfigError as error:
-            return self._failed(cfg, str(error))
+            reason = str(error)
         except BrokenPipeError:
             leave_unread()
             raise SystemExit(128 + signal.SIGPIPE) from None
         except Exception as error:
             traceback.print_exc()
-            return self._failed(cfg, " ".join(f"{type(error).__name__}: {error}".split()))
-        return Ending("finished")
-
-    def _failed(self, cfg: DictConfig, reason: str) -> Ending:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
         place, left = sweep.ended()
         print(f"{place}{Path(cfg.run_dir).name} failed{left}", flush=True)
         return Ending("failed", reason)
@@ -101,7 +93,7 @@ class SweptJob:
         """Name this process in ``scratch`` and heed SIGTERM, for the length of the job."""
         busy = True
 
-        def stop(signum: int, frame: FrameType | None) -> None:
+        def stop(*_: Any) -> None:
             if busy:
                 raise KeyboardInterrupt
 
@@ -127,8 +119,6 @@ class StopRelay:
     start. The first signal lets jobs save what they have; the second kills them.
     """
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
         self.exit_code = 0
@@ -149,7 +139,7 @@ class StopRelay:
                 outcome.append(error)
 
         thread = threading.Thread(target=work)
-        previous = {signum: signal.signal(signum, self._handle) for signum in self.signals}
+        previous = {one: signal.signal(one, self._handle) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             thread.start()
             while thread.is_alive():
@@ -162,7 +152,7 @@ class StopRelay:
             raise result
         return list(result)
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, *_: Any) -> None:
         again = bool(self.exit_code)
         self.exit_code = 128 + signum
         (self.scratch / _STOP).touch()

@@ -17,43 +17,41 @@ from omegaconf import DictConfig, open_dict
 from ptychofno.command.launch import OneJob, command_line
 from ptychofno.display.sweep import Progress
 from ptychofno.runs import artifacts
+from ptychofno.runs.standing import KILLED, recorded_state
 from ptychofno.sweeps.job import Ending, StopRelay, SweptJob
-from ptychofno.sweeps.plan import KILLED, Run, counted, directory, overview, recorded_state
+from ptychofno.sweeps.plan import Job, counted, directory, overview
 
 # Launchers whose jobs are processes of this machine, which a stop has to reach.
 _LOCAL_PROCESSES = ("JoblibLauncher", "LocalLauncher")
 
 
-def sweep(job: OneJob, context: HydraContext, master: DictConfig, runs: list[Run]) -> None:
-    """Show a table of ``runs``, do what is due of them, and say what failed and why.
-
-    Args:
-        job: what to do for each. master: the configuration that Hydra composes for the sweep as a whole.
+def sweep(one: OneJob, context: HydraContext, master: DictConfig, jobs: list[Job]) -> None:
+    """Show a table of ``jobs``, do ``one`` for those that are due, and say what failed and why.
 
     Raises SystemExit: 1 when a job failed or was refused, 128 + signal when the sweep was stopped.
     """
-    print(overview(runs), flush=True)
-    due = [run for run in runs if run.action in ("run", "resume")]
-    failed = {run: run.reason or "" for run in runs if run.action == "refuse"}
-    with command_line(job.typed):
-        endings, code = _launch(job, context, master, due) if due else ([], 0)
+    print(overview(jobs), flush=True)
+    due = [job for job in jobs if job.action in ("run", "resume")]
+    with command_line(one.typed):
+        endings, code = _launch(one, context, master, due) if due else ({}, 0)
     if not code:
-        _show_ranking(runs)
-    failed |= {run: end.reason for run, end in zip(due, endings, strict=True) if end.state == "failed"}
+        _show_ranking(jobs)
+    failed = {job: job.reason or "" for job in jobs if job.action == "refuse"}
+    failed |= {job: end.reason for job, end in endings.items() if end.state == "failed"}
     if failed:
-        print(f"{counted(len(failed))} of {len(runs)} failed:", file=sys.stderr)
-        for run, reason in failed.items():
-            print(f"  {run.run_dir}: {reason.removeprefix(f'run_dir={run.run_dir}: ')}", file=sys.stderr)
-    if left := sum(end.state == "left" for end in endings):
-        print(f"{counted(left)} of {len(runs)} left; the same command goes on", file=sys.stderr)
+        print(f"{counted(len(failed))} of {len(jobs)} failed:", file=sys.stderr)
+        for job, reason in failed.items():
+            print(f"  {job.run_dir}: {reason.removeprefix(f'run_dir={job.run_dir}: ')}", file=sys.stderr)
+    if left := sum(end.state == "left" for end in endings.values()):
+        print(f"{counted(left)} of {len(jobs)} left; the same command goes on", file=sys.stderr)
     if code or failed or left:
         raise SystemExit(code or 1)
 
 
-def _show_ranking(runs: list[Run]) -> None:
+def _show_ranking(jobs: list[Job]) -> None:
     """The report's table and verdict on all results that are there, where there are several."""
-    states = {Path(run.run_dir): recorded_state(Path(run.run_dir)) for run in runs}
-    found = [path for path, state in states.items() if state in artifacts.RESULT_STATES]
+    paths = [Path(job.run_dir) for job in jobs]
+    found = [path for path in paths if recorded_state(path) in artifacts.RESULT_STATES]
     if len(found) > 1:
         from ptychofno.display.text import make_console
         from ptychofno.report.study import load
@@ -63,80 +61,80 @@ def _show_ranking(runs: list[Run]) -> None:
 
 
 def _launch(
-    job: OneJob, context: HydraContext, master: DictConfig, due: list[Run]
-) -> tuple[list[Ending], int]:
-    """How each run ended, and the exit code of a stop or 0."""
+    one: OneJob, context: HydraContext, master: DictConfig, due: list[Job]
+) -> tuple[dict[Job, Ending], int]:
+    """How each job ended, and the exit code of a stop or 0."""
     node = master.hydra.launcher
     kind = str(node._target_).rpartition(".")[2]
+    local = kind in _LOCAL_PROCESSES
     with open_dict(master):
         master.hydra.sweep.dir = directory(due)
-    endings: dict[str, Ending] = {}
     with tempfile.TemporaryDirectory(prefix="ptychofno-sweep-") as scratch:
-        tally = Path(scratch) / "ended"
+        tally, relay = Path(scratch) / "ended", StopRelay(Path(scratch))
         tally.touch()
         progress = Progress(tally, len(due), jobs_at_once(node), time.time())
-        swept = SweptJob(job.task, scratch, os.getpid(), list(sys.argv), threads_of(node), progress)
-        relay = StopRelay(Path(scratch))
+        swept = SweptJob(one.task, scratch, os.getpid(), list(sys.argv), threads_of(node), progress)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=swept, config=master
         )
-        code, number = 0, -1
-        batches = _batches(due) if kind in _LOCAL_PROCESSES else [due]
-        while batches and not (code := code or relay.exit_code):
-            batch, number = batches.pop(0), number + 1
-            given = partial(
-                launcher.launch, [one.overrides for one in batch], initial_job_idx=number * len(due)
-            )
+        batches, code, begun = _batches(due) if local else [due], 0, 0
+        while batches and not code:
+            batch = batches.pop(0)
+            overrides = [job.overrides for job in batch]
+            launch = partial(launcher.launch, overrides, initial_job_idx=begun * len(due))
+            begun += 1
             try:
-                returns = relay.over(given) if kind in _LOCAL_PROCESSES else given()
-                ended = [entry.return_value for entry in returns]
-                endings |= {one.run_dir: end for one, end in zip(batch, ended, strict=True)}
+                returned = relay.over(launch) if local else launch()
+                for job, entry in zip(batch, returned, strict=True):
+                    swept.endings[job.run_dir] = entry.return_value
             except (KeyboardInterrupt, SystemExit) as stop:
-                code = _exit_code(stop, kind)
+                code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
+                if kind == "SlurmLauncher":
+                    print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
             except OSError as error:
-                endings |= _unmade(batch, error, kind)
+                unmade = {job.run_dir: end for job in batch if (end := _unmade(job, error))}
+                swept.endings |= unmade
+                if not unmade:
+                    print(f"{kind}: {error}", file=sys.stderr)
             except Exception as error:
                 print(f"{kind}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
                 # A process that dies takes its launcher and its neighbours along.
-                batches += _batches(again) if (again := _broken_off(batch)) else []
-    found = endings | swept.endings
-    return [found.get(one.run_dir) or _recorded(one) for one in due], code or relay.exit_code
+                batches += _batches(_broken_off(batch))
+            code = code or relay.exit_code
+    return {job: swept.endings.get(job.run_dir) or _recorded(job) for job in due}, code
 
 
-def _exit_code(stop: BaseException, kind: str) -> int:
-    if isinstance(stop, SystemExit):
-        return stop.code if isinstance(stop.code, int) else 1
-    if kind == "SlurmLauncher":
-        print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
-    return 130
-
-
-def _unmade(batch: list[Run], error: OSError, kind: str) -> dict[str, Ending]:
-    """The runs whose directory an ``error`` names."""
-    unmade = [one.run_dir for one in batch if _within(one.run_dir, error.filename)]
-    if not unmade:
-        print(f"{kind}: {error}", file=sys.stderr)
-    return dict.fromkeys(unmade, Ending("failed", f"cannot be made: {error.strerror}"))
-
-
-def _batches(runs: list[Run]) -> list[list[Run]]:
+def _batches(jobs: list[Job]) -> list[list[Job]]:
     """What to launch in turn: all jobs at once, but each alone whose process has died before."""
-    alive = [run for run in runs if run.state != KILLED]
-    return [*([alive] if alive else []), *([run] for run in runs if run.state == KILLED)]
+    alive = [job for job in jobs if job.state != KILLED]
+    return [*([alive] if alive else []), *([job] for job in jobs if job.state == KILLED)]
 
 
-def _broken_off(batch: list[Run]) -> list[Run]:
+def _broken_off(batch: list[Job]) -> list[Job]:
     """What is left of several jobs of which one died; nothing where that cannot be told from the others."""
     for _ in range(50):  # until the launcher has ended the neighbours
-        states = {job: recorded_state(Path(job.run_dir)) for job in batch}
-        if "running" not in states.values():
+        now = [replace(job, state=recorded_state(Path(job.run_dir))) for job in batch]
+        if all(job.state != "running" for job in now):
             break
         time.sleep(0.1)
-    died = [job for job, state in states.items() if state == KILLED]
-    left = [
-        replace(job, state=state) for job, state in states.items() if state in ("new", "interrupted", KILLED)
-    ]
-    return left if died and len(batch) > 1 else []
+    if len(batch) == 1 or all(job.state != KILLED for job in now):
+        return []
+    return [job for job in now if job.state in ("new", "interrupted", KILLED)]
+
+
+def _unmade(job: Job, error: OSError) -> Ending | None:
+    """The end of a job whose directory is what an ``error`` is about."""
+    run_dir, failed = Path(job.run_dir).absolute(), Path(error.filename or "").absolute()
+    concerned = error.filename is not None and failed in (run_dir, *run_dir.parents)
+    return Ending("failed", f"cannot be made: {error.strerror}") if concerned else None
+
+
+def _recorded(job: Job) -> Ending:
+    """What a job's directory says, where the launcher could not."""
+    state = recorded_state(Path(job.run_dir))
+    if state in artifacts.RESULT_STATES:
+        return Ending("finished")
+    return Ending("failed", "its process died") if state == KILLED else Ending("left")
 
 
 def threads_of(launcher: DictConfig) -> int | None:
@@ -161,16 +159,3 @@ def jobs_at_once(launcher: DictConfig) -> int | None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _within(run_dir: str, directory: str | None) -> bool:
-    path = Path(run_dir).absolute()
-    return directory is not None and Path(directory).absolute() in (path, *path.parents)
-
-
-def _recorded(job: Run) -> Ending:
-    """What a job's directory says, where the launcher could not."""
-    state = recorded_state(Path(job.run_dir))
-    if state in artifacts.RESULT_STATES:
-        return Ending("finished")
-    return Ending("failed", "its process died") if state == KILLED else Ending("left")

@@ -8,35 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
 
 from ptychofno.config.checks import check_divisible
-from ptychofno.config.composition import checked
+from ptychofno.config.composition import checked, combinations
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files, shortened
-from ptychofno.config.overrides import combinations
 from ptychofno.config.records import resolved_yaml
 from ptychofno.display.text import aligned
 from ptychofno.runs import artifacts
-from ptychofno.runs.standing import conflict, damaged, foreign
-
-KILLED = "killed"
-"""The state of a run that says it is running while no process holds it."""
-UNREADABLE = "unreadable"
-"""The state of a run whose record is damaged."""
+from ptychofno.runs.standing import UNREADABLE, conflict, damaged, foreign, recorded_state
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One run of a sweep.
+class Job:
+    """One run of a sweep, composed from ``overrides``. ``name`` is its arm, or its model in a study without
+    arms.
 
-    Attributes:
-        overrides: what Hydra composes it from.
-        name: its arm, or its model where a study has no arms.
-        state: of what stands in its directory; ``new`` for nothing.
-        action: ``run``, ``resume``, ``skip`` what is finished or held by another process, or ``refuse``.
-        reason: why it is refused.
+    ``state`` is that of what stands in its directory, ``new`` for nothing. ``action`` is ``run``, ``resume``,
+    ``skip`` what is finished or held by another process, or ``refuse``, for a ``reason``.
     """
 
     overrides: list[str]
@@ -48,74 +38,37 @@ class Run:
     reason: str | None = None
 
 
-def plan(master: DictConfig, overrides: list[str]) -> list[Run]:
+def plan(master: DictConfig, overrides: list[str]) -> list[Job]:
     """The jobs of a sweep, each validated. Raises ConfigError for the first that is not valid.
 
-    Args:
-        master: the configuration that Hydra composes for the sweep as a whole.
-        overrides: with all values that a key is to take, such as ``seed=1,2``.
+    ``master`` is what Hydra composes for the sweep as a whole; ``overrides`` have all values that a key is to
+    take, such as ``seed=1,2``.
     """
     sources = master.hydra.runtime.config_sources
-    config_dir = next((source.path for source in sources if source.provider == "command-line"), None)
-    files, hydra = Files(config_dir), list(master.hydra.overrides.hydra)
-    jobs: dict[str, Run] = {}
+    files = Files(next((source.path for source in sources if source.provider == "command-line"), None))
+    hydra = [one for one in master.hydra.overrides.hydra if not one.startswith("hydra.mode=")]
+    jobs: dict[str, Job] = {}
     for own in combinations(overrides):
-        job = _job(files, own, [one for one in hydra if not one.startswith("hydra.mode=")])
+        job = _job(files, own, hydra)
         if job.run_dir in jobs:
-            raise ConfigError(
-                f"run_dir={job.run_dir}: two jobs would share it: "
-                f"{shown(jobs[job.run_dir].overrides)}, {shown(own)}"
-            )
+            other = jobs[job.run_dir].overrides
+            raise ConfigError(f"run_dir={job.run_dir}: two jobs would share it: {shown(other)}, {shown(own)}")
         jobs[job.run_dir] = job
     return list(jobs.values())
 
 
-def directory(jobs: Sequence[Run]) -> str:
-    """Where the runs of a sweep stand together."""
-    return os.path.commonpath([os.path.dirname(os.path.abspath(job.run_dir)) for job in jobs])
-
-
-def overview(jobs: Sequence[Run]) -> str:
-    """A line of numbers and a table of the jobs: what they are, what is there, what is done."""
-    actions = Counter(job.action for job in jobs)
-    told = [
-        f"{actions[action]} {words}"
-        for action, words in (("run", "to run"), ("resume", "to resume"), ("skip", "to skip"))
-        if actions[action]
-    ]
-    if actions["refuse"]:
-        told.append(f"{actions['refuse']} refused")
-    settings = _distinguishing(jobs)
-    by_model = all(f"model={job.name}" in job.overrides for job in jobs)
-    rows = [
-        ["model" if by_model else "arm", "seed", "settings", "state", "action"],
-        *(
-            [job.name, str(job.seed), own, job.state, job.action]
-            for job, own in zip(jobs, settings, strict=True)
-        ),
-    ]
-    if not any(settings):
-        rows = [[*row[:2], *row[3:]] for row in rows]
-    head = f"{shortened(directory(jobs))}: {counted(len(jobs))}, {', '.join(told)}"
-    return "\n".join([head, *(f"  {'  '.join(row)}" for row in aligned(rows))])
-
-
-def counted(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"
-
-
-def _job(files: Files, own: list[str], hydra: list[str]) -> Run:
+def _job(files: Files, own: list[str], hydra: list[str]) -> Job:
     cfg = checked(files, [*own, *hydra])
-    check_launcher(cfg)
+    _check_launcher(cfg)
     choices = cfg.hydra.runtime.choices
     name = choices.get("arm") or (choices.model if choices.get("study") else "default")
     with open_dict(cfg):
         del cfg["hydra"]
     run_dir = str(cfg.run_dir)
-    return Run(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
+    return Job(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
 
 
-def check_launcher(cfg: DictConfig) -> None:
+def _check_launcher(cfg: DictConfig) -> None:
     """Raise ConfigError when the launcher of a sweep does not start the processes that a job asks for."""
     if cfg.trainer.strategy != "ddp":
         return
@@ -134,17 +87,6 @@ def check_launcher(cfg: DictConfig) -> None:
             f"add hydra.launcher.tasks_per_node={devices}, now {tasks}"
         )
     check_divisible(cfg.data.batch_size, tasks * launcher.nodes)
-
-
-def recorded_state(run_dir: Path) -> str:
-    """What a directory says of its run: ``new`` where there is none, ``UNREADABLE``, or one of its states."""
-    try:
-        state = str(artifacts.read_json(run_dir / artifacts.RUN)["state"])
-    except FileNotFoundError:
-        return "new"
-    except (OSError, ValueError, TypeError, KeyError):
-        return UNREADABLE
-    return KILLED if state == "running" and not _held(run_dir) else state
 
 
 def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
@@ -166,23 +108,29 @@ def _standing(run_dir: Path, cfg: DictConfig) -> tuple[str, str, str | None]:
     return state, "skip" if finished else "resume", None
 
 
-def _held(run_dir: Path) -> bool:
-    """Whether another process is writing this run."""
-    try:
-        with FileLock(run_dir / artifacts.LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
+def directory(jobs: Sequence[Job]) -> str:
+    """Where the runs of a sweep stand together."""
+    return os.path.commonpath([os.path.dirname(os.path.abspath(job.run_dir)) for job in jobs])
 
 
-def _distinguishing(jobs: Sequence[Run]) -> list[str]:
-    """What tells the jobs of one arm and seed apart: the overrides that not all of them share."""
+def overview(jobs: Sequence[Job]) -> str:
+    """A line of numbers and a table of the jobs: what they are, what is there, what is done."""
+    actions = Counter(job.action for job in jobs)
+    words = {"run": "to run", "resume": "to resume", "skip": "to skip", "refuse": "refused"}
+    told = [f"{actions[action]} {word}" for action, word in words.items() if actions[action]]
+    # What tells the jobs of one arm and seed apart: the overrides that not all of them share.
     shared = set.intersection(*(set(job.overrides) for job in jobs))
-    return [
-        " ".join(
-            entry
-            for entry in job.overrides
-            if entry not in {*shared, f"+arm={job.name}", f"model={job.name}", f"seed={job.seed}"}
-        )
-        for job in jobs
-    ]
+    by_model = all(f"model={job.name}" in job.overrides for job in jobs)
+    rows = [["model" if by_model else "arm", "seed", "settings", "state", "action"]]
+    for job in jobs:
+        said = {*shared, f"+arm={job.name}", f"model={job.name}", f"seed={job.seed}"}
+        settings = " ".join(entry for entry in job.overrides if entry not in said)
+        rows.append([job.name, str(job.seed), settings, job.state, job.action])
+    if not any(row[2] for row in rows[1:]):
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    head = f"{shortened(directory(jobs))}: {counted(len(jobs))}, {', '.join(told)}"
+    return "\n".join([head, *(f"  {'  '.join(row)}" for row in aligned(rows))])
+
+
+def counted(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"

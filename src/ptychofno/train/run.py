@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from ptychofno import build
 from ptychofno.config.records import chosen, in_sweep, resolved_yaml, settings, write_hydra_record
@@ -27,7 +27,6 @@ from ptychofno.runs import artifacts
 from ptychofno.runs.directory import (
     Run,
     begin,
-    earlier_run,
     finish,
     objective,
     open_run,
@@ -36,23 +35,20 @@ from ptychofno.runs.directory import (
 from ptychofno.runs.stats import epoch_fell_back, epoch_left_plateau, state_of, statistics
 from ptychofno.runs.weights import keep_weights, start_from
 from ptychofno.train import setup
-from ptychofno.training.baseline import flat_baseline
-from ptychofno.training.fit import Outcome, fit
+from ptychofno.training.fit import Outcome, ResidentData, fit
+from ptychofno.training.history import ValidationSimilarity
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.live import described, log_result
-from ptychofno.training.memory import keep_freed_memory
+from ptychofno.training.losses import flat_baseline
 from ptychofno.training.module import PhysicsSupervised
-from ptychofno.training.resident import ResidentData
-from ptychofno.training.similarity import ValidationSimilarity
+from ptychofno.training.numerics import keep_freed_memory
 
 
 def train(cfg: DictConfig) -> float | None:
     """See ``ptychofno.train.train``."""
-    console = make_console()
-    stop = StopRequest()
-    plan = settings(cfg)
+    console, stop, plan = make_console(), StopRequest(), settings(cfg)
     if setup.rank(cfg) > 0:
-        take_part(cfg, plan, stop)
+        _take_part(cfg, plan, stop)
         return None
     try:
         held = open_run(Path(cfg.run_dir), resolved_yaml(cfg), plan.resume, plan.trainer.max_epochs)
@@ -62,7 +58,7 @@ def train(cfg: DictConfig) -> float | None:
             if run.finished:
                 console.print(f"{run.path} is finished already; resume=never starts over", soft_wrap=True)
             else:
-                execute(cfg, plan, dataset_key, run, stop, console)
+                _execute(cfg, plan, dataset_key, run, stop, console)
             terminal.show_result(console, run, brief=in_sweep())
             return objective(run, plan.objective)
     except Interrupted as interrupted:
@@ -70,38 +66,36 @@ def train(cfg: DictConfig) -> float | None:
         raise SystemExit(interrupted.exit_code) from None
 
 
-def take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
+def _take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
     """One of several processes but the first: the same data, network and training, and nothing else."""
-    try:
-        run = earlier_run(Path(cfg.run_dir), plan.trainer.max_epochs)
-        if plan.resume != "never" and run.finished:
-            return
-        keep_freed_memory()
-        with stop.listening(), build.reproducibly(cfg):
-            resuming = plan.enable_checkpointing and plan.resume != "never" and run.resumable
-            fit_run(cfg, plan, assemble(cfg, plan, build.dataset(plan), resuming), run.path, stop)
-    except Interrupted:  # the first process tells
+    run = Run(Path(cfg.run_dir), plan.trainer.max_epochs)
+    if plan.resume != "never" and run.finished:
         return
+    keep_freed_memory()
+    # Of an interruption the first process tells.
+    with suppress(Interrupted), stop.listening(), build.reproducibly(cfg):
+        resuming = plan.enable_checkpointing and plan.resume != "never" and run.resumable
+        _fit(cfg, plan, _assemble(cfg, plan, build.dataset(plan), resuming), run.path, stop)
 
 
-def execute(
+def _execute(
     cfg: DictConfig, plan: Config, dataset_key: str, run: Run, stop: StopRequest, console: Console
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     seconds: dict[str, float] = {}
     keep_freed_memory()
-    record_beginning(cfg, plan, dataset_key, run, console)
+    _record_beginning(cfg, plan, dataset_key, run, console)
     loggers, logged = setup.loggers(cfg), build.to_plain(cfg)
     del logged["logger"]  # which may hold an address with a password
     with build.reproducibly(cfg), described(loggers, logged):
         with _timed(seconds, "data"), terminal.reading_bar(console) as each_block:
             dataset = build.dataset(plan, each_block)
-        training = assemble(cfg, plan, dataset, run.record["resumed"] > 0)
-        show_beginning(cfg, run, training, console)
-        outcome = fit_run(cfg, plan, training, run.path, stop, console, loggers)
+        training = _assemble(cfg, plan, dataset, run.record["resumed"] > 0)
+        _show_beginning(cfg, run, training, console)
+        outcome = _fit(cfg, plan, training, run.path, stop, console, loggers)
         seconds["training"] = sum(outcome.epochs["seconds"])
         with _timed(seconds, "evaluation"):
-            state, stats, metrics = evaluate(cfg, plan, run, training, outcome, console)
+            state, metrics = _evaluate(cfg, plan, run, training, outcome, console)
         values = {**metrics, "best_val_loss": outcome.best_val_loss, "crashed": state != "completed"}
         log_result(loggers, logged, values, sorted(run.path.glob("*.png")))
     seconds["total"] = sum(seconds.values())
@@ -112,7 +106,7 @@ def execute(
         error=outcome.diverged,
         best_epoch=outcome.best_epoch,
         best_val_loss=outcome.best_val_loss if outcome.best_epoch else None,
-        final_val_loss=stats["final_val_loss"],
+        final_val_loss=val_loss[-1] if val_loss else None,
         epoch_left_plateau=epoch_left_plateau(epochs, val_loss, training.flat_baseline),
         epoch_fell_back=epoch_fell_back(epochs, val_loss, training.flat_baseline),
         seconds=seconds,
@@ -131,7 +125,7 @@ class Training:
     started_from: dict[str, str] | None
 
 
-def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bool) -> Training:
+def _assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bool) -> Training:
     """Network and training for a dataset, ready to begin or to be resumed."""
     with build.as_config_errors():
         check_evaluable(dataset)
@@ -144,7 +138,7 @@ def assemble(cfg: DictConfig, plan: Config, dataset: PtychoDataset, resuming: bo
     return Training(dataset, network, module, data, baseline, started_from)
 
 
-def record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, console: Console) -> None:
+def _record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, console: Console) -> None:
     """Settings and state of a run that is under way."""
     resume = run.resumable and plan.enable_checkpointing
     if run.aside is not None:
@@ -155,21 +149,15 @@ def record_beginning(cfg: DictConfig, plan: Config, dataset_key: str, run: Run, 
             "schedule over all epochs is that over the new number",
             soft_wrap=True,
         )
-    begin(
-        run,
-        resume=resume,
-        dataset_key=dataset_key,
-        study=chosen("study"),
-        arm=chosen("arm"),
-        seed=plan.seed,
-        epochs=plan.trainer.max_epochs,
-    )
+    names = {"study": chosen("study"), "arm": chosen("arm"), "seed": plan.seed}
+    begin(run, resume=resume, dataset_key=dataset_key, **names, epochs=plan.trainer.max_epochs)
     artifacts.write_text(run.path / artifacts.CONFIG, resolved_yaml(cfg))
     write_hydra_record(run.path)
 
 
-def show_beginning(cfg: DictConfig, run: Run, training: Training, console: Console) -> None:
+def _show_beginning(cfg: DictConfig, run: Run, training: Training, console: Console) -> None:
     """Record and tell what is about to be trained."""
+    started_from = {} if training.started_from is None else {"init_from": training.started_from}
     run.update(
         dataset=training.dataset.name,
         parameters=sum(p.numel() for p in training.network.parameters()),
@@ -177,14 +165,13 @@ def show_beginning(cfg: DictConfig, run: Run, training: Training, console: Conso
         matmul_precision=build.matmul_precision(cfg),
         flat_baseline=training.flat_baseline,
         object_pixel_m=training.dataset.object_pixel_m,
+        **started_from,
     )
-    if training.started_from is not None:
-        run.update(init_from=training.started_from)
     if not in_sweep():
         terminal.announce(console, cfg, run, training.dataset, training.network)
 
 
-def fit_run(
+def _fit(
     cfg: DictConfig,
     plan: Config,
     training: Training,
@@ -194,12 +181,11 @@ def fit_run(
     loggers: Sequence[Logger] = (),
 ) -> Outcome:
     """Train; ``console`` is that of the process that writes and shows."""
-    dataset = training.dataset
-    callbacks: list[L.Callback] = []
-    if console is not None and dataset.validation_objects is not None:
-        similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
-        callbacks.append(ValidationSimilarity(similarity))
+    dataset, callbacks = training.dataset, list[L.Callback]()
     if console is not None:
+        if dataset.validation_objects is not None:
+            similarity = follow_similarity(dataset.validation, dataset.validation_objects, dataset.probe)
+            callbacks.append(ValidationSimilarity(similarity))
         callbacks.append(ProgressBar(console))
     with build.as_config_errors(), setup.started_as_typed():
         return fit(
@@ -221,22 +207,23 @@ def fit_run(
         )
 
 
-def evaluate(
+def _evaluate(
     cfg: DictConfig, plan: Config, run: Run, training: Training, outcome: Outcome, console: Console
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Judge the chosen weights, and draw and write what came of it. Gives state, statistics and metrics."""
-    baseline, changed = training.flat_baseline, build.output_of(training.network) is not None
-    contrast = outcome.epochs["pred_contrast"] if changed else None
+) -> tuple[str, dict[str, Any]]:
+    """Judge the chosen weights, and draw and write what came of it. Gives state and metrics."""
+    network, dataset, baseline = training.network, training.dataset, training.flat_baseline
+    contrast = outcome.epochs["pred_contrast"] if build.output_of(network) is not None else None
     state = state_of(outcome.diverged, outcome.epochs["val_loss"], baseline, contrast)
     use_best = outcome.best_epoch > 0 and (plan.evaluation.checkpoint == "best" or state == "diverged")
-    weights = outcome.best_weights if use_best else outcome.last_weights
-    keep_weights(
-        run, build.to_plain(cfg.model), training.dataset, outcome, use_best, plan.enable_checkpointing
-    )
+    keep_weights(run, build.to_plain(cfg.model), dataset, outcome, use_best, plan.enable_checkpointing)
     metrics: dict[str, Any] = {}
     rounds: Sequence[Sequence[float]] = ()
     if outcome.best_epoch > 0:  # else it diverged in its first epoch: nothing to judge
-        metrics, rounds = judge_weights(cfg, plan, run, training, weights, console)
+        with terminal.rounds_bar(console, plan.refine) as each_round, build.as_config_errors():
+            network.load_state_dict(outcome.best_weights if use_best else outcome.last_weights)
+            evaluation = judge(network, dataset, plan, build.device(cfg), each_round)
+            write_evaluation(run.path, evaluation, run.path.name)
+        metrics, rounds = evaluation.metrics, evaluation.rounds
         if state == "completed" and metrics["no_better_than_flat"]:
             state = "collapsed"
     figure = run.path / artifacts.CURVES_FIGURE
@@ -249,23 +236,7 @@ def evaluate(
         weights=outcome.last_weights,
     )
     artifacts.write_json(run.path / artifacts.STATS, stats)
-    return state, stats, metrics
-
-
-def judge_weights(
-    cfg: DictConfig,
-    plan: Config,
-    run: Run,
-    training: Training,
-    weights: dict[str, Tensor],
-    console: Console,
-) -> tuple[dict[str, Any], Sequence[Sequence[float]]]:
-    """Metrics of the reconstructed object, and what its rounds of overlap did."""
-    with terminal.rounds_bar(console, plan.refine) as each_round, build.as_config_errors():
-        training.network.load_state_dict(weights)
-        evaluation = judge(training.network, training.dataset, plan, build.device(cfg), each_round)
-        write_evaluation(run.path, evaluation, run.path.name)
-    return evaluation.metrics, evaluation.rounds
+    return state, metrics
 
 
 @contextmanager

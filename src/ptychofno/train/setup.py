@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -14,27 +14,27 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import nn
 
-from ptychofno import build, models
+from ptychofno import build
 from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
+from ptychofno.training.batches import Thinning
+from ptychofno.training.fit import ResidentData
 from ptychofno.training.module import PhysicsSupervised
-from ptychofno.training.resident import ResidentData
 from ptychofno.training.schedules import Schedule
-from ptychofno.training.thinning import Thinning
 
 
 def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> PhysicsSupervised:
     """The training module: network, physics, loss, optimizer, schedule and clip."""
     if cfg.trainer.compile:
-        _check_compiler(build.device(cfg))
+        compiler = os.environ.get("CXX", "g++")  # torch looks for it only when the first batch comes
+        if build.device(cfg).type == "cpu" and shutil.which(compiler) is None:
+            raise ConfigError(f"trainer.compile=true: needs a C++ compiler, {compiler} is not there")
         network.compile(options={"deterministic": True})
-    node = build.to_plain(cfg.optimizer)
-    with build.of_a_user("optimizer", node):
-        make_optimizer = models.part(node, build.find)
+    make_optimizer, made_for = build.part(cfg, "optimizer"), schedule(cfg, len(dataset.train))
+    with build.of_a_user(cfg, "optimizer"):
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    made_for = schedule(cfg, len(dataset.train))
-    with build.of_a_user("scheduler", build.to_plain(cfg.scheduler)):
+    with build.of_a_user(cfg, "scheduler"):
         made_for(optimizer, cfg.trainer.max_epochs)
     return PhysicsSupervised(
         network,
@@ -50,35 +50,16 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
 
 def schedule(cfg: DictConfig, patterns: int) -> Schedule:
     """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's, for so many samples."""
-    node = build.to_plain(cfg.scheduler)
-    interval = node.pop("interval", "epoch")
-    with build.of_a_user("scheduler", node):
-        steps, rest = divmod(patterns, cfg.data.batch_size)
-        return Schedule(
-            models.part(node, build.find), interval, steps + (rest > 0 and not cfg.data.drop_last)
-        )
-
-
-def _check_compiler(device: torch.device) -> None:
-    """Before an epoch is begun: torch looks for a compiler only when the first batch comes."""
-    compiler = os.environ.get("CXX", "g++")
-    if device.type == "cpu" and shutil.which(compiler) is None:
-        raise ConfigError(f"trainer.compile=true: needs a C++ compiler, {compiler} is not there")
+    steps, rest = divmod(patterns, cfg.data.batch_size)
+    steps += rest > 0 and not cfg.data.drop_last
+    return Schedule(build.part(cfg, "scheduler"), cfg.scheduler.get("interval", "epoch"), steps)
 
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
     """The loss of ``cfg.loss`` in the units of the dataset."""
-    return cast(
-        nn.Module,
-        build.made(
-            cfg,
-            "loss",
-            mean_amplitude=dataset.mean_amplitude,
-            rms_amplitude=dataset.rms_amplitude,
-            photon_scale=dataset.photon_scale,
-            counts=dataset.counts,
-        ),
-    )
+    names = ("mean_amplitude", "rms_amplitude", "photon_scale", "counts")
+    found: nn.Module = build.made(cfg, "loss", **{name: getattr(dataset, name) for name in names})
+    return found
 
 
 def batches(cfg: DictConfig, dataset: PtychoDataset) -> ResidentData:

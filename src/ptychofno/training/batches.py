@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +27,6 @@ class Thinned(NamedTuple):
 
 
 Batch = Whole | Thinned
-
-
-class Thin(Protocol):
-    """A split of the photons of a batch that depends on ``seed`` and ``place`` alone; see ``thinning``."""
-
-    def __call__(self, batch: Batch, seed: int, *place: int) -> Thinned: ...
 
 
 def parts(batch: Batch) -> tuple[Tensor, ...]:
@@ -55,26 +50,46 @@ def each_of(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
     if isinstance(batch, Tensor):
         return function(batch)
     seen = tuple(map(function, parts(batch)))
-    if isinstance(batch, Thinned):
-        return Thinned(seen, function(batch.unseen))
-    return seen
+    return Thinned(seen, function(batch.unseen)) if isinstance(batch, Thinned) else seen
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """Split counts n = s² X² binomially: n₁ ~ B(n, p) are seen, n - n₁ are left to compare with.
+
+    Parts of Poisson counts are independent Poisson counts, so that noise that is seen explains none of the
+    noise that is left. Both are in units of the full dose, X₁ = sqrt(n₁ / p) / s; ``share`` is p,
+    ``photon_scale`` s. GR2R for Poisson noise (Monroy et al. 2024, arXiv 2412.04648), and before that
+    Noisier2Noise by thinning.
+    """
+
+    share: float
+    photon_scale: float
+
+    def __call__(self, batch: Batch, seed: int, *place: int) -> Thinned:
+        """The split of a batch. It depends on ``seed`` and ``place``, the batch's among all, alone."""
+        amplitude, *positions = parts(batch)
+        stream = np.random.SeedSequence(seed, spawn_key=place).generate_state(1, np.uint64)
+        generator = torch.Generator(amplitude.device).manual_seed(int(stream[0]))
+        # float32 would not hold the counts of bright pixels.
+        counts = (self.photon_scale * amplitude.double()).square().round()
+        seen = torch.binomial(counts, torch.full_like(counts, self.share), generator)
+        shown, unseen = (
+            ((part / share).sqrt() / self.photon_scale).to(amplitude.dtype)
+            for part, share in ((seen, self.share), (counts - seen, 1 - self.share))
+        )
+        return Thinned((shown, *positions), unseen)
 
 
 class ResidentBatches:
-    """Slices of resident samples, reshuffled every epoch.
+    """Slices of resident ``samples``, reshuffled every epoch (with ``seed`` None, validation: in their
+    order).
 
-    The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an
-    uninterrupted one would have seen. The training loop tells ``start_epoch`` and ``consumed``;
-    Lightning stores ``state_dict`` with a checkpoint.
-
-    Args:
-        samples: all of them as one batch.
-        seed: None keeps the order of the tensor (validation).
-        drop_last: drop the last batch of an epoch when it is not full.
-        rank, processes: of every batch, the part of process ``rank`` of ``processes`` is shown. Where a
-            last batch has too few samples for all, one that another process has is shown with weight 0,
-            as every process has to take part in every step.
-        thin: splits every batch anew in every epoch; needs a seed. None shows batches as they are.
+    The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one
+    would have seen. The training loop tells ``start_epoch`` and ``consumed``, the batches already trained on.
+    Of every batch, the part of process ``rank`` of ``processes`` is shown. Where a last batch has too few
+    samples for all, one of another process is shown with weight 0, as every process has to take part in every
+    step. ``thin`` splits every batch anew in every epoch.
     """
 
     def __init__(
@@ -86,15 +101,13 @@ class ResidentBatches:
         drop_last: bool,
         rank: int = 0,
         processes: int = 1,
-        thin: Thin | None = None,
+        thin: Thinning | None = None,
     ) -> None:
         self.samples, self.batch_size = samples, batch_size
         self.count, self.device = len(parts(samples)[0]), parts(samples)[0].device
         self.seed, self.drop_last = seed, drop_last
         self.rank, self.processes, self.thin = rank, processes, thin
-        self.epoch = 0
-        self.consumed = 0  # batches of this epoch already trained on, told by the training loop
-        self._first = 0
+        self.epoch = self.consumed = self._first = 0
 
     def start_epoch(self, epoch: int) -> None:
         """Take the order of ``epoch`` and nothing of it as consumed."""
@@ -106,18 +119,15 @@ class ResidentBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
-        order = self.order()
+        order = self._order()
         for index in range(first, len(self)):
-            start, stop = self._part(index)
-            part = slice(start, max(stop, start + 1))
+            begin, (start, stop) = index * self.batch_size, self._part(index)
+            stop = max(stop, start + 1)
             if self.thin is None or self.seed is None:
-                yield at(self.samples, part if order is None else order[part])
+                yield self._shown(order, start, stop)
             else:  # all of the batch, so that a split does not depend on the number of processes
-                begin = index * self.batch_size
-                whole = slice(begin, begin + self.size(index))
-                batch = at(self.samples, whole if order is None else order[whole])
-                thinned = self.thin(batch, self.seed, self.epoch, index)
-                yield at(thinned, slice(part.start - begin, part.stop - begin))
+                whole = self._shown(order, begin, begin + self.size(index))
+                yield at(self.thin(whole, self.seed, self.epoch, index), slice(start - begin, stop - begin))
 
     def size(self, index: int) -> int:
         """Samples of a batch, of all processes together."""
@@ -134,7 +144,10 @@ class ResidentBatches:
         start, stop = (first + size * part // self.processes for part in (self.rank, self.rank + 1))
         return start, stop
 
-    def order(self) -> Tensor | None:
+    def _shown(self, order: Tensor | None, start: int, stop: int) -> Batch:
+        return at(self.samples, slice(start, stop) if order is None else order[start:stop])
+
+    def _order(self) -> Tensor | None:
         """The permutation of this epoch, on the device."""
         if self.seed is None:
             return None

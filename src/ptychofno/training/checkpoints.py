@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.runs.tensors import load_tensors, save_tensors
 from ptychofno.training.batches import ResidentBatches
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import PhysicsSupervised
-from ptychofno.training.parallel import largest_over_processes
 
 
 class CheckpointError(ValueError):
@@ -29,22 +28,16 @@ class CheckpointError(ValueError):
 class Checkpoints(L.Callback):
     """Keeps what a resumed run needs and the best weights, and heeds a stop request.
 
-    The resume checkpoint is written when an epoch starts, after every scheduler has been stepped, and
-    at once when a stop is requested within an epoch: from both a run goes on to the same bits. After the last
-    epoch it is written, too, for a run that is to have more. Every file is complete or absent, whenever the
-    process dies.
-
-    Args:
-        write: False keeps the best weights in memory only; such a run cannot be resumed.
-        keep_every: also keep the weights of epochs that are a multiple of this; None keeps none.
+    The resume checkpoint is written when an epoch starts, after every scheduler has been stepped; after the
+    last one, for a run that is to have more; and at once when a stop is requested: from all a run goes on to
+    the same bits. Without ``write`` the best weights are kept in memory only. ``keep_every`` k keeps those of
+    every k-th epoch.
     """
 
     def __init__(self, run_dir: Path, stop: StopRequest, write: bool, keep_every: int | None = None) -> None:
-        self.run_dir, self.stop, self.write = run_dir, stop, write
-        self.keep_every = keep_every
+        self.run_dir, self.stop, self.write, self.keep_every = run_dir, stop, write, keep_every
         self.started = False
-        self.best_val_loss = float("inf")
-        self.best_epoch = 0
+        self.best_val_loss, self.best_epoch = float("inf"), 0
         self.best_weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -52,24 +45,24 @@ class Checkpoints(L.Callback):
         self.stop.install()  # Lightning has just put a handler of its own over ours
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._loader(trainer).start_epoch(trainer.current_epoch)
+        _loader(trainer).start_epoch(trainer.current_epoch)
         epoch_loop = trainer.fit_loop.epoch_loop
         if not epoch_loop.restarting:
             # Lightning would count the previous epoch's batches as this one's when it resumes here.
             epoch_loop.reset()
             self._save(trainer)
-        self._heed(self._asked())
+        self._heed_stop(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._loader(trainer).consumed = batch_idx + 1
+        _loader(trainer).consumed = batch_idx + 1
         # After the last step of an epoch its validation is due; the stop waits for the next epoch.
-        if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked()):
+        if batch_idx + 1 < trainer.num_training_batches and (signum := self._asked_to_stop(trainer)):
             assert isinstance(module, PhysicsSupervised)
             module.stop_if_diverged()
             self._save(trainer)
-            self._heed(signum)
+            raise Interrupted(signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
@@ -78,19 +71,19 @@ class Checkpoints(L.Callback):
         val_loss, epoch = float(trainer.callback_metrics["val_loss"]), trainer.current_epoch + 1
         writes = self.write and trainer.is_global_zero
         if writes and self.keep_every is not None and epoch % self.keep_every == 0:
-            save_tensors(self.run_dir / artifacts.epoch_weights(epoch), module.weights())
+            artifacts.save_tensors(self.run_dir / artifacts.epoch_weights(epoch), module.weights())
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_epoch = val_loss, epoch
             self.best_weights = module.weights()
             if writes:
-                save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
+                artifacts.save_tensors(self.run_dir / artifacts.BEST_WEIGHTS, self.best_weights)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.stop.training = False
-        self._loader(trainer).start_epoch(trainer.current_epoch)
+        _loader(trainer).start_epoch(trainer.current_epoch)
         trainer.fit_loop.epoch_loop.reset()
         self._save(trainer)
-        self._heed(self._asked())
+        self._heed_stop(trainer)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self.stop.training = False
@@ -104,7 +97,7 @@ class Checkpoints(L.Callback):
             best, model = self.run_dir / artifacts.BEST_WEIGHTS, self.run_dir / artifacts.MODEL
             file = model if model.exists() and not best.exists() else best  # a run that had ended
             try:
-                self.best_weights = self._best_in(load_tensors(file))
+                self.best_weights = self._best_in(artifacts.load_tensors(file))
             except Exception as error:
                 raise CheckpointError(file, error) from error
 
@@ -115,19 +108,21 @@ class Checkpoints(L.Callback):
             raise ValueError(f"holds weights of epoch {content['epoch']}, the best are of {self.best_epoch}")
         return dict(content["state_dict"])
 
-    def _asked(self) -> int:
+    def _asked_to_stop(self, trainer: L.Trainer) -> int:
         """The signal by which any process was asked to stop, or 0: the same in all of them."""
-        return largest_over_processes(self.stop.received or 0)
+        received = torch.tensor(self.stop.received or 0)
+        return int(trainer.strategy.reduce(received, reduce_op="max"))
 
-    def _heed(self, signum: int) -> None:
-        if signum:
+    def _heed_stop(self, trainer: L.Trainer) -> None:
+        if signum := self._asked_to_stop(trainer):
             raise Interrupted(signum)
-
-    def _loader(self, trainer: L.Trainer) -> ResidentBatches:
-        loader = trainer.train_dataloader
-        assert isinstance(loader, ResidentBatches)
-        return loader
 
     def _save(self, trainer: L.Trainer) -> None:
         if self.write:  # all processes take part; Lightning lets only the first one write
             trainer.save_checkpoint(self.run_dir / artifacts.RESUME_CHECKPOINT)
+
+
+def _loader(trainer: L.Trainer) -> ResidentBatches:
+    loader = trainer.train_dataloader
+    assert isinstance(loader, ResidentBatches)
+    return loader

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
@@ -13,17 +13,12 @@ from typing_extensions import Doc
 
 OutputAxes = Mapping[Tensor, int]
 
+Clip = Callable[[Sequence[nn.Parameter], OutputAxes, Tensor], Tensor]
+"""One way of clipping.
 
-class Clip(Protocol):
-    """One way of clipping.
-
-    Called with the parameters that have gradients, ``output_axes`` as from ``output_axes_of``, and the
-    Euclidean norm of all gradients together, a scalar on their device; returns that norm afterwards.
-    """
-
-    def __call__(
-        self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor
-    ) -> Tensor: ...
+Called with the parameters that have gradients, ``output_axes`` as from ``output_axes_of``, and the
+Euclidean norm of all gradients together, a scalar on their device; returns that norm afterwards.
+"""
 
 
 def total_gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -32,11 +27,11 @@ def total_gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def output_axes_of(module: nn.Module) -> dict[Tensor, int]:
-    """Which axis of each weight counts its output channels.
+    """Which axis of each weight counts its output channels; biases and gains, which have none, are not
+    listed.
 
-    Convolutions and linear layers have it first, transposed convolutions second; any other module
-    says so in a class attribute ``output_axes``, from parameter name to axis. Biases and gains are
-    not listed: they have no output axis of their own.
+    Convolutions and linear layers have it first, transposed convolutions second; any other module says so in
+    a class attribute ``output_axes``, from parameter name to axis.
     """
     axes: dict[Tensor, int] = {}
     for layer in module.modules():
@@ -59,15 +54,9 @@ def adaptive_gradient_clip_(
 ) -> None:
     """Scale gradients down where they are large against their own weights, in place.
 
-    Brock et al. 2021, Algorithm 2: per unit i, where |G_i| > λ max(|W_i|, ε), multiply G_i by
-    λ max(|W_i|, ε) / |G_i|. A unit is an output channel, its norm runs over everything else.
-
-    Args:
-        parameters: those without a gradient are skipped.
-        clip_factor: λ. eps: ε, so that weights starting at 0 can move.
-        output_axes: the output axis of each weight; a parameter that is not listed (a bias, a gain)
-            is one unit as a whole. ``None`` takes axis 0 of every tensor of two or more axes, which
-            is right for convolutions and linear layers only.
+    Brock et al. 2021, Algorithm 2: per output channel i, where |G_i| > λ max(|W_i|, ε), multiply G_i by λ
+    max(|W_i|, ε) / |G_i|; λ is ``clip_factor``, and ``eps`` lets weights starting at 0 move. A parameter that
+    is not in ``output_axes`` is one unit as a whole; None takes axis 0 of every tensor of two or more axes.
     """
     # A list at a time: of a network's hundred small tensors each operation alone costs more to start
     # than to do.
@@ -132,9 +121,7 @@ class ValueClip:
 class AdaptiveClip:
     """Adaptive gradient clipping with λ = ``value``; see ``adaptive_gradient_clip_``."""
 
-    value: Annotated[
-        float, Gt(0), Doc("largest ratio of gradient norm to weight norm per output channel")
-    ] = 0.01
+    value: Annotated[float, Gt(0), Doc("largest gradient norm over weight norm, per output channel")] = 0.01
     eps: Annotated[float, Gt(0), Doc("weight norms below this count as this")] = 1e-3
 
     def __call__(self, parameters: Sequence[nn.Parameter], output_axes: OutputAxes, norm: Tensor) -> Tensor:

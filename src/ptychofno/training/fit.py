@@ -12,32 +12,76 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ptychofno.runs import artifacts
-from ptychofno.runs.tensors import load_tensors, save_tensors
+from ptychofno.training.batches import Batch, ResidentBatches, Thinning, each_of
 from ptychofno.training.checkpoints import CheckpointError, Checkpoints
 from ptychofno.training.history import STEP_KEYS, History
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.module import Diverged, PhysicsSupervised
-from ptychofno.training.parallel import processes_of_trainer
-from ptychofno.training.resident import ResidentData
+
+
+class ResidentData(L.LightningDataModule):
+    """Training and validation patterns, each one batch, moved to the device once and kept there.
+
+    Every process has all of them, and takes its part of every training batch. ``seed`` is that of the order
+    of the training patterns and of what ``thin`` does to them; validation patterns are split once, whatever
+    it is.
+    """
+
+    trainer: L.Trainer
+
+    def __init__(
+        self,
+        train: Batch,
+        validation: Batch,
+        batch_size: int,
+        drop_last: bool,
+        seed: int,
+        thin: Thinning | None = None,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.validation = validation if thin is None else thin(validation, 0)
+        self.batch_size, self.drop_last, self.seed, self.thin = batch_size, drop_last, seed, thin
+
+    def train_dataloader(self) -> ResidentBatches:
+        return ResidentBatches(
+            self._here(self.train),
+            self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            rank=self.trainer.global_rank,
+            processes=self.trainer.world_size,
+            thin=self.thin,
+        )
+
+    def val_dataloader(self) -> ResidentBatches:
+        size = max(self.batch_size, 32)
+        return ResidentBatches(self._here(self.validation), size, seed=None, drop_last=False)
+
+    def _here(self, samples: Batch) -> Batch:
+        device = self.trainer.strategy.root_device
+        return each_of(samples, lambda one: one.to(device))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended.
+    """How training ended: ``diverged`` says why, None when all epochs were run; ``epochs`` is the history.
 
-    Attributes:
-        diverged: why, in one line; None when all epochs were run.
-        epochs: the history, one list per key.
-        steps: rows in the order of ``history.STEP_KEYS``, one per optimizer step; also that of a step that
-            was not taken as it was not finite, NaN where a number is not known.
-        best_epoch: the epoch of the smallest validation loss, from 1; 0 when none was finished.
-        best_weights, last_weights: state dicts of the network on the CPU.
+    ``steps`` are rows of ``history.STEP_KEYS``, also of a step that was not taken as it was not finite.
+    ``best_epoch`` is that of the smallest validation loss, from 1; 0 when none was finished. Weights are
+    state dicts on the CPU.
     """
 
     diverged: str | None
@@ -52,13 +96,6 @@ class Outcome:
     def grad_norms(self) -> list[float]:
         """Before clipping, of every step."""
         return [row[STEP_KEYS.index("grad_norm")] for row in self.steps]
-
-
-class DirectCheckpointIO(TorchCheckpointIO):
-    """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        save_tensors(Path(path), checkpoint)
 
 
 def fit(
@@ -79,18 +116,13 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
-    """Train for ``module.total_epochs``, from the resume checkpoint where there is one.
+    """Train for ``module.total_epochs``, from the resume checkpoint where there is one and ``resume`` is
+    true.
 
-    With ``strategy="ddp"`` all processes call it; the first one writes, and starts those that are not there.
-
-    Args:
-        flat_baseline: validation loss of the best flat object, see ``flat_baseline``.
-        resume: False leaves a resume checkpoint that is there alone.
-        strategy: ``ddp`` for several processes; else there is one.
-        devices: processes on each of ``num_nodes``; None takes one per GPU.
-
-    Raises Interrupted when a stop was requested, with the resume checkpoint up to date, CheckpointError for
-    one that cannot be resumed from, and ValueError for processes that Lightning cannot have.
+    With ``strategy="ddp"`` all processes, ``devices`` (None: one per GPU) on each of ``num_nodes``, call it;
+    the first one writes, and starts those that are not there. ``flat_baseline`` see ``losses``. Raises
+    Interrupted when a stop was requested, with the resume checkpoint up to date, CheckpointError for one that
+    cannot be resumed from, and ValueError for processes that Lightning cannot have.
     """
     history = History(run_dir, flat_baseline)
     checkpoints = Checkpoints(run_dir, stop, enable_checkpointing, keep_every)
@@ -98,13 +130,13 @@ def fit(
     from_checkpoint = enable_checkpointing and resume and checkpoint.exists()
     with quiet_lightning():
         trainer = _trainer(
+            _processes(accelerator, strategy, devices, num_nodes),
             accelerator=accelerator,
             precision=precision,
             max_epochs=module.total_epochs,
             callbacks=[history, checkpoints, *callbacks],
             logger=list(loggers),
             default_root_dir=run_dir,
-            processes=(strategy, devices, num_nodes),
         )
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
     return Outcome(
@@ -118,12 +150,39 @@ def fit(
     )
 
 
-def _trainer(*, accelerator: str, processes: tuple[str, int | None, int], **settings: Any) -> L.Trainer:
+class _DirectCheckpointIO(TorchCheckpointIO):
+    """Writes where it is told to. Lightning goes by way of the temporary folder, which may be full."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        artifacts.save_tensors(Path(path), checkpoint)
+
+
+def _processes(accelerator: str, strategy: str, devices: int | None, num_nodes: int) -> dict[str, Any]:
+    """What a ``Trainer`` is told of how many processes train, and who starts them.
+
+    Lightning never queues a Slurm job anew: an interrupted run goes on by its command.
+    """
+    if strategy != "ddp":
+        return {"devices": 1, "plugins": [LightningEnvironment()]}
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return {
+        "strategy": DDPStrategy(
+            broadcast_buffers=False,  # constants, the same in all processes from the start
+            # Whether somebody asked to stop is agreed on without waiting for the GPU.
+            process_group_backend="cpu:gloo,cuda:nccl" if accelerator == "cuda" else "gloo",
+        ),
+        "devices": devices or "auto",
+        "num_nodes": num_nodes,
+        "plugins": [SLURMEnvironment(auto_requeue=False)] if slurm else [],
+        "use_distributed_sampler": False,
+    }
+
+
+def _trainer(processes: dict[str, Any], **settings: Any) -> L.Trainer:
     """Lightning's trainer without what a run does itself. Raises ValueError when it refuses its settings."""
+    processes["plugins"].append(_DirectCheckpointIO())
     try:
-        several = processes_of_trainer(accelerator, *processes)
         return L.Trainer(
-            accelerator=accelerator,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
             enable_checkpointing=False,
@@ -131,8 +190,7 @@ def _trainer(*, accelerator: str, processes: tuple[str, int | None, int], **sett
             enable_model_summary=False,
             # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
             deterministic=None,
-            plugins=[DirectCheckpointIO(), *several.pop("plugins")],
-            **several,
+            **processes,
             **settings,
         )
     except (MisconfigurationException, RuntimeError) as error:
@@ -149,27 +207,19 @@ def _train(
     """Run the trainer; why training diverged, or None."""
     try:
         if checkpoint is not None:
-            load_tensors(checkpoint)
+            artifacts.load_tensors(checkpoint)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Diverged as reason:
         return str(reason)
-    except Interrupted:
-        if not checkpoints.started:  # else all processes stop together
-            _end_processes(trainer)
-        raise
     except BaseException as error:
-        _end_processes(trainer)
-        unusable = isinstance(error, Exception) and not isinstance(error, CheckpointError)
+        stopped_together = isinstance(error, Interrupted) and checkpoints.started
+        if not stopped_together and (launcher := trainer.strategy.launcher) is not None:
+            launcher.kill(signal.SIGKILL)  # the others would wait for this process for ever on a GPU
+        unusable = isinstance(error, Exception) and not isinstance(error, (CheckpointError, Interrupted))
         if checkpoint is not None and unusable and not checkpoints.started:
             raise CheckpointError(checkpoint, error) from error
         raise
     return None
-
-
-def _end_processes(trainer: L.Trainer) -> None:
-    """End what Lightning's launcher has started: on a GPU they would wait for this process for ever."""
-    if (launcher := trainer.strategy.launcher) is not None:
-        launcher.kill(signal.SIGKILL)
 
 
 @contextmanager
@@ -182,9 +232,8 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning.*")
-            warnings.filterwarnings(
-                "ignore", message=".*(?:does not have many workers|isinstance\\(treespec).*"
-            )
+            unused = ".*(?:does not have many workers|isinstance\\(treespec).*"
+            warnings.filterwarnings("ignore", message=unused)
             # Of weights with a dimension of size one, whose stride means nothing: DDP compares it, too.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield

@@ -6,33 +6,21 @@ import csv
 import math
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptychofno.runs import artifacts
-from ptychofno.training.instruments import dead_weights
 from ptychofno.training.module import Diverged, PhysicsSupervised
 
 KEYS = (
-    "epoch",
-    "step",
-    "train_loss",
-    "val_loss",
-    "val_ssim",
-    "learning_rate",
-    "grad_norm_median",
-    "grad_norm_max",
-    "grad_norm_clipped_max",
-    "clipped_fraction",
-    "pred_amp_std",
-    "explained",
-    "pred_contrast",
-    "dead_weights",
-    "seconds",
+    *("epoch", "step", "train_loss", "val_loss", "val_ssim", "learning_rate"),
+    *("grad_norm_median", "grad_norm_max", "grad_norm_clipped_max", "clipped_fraction"),
+    *("pred_amp_std", "explained", "pred_contrast", "dead_weights", "seconds"),
 )
 STEP_KEYS = ("epoch", "step", "loss", "grad_norm", "grad_norm_clipped")
 # Relative change of the norm from which a step counts as clipped; rounding stays below.
@@ -40,14 +28,11 @@ CLIPPED = 1e-5
 
 
 class History(L.Callback):
-    """Collects the history and writes it after every epoch; travels with the checkpoint.
+    """Collects the history and writes it after every epoch; travels with the checkpoint. Epochs count from 1.
 
-    ``epochs`` holds one list per key of ``KEYS``, ``steps`` one row per optimizer step in the order of
-    ``STEP_KEYS``. Epochs count from 1. Steps are kept as tensors on the device and read once an epoch.
-
-    ``learning_rate`` is the largest of the epoch. ``explained`` is the share of the flat object's loss that
-    the network has taken away, 1 - loss / ``flat_baseline``: 0 on the flat plateau. ``pred_contrast`` see
-    ``PhysicsSupervised``; ``dead_weights``, of an epoch's last step, see ``instruments``.
+    ``epochs`` holds one list per key of ``KEYS``, ``steps`` a row of ``STEP_KEYS`` per optimizer step, kept
+    on the device and read once an epoch. ``learning_rate`` is the largest of the epoch; ``explained`` the
+    share of the flat object's loss that is taken away; ``dead_weights`` those of the last step.
     """
 
     def __init__(self, run_dir: Path, flat_baseline: float) -> None:
@@ -56,9 +41,7 @@ class History(L.Callback):
         self.steps: list[list[float]] = []
         self._pending: list[tuple[int, Tensor]] = []
         self._sizes: list[int] = []
-        self._seconds_before = 0.0
-        self._started = 0.0
-        self._learning_rate = 0.0
+        self._seconds_before = self._started = self._learning_rate = 0.0
         self._dead: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -75,8 +58,7 @@ class History(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(module, PhysicsSupervised)
-        record = module.step_record
-        row = torch.stack((record["loss"], record["grad_norm"], record["grad_norm_clipped"]))
+        row = torch.stack([module.step_record[key] for key in STEP_KEYS[2:]])
         self._pending.append((trainer.global_step, row))
         self._sizes.append(trainer.train_dataloader.size(batch_idx))  # type: ignore[union-attr]
         if batch_idx + 1 == trainer.num_training_batches:  # later there are no gradients
@@ -85,42 +67,44 @@ class History(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, PhysicsSupervised)
         module.stop_if_diverged()
+        entry = self._of_epoch(trainer, module)
+        for key in KEYS:
+            self.epochs[key].append(entry[key])
+        self._sizes = []
+        if trainer.is_global_zero:
+            self.write()
+        for logger in trainer.loggers:
+            known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
+            logger.log_metrics(known, step=entry["epoch"])
+        if not math.isfinite(entry["val_loss"]):
+            raise Diverged(f"validation loss is not finite in epoch {entry['epoch']}")
+
+    def _of_epoch(self, trainer: L.Trainer, module: PhysicsSupervised) -> dict[str, Any]:
         epoch = trainer.current_epoch + 1
         rows = torch.stack([row for _, row in self._pending]).double().tolist()
         self._keep_steps(epoch, rows)
-        val_loss = float(trainer.callback_metrics["val_loss"])
         losses, norms, clipped = (list(column) for column in zip(*rows, strict=True))
-        entry = {
+        total = sum(size * loss for size, loss in zip(self._sizes, losses, strict=True))
+        cut = sum(after < before * (1 - CLIPPED) for before, after in zip(norms, clipped, strict=True))
+        val_loss = float(trainer.callback_metrics["val_loss"])
+        val_ssim = trainer.callback_metrics.get("val_ssim")
+        return {
             "epoch": epoch,
             "step": trainer.global_step,
-            "train_loss": sum(n * loss for n, loss in zip(self._sizes, losses, strict=True))
-            / sum(self._sizes),
+            "train_loss": total / sum(self._sizes),
             "val_loss": val_loss,
-            "val_ssim": _if_there(trainer.callback_metrics.get("val_ssim")),
+            "val_ssim": None if val_ssim is None else float(val_ssim),
             "learning_rate": self._learning_rate,
             "grad_norm_median": statistics.median(norms),
             "grad_norm_max": max(norms),
             "grad_norm_clipped_max": max(clipped),
-            "clipped_fraction": sum(
-                after < before * (1 - CLIPPED) for before, after in zip(norms, clipped, strict=True)
-            )
-            / len(norms),
+            "clipped_fraction": cut / len(norms),
             "pred_amp_std": module.predicted_amplitude_std(),
             "explained": 1 - val_loss / self.flat_baseline,
             "pred_contrast": module.predicted_contrast(),
             "dead_weights": self._dead,
             "seconds": self._seconds(),
         }
-        for key in KEYS:
-            self.epochs[key].append(entry[key])
-        self._pending, self._sizes = [], []
-        if trainer.is_global_zero:
-            self.write()
-        for logger in trainer.loggers:
-            known = {key: entry[key] for key in KEYS[1:] if entry[key] is not None}
-            logger.log_metrics(known, step=epoch)
-        if not math.isfinite(val_loss):
-            raise Diverged(f"validation loss is not finite in epoch {epoch}")
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         """Keep the steps that led to a divergence, the one that was not taken included."""
@@ -134,9 +118,9 @@ class History(L.Callback):
         rows = [row.double().tolist() for _, row in self._pending]
         # What came after the first step that was not taken was not taken either.
         finite = [all(map(math.isfinite, row[:2])) for row in rows]
-        taken = rows[: finite.index(False) + 1] if False in finite else rows
-        self._pending = self._pending[: len(taken)]
-        self._keep_steps(trainer.current_epoch + 1, taken)
+        taken = finite.index(False) + 1 if False in finite else len(rows)
+        self._pending = self._pending[:taken]
+        self._keep_steps(trainer.current_epoch + 1, rows[:taken])
         if trainer.is_global_zero:
             self.write()
 
@@ -149,9 +133,7 @@ class History(L.Callback):
         artifacts.write_json(self.run_dir / artifacts.HISTORY, self.epochs)
         path = self.run_dir / artifacts.GRAD_NORMS
         with artifacts.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(STEP_KEYS)
-            writer.writerows(self.steps)
+            csv.writer(file).writerows([STEP_KEYS, *self.steps])
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -175,5 +157,34 @@ class History(L.Callback):
         return self._seconds_before + time.perf_counter() - self._started
 
 
-def _if_there(value: Tensor | None) -> float | None:
-    return None if value is None else float(value)
+class ValidationSimilarity(L.Callback):
+    """Logs ``val_ssim`` after every validation: for the record, never for a choice.
+
+    ``judge`` is given the complex patches (n, C, N, N) of all validation patterns, on the CPU; it returns
+    None where they cannot be judged.
+    """
+
+    def __init__(self, judge: Callable[[Tensor], float | None]) -> None:
+        self.judge = judge
+        self._patches: list[Tensor] = []
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *which: Any
+    ) -> None:
+        self._patches.append(outputs.cpu())
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        similarity = self.judge(torch.cat(self._patches))
+        module.log("val_ssim", math.nan if similarity is None else similarity, logger=False)
+        self._patches = []
+
+
+def dead_weights(generator: nn.Module) -> float:
+    """Share of the weights that the present gradient cannot move: theirs is exactly 0.
+
+    0 in a network that learns. What lies before activations that are zero everywhere is cut off: such a
+    network can only shift its output as a whole, towards the best flat object (experiments/fall).
+    """
+    weights = list(generator.parameters())
+    moved = sum(int(weight.grad.count_nonzero()) for weight in weights if weight.grad is not None)
+    return 1 - moved / sum(weight.numel() for weight in weights)

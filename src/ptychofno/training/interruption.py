@@ -20,7 +20,8 @@ class Interrupted(Exception):
 class StopRequest:
     """SIGTERM, SIGUSR1 and SIGINT as a request: heeded after the current step, at once outside training.
 
-    SIGUSR1 is what Slurm is often told to send before the time is up. A second SIGINT does not wait.
+    SIGUSR1 is what Slurm is often told to send before the time is up. A second SIGINT does not wait. Outside
+    a process's main thread, where no handler can be put in place, nothing is heard.
     """
 
     signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -31,27 +32,28 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Handle the signals for the length of a block, where a process may: in its main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
+        """Handle the signals for the length of a block."""
         previous = {signum: signal.getsignal(signum) for signum in self.signals}
         self.install()
         try:
             yield self
         finally:
-            for signum, handler in previous.items():
-                signal.signal(signum, handler)
+            if _in_main_thread():
+                for signum, handler in previous.items():
+                    signal.signal(signum, handler)
 
     def install(self) -> None:
-        """Put the handlers in place (again); nothing outside the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for signum in self.signals:
-            signal.signal(signum, self._handle)
+        """Put the handlers in place (again)."""
+        if _in_main_thread():
+            for signum in self.signals:
+                signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         again = self.received is not None and signum == signal.SIGINT
         self.received = signum
         if again or not self.training:
             raise Interrupted(signum)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

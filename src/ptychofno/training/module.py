@@ -18,8 +18,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ptychofno.physics import complex_patches, diffraction_amplitude, modes_of
 from ptychofno.training.batches import Batch, compared, parts
 from ptychofno.training.clipping import Clip, output_axes_of, total_gradient_norm
-from ptychofno.training.instruments import Spread
-from ptychofno.training.parallel import mean_over_processes
 from ptychofno.training.schedules import Schedule, follow_formula
 
 
@@ -27,20 +25,39 @@ class Diverged(RuntimeError):
     """A loss or gradient is not finite. The weights are those before the step that would have been."""
 
 
+class Spread:
+    """How amplitudes (B, C, N, N) differ from pattern to pattern, pixel by pixel."""
+
+    def __init__(self) -> None:
+        # In double precision: on the flat plateau the variance is a small difference.
+        self._count, self._sum, self._squares = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, amplitude: Tensor) -> None:
+        amplitude = amplitude.detach().double().flatten(0, 1)
+        self._count += len(amplitude)
+        self._sum = self._sum + amplitude.sum(0)
+        self._squares = self._squares + amplitude.square().sum(0)
+
+    def root_sum_square(self) -> float:
+        """The root of the variance over all patterns so far, summed over pixels."""
+        count = max(self._count, 1)
+        mean, square = self._sum / count, self._squares / count
+        return float((square - mean.square()).clamp(min=0).sum().sqrt())
+
+    def std(self, weight: Tensor) -> float:
+        """The standard deviation over patterns and pixels, these with ``weight`` (N, N)."""
+        weight = weight.double() / (weight.double().sum() * self._count)
+        mean, square = (weight * self._sum).sum(), (weight * self._squares).sum()
+        return float((square - mean.square()).clamp(min=0).sqrt())
+
+
 class PhysicsSupervised(L.LightningModule):
-    """Generator, known physics and loss.
+    """Generator, known physics and loss. Of several processes, each has the step's record of the whole batch.
 
-    Args:
-        generator: amplitudes (B, C, N, N), and positions (B, C, 2) where C > 1, to patches (B, N, N, C, 2).
-        probe: complex64 (N, N) or, of M incoherent modes, (M, N, N).
-        loss: of (predicted, measured) amplitudes, a mean.
-        make_optimizer: from parameters to optimizer.
-        schedule, clip: see ``schedules`` and ``clipping``.
-        total_epochs: epochs that the schedule is made for.
-        valid: 1 where a detector pixel is valid, else 0, float32 (N, N); None where all are. What is
-            predicted elsewhere counts as the 0 that is measured there.
-
-    Where several processes train together, a step's record is that of the whole batch in each.
+    ``generator`` maps amplitudes (B, C, N, N), and positions (B, C, 2) where C > 1, to patches (B, N, N, C,
+    2). ``probe`` is complex64 (N, N) or, of M incoherent modes, (M, N, N); ``loss`` a mean, of (predicted,
+    measured) amplitudes; ``valid`` 1 where a detector pixel is valid, else 0, float32 (N, N), None where all
+    are: what is predicted elsewhere counts as the 0 that is measured there.
     """
 
     probe: Tensor
@@ -67,8 +84,7 @@ class PhysicsSupervised(L.LightningModule):
         self.step_record: dict[str, Tensor] = {}
         # Loss, gradient norm: of the first step that was not finite.
         self.not_finite = torch.zeros(2, dtype=torch.bool)
-        self._amplitude_moments = torch.zeros(3, dtype=torch.float64)
-        self._spreads = Spread(), Spread()  # of predicted and measured validation patterns
+        self.on_validation_epoch_start()
 
     def forward(self, *batch: Tensor) -> Tensor:
         """Complex object patches (B, C, N, N)."""
@@ -105,7 +121,8 @@ class PhysicsSupervised(L.LightningModule):
         """Measure, stop when not finite, clip: runs between backward and the optimizer's step."""
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         norm = total_gradient_norm(parameters)
-        loss = mean_over_processes(self.step_record["loss"])
+        loss = self.trainer.strategy.reduce(self.step_record["loss"].clone(), reduce_op="mean")
+        assert isinstance(loss, Tensor)
         self.step_record = {"loss": loss, "grad_norm": norm}
         now = ~torch.isfinite(torch.stack((loss, norm)))
         self.not_finite = torch.where(self.not_finite.any(), self.not_finite, now)
@@ -137,29 +154,24 @@ class PhysicsSupervised(L.LightningModule):
         amplitude = compared(batch)
         patch, own = self._patches(batch)
         predicted = self.diffracted(patch)
-        loss = self.loss(predicted, amplitude)
         # What an output module makes of a flat patch differs from pattern to pattern: its own are looked at.
-        self._spreads[0].add(predicted if own is patch else self.diffracted(own))
-        self._spreads[1].add(amplitude)
+        self._predicted.add(predicted if own is patch else self.diffracted(own))
+        self._measured.add(amplitude)
+        self._modulus.add(own.abs())
         # Every process sees all of it; one number for all, as decisions hang on it.
+        loss = self.loss(predicted, amplitude)
         self.log("val_loss", loss, batch_size=len(amplitude), on_epoch=True, logger=False, sync_dist=True)
-        # Weighted by the probe's intensity: what lies in its dark rim is not measured. In double
-        # precision, because near the flat plateau the variance is a small difference.
-        weight = modes_of(self.probe).abs().square().double().sum(0)
-        modulus = own.abs().double()
-        count = weight.sum() * (own.numel() / weight.numel())
-        moments = [count, (weight * modulus).sum(), (weight * modulus.square()).sum()]
-        self._amplitude_moments = self._amplitude_moments + torch.stack(moments)
         return patch
 
     def on_validation_epoch_start(self) -> None:
-        self._spreads = Spread(), Spread()
-        self._amplitude_moments = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self._predicted, self._measured, self._modulus = Spread(), Spread(), Spread()
 
     def predicted_amplitude_std(self) -> float:
-        """Standard deviation of |O| over the layers' patches of the last validation, where the probe is."""
-        count, total, squares = self._amplitude_moments.tolist()
-        return max(squares / count - (total / count) ** 2, 0.0) ** 0.5
+        """Standard deviation of |O| over the layers' patches of the last validation.
+
+        Weighted by the probe's intensity: what lies in its dark rim is not measured.
+        """
+        return self._modulus.std(modes_of(self.probe).abs().square().sum(0))
 
     def predicted_contrast(self) -> float:
         """How much patterns of the layers' patches differ in the last validation; of the measured ones, 1.
@@ -167,7 +179,7 @@ class PhysicsSupervised(L.LightningModule):
         0 on the flat plateau, where all are the probe's own; near 1 for the true objects, and above where an
         output module leaves the layers free to put out more than is there.
         """
-        predicted, measured = (spread.root_sum_square() for spread in self._spreads)
+        predicted, measured = self._predicted.root_sum_square(), self._measured.root_sum_square()
         return predicted / measured if measured > 0 else float("nan")
 
     def configure_optimizers(self) -> Any:
@@ -180,11 +192,10 @@ class PhysicsSupervised(L.LightningModule):
 
     def _patches(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The network's answer, and the patch of its layers, which may be the same."""
-        layers: Callable[[Tensor], Tensor] | None = getattr(self.generator, "own_patch", None)
-        if layers is None:  # a user's own
+        if not hasattr(self.generator, "own_patch"):  # a user's own
             patch = self(*parts(batch))
             return patch, patch
-        own = layers(parts(batch)[0])
-        answer = self.generator.get_submodule("output")(own, *parts(batch))
+        own = self.generator.own_patch(parts(batch)[0])  # type: ignore[operator]
+        answer = self.generator.output(own, *parts(batch))  # type: ignore[operator]
         patch = complex_patches(answer)
         return patch, patch if answer is own else complex_patches(own)

@@ -27,21 +27,15 @@ _ADAM_RMS = 0.2
 
 
 class Muon(Optimizer):
-    """Muon for the hidden matrices of a network and Adam for the rest, as one optimizer.
+    """Muon for the hidden matrices of a network, in the order of its layers, and Adam for the rest, as one
+    optimizer.
 
     Matrices are the weights of convolutions and linear layers, all axes but the first together, and of
-    spectral layers (P, I, O), plane by plane. The first and the last of them, in the order of the parameters
-    a network's first and output layer, go with Adam, and so do biases, gains and other vectors.
-
-    A matrix (m, n) goes lr · 0.2 √max(m, n) along the orthogonal factor of its Nesterov momentum, which is
-    as far as Adam would go (Liu et al. 2025), so that one learning rate serves both. torch's own Muon
-    takes tensors of two axes only. As with torch's fused optimizers, ``found_inf`` may be set to a tensor
-    that is not 0 where a step must leave the parameters alone; the device is not waited for.
-
-    Args:
-        parameters: of a network, in the order of its layers.
-        lr: learning rate. betas: of Adam. momentum: of the matrices.
-        weight_decay: decoupled, of all parameters (Loshchilov and Hutter 2019).
+    spectral layers (P, I, O), plane by plane. The first and the last of them go with Adam, as biases and
+    gains do. A matrix (m, n) goes lr · 0.2 √max(m, n) along the orthogonal factor of its Nesterov momentum,
+    as far as Adam would go (Liu et al. 2025). As with torch's fused optimizers, ``found_inf`` may be set to a
+    tensor that is not 0 where a step must leave the parameters alone. torch's own Muon takes tensors of two
+    axes only.
     """
 
     obeys_found_inf = True
@@ -124,11 +118,10 @@ class Muon(Optimizer):
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Nearly U Vᵀ of each matrix U S Vᵀ of (B, m, n); 0 of one that is 0.
 
-    Five steps of the Newton-Schulz iteration X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X from X / |X|: singular
-    values above a hundredth of that norm end between 0.68 and 1.14 instead of at 1, which training does
-    not notice (Jordan et al. 2024). Nor does it notice the products' being taken in bfloat16, as there:
-    done where it is faster, for matrices of 32 rows and columns or more on a processor with tiles for it
-    (AMX) or a GPU, where they end between 0.66 and 1.16.
+    Five steps of the Newton-Schulz iteration X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X from X / |X| (Jordan et al.
+    2024): singular values above a hundredth of that norm end between 0.68 and 1.14, with products in
+    bfloat16, taken where it is faster (on GPUs and processors with tiles for it), between 0.66 and 1.16.
+    Training notices neither.
     """
     upright = _is_upright(matrices)
     x = matrices.mT if upright else matrices
@@ -157,9 +150,8 @@ def _orthogonalised_together(matrices: Sequence[Tensor]) -> list[Tensor]:
 def _together(matrices: Sequence[Tensor]) -> list[list[int]]:
     """Which of the (B, m, n) to orthogonalise in one go.
 
-    A step of a matrix is some twenty operations, and on a small one each takes longer to start than to do. So
-    single matrices of few rows go with all others of so many; large ones with those of their shape, as
-    more zeros would cost more than they save.
+    On small matrices each of the twenty operations of a step takes longer to start than to do: single ones of
+    few rows go with all others of so many, large ones with those of their shape.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, matrix in enumerate(matrices):

@@ -18,6 +18,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, ReduceLROnPlateau
 from typing_extensions import Doc
 
+Floor = Annotated[float, Ge(0), Le(1), Doc("learning rate at the end, relative to the full one")]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -29,10 +31,9 @@ class Schedule:
 
     def __call__(self, optimizer: Optimizer, epochs: int) -> Any:
         """The scheduler of a run of so many epochs."""
-        named = signature(self.make).parameters
         length = {"epochs": epochs, "steps_per_epoch": self.steps_per_epoch}
-        taken = {name: value for name, value in length.items() if name in named}
-        return self.make(optimizer, **taken)
+        taken = signature(self.make).parameters.keys() & length.keys()
+        return self.make(optimizer, **{name: length[name] for name in taken})
 
 
 def constant(optimizer: Optimizer) -> LRScheduler:
@@ -53,10 +54,9 @@ def build_warmup_cosine_scheduler(
 ) -> LRScheduler:
     """Linear from a tenth of the learning rate over ``warmup_epochs`` (below 0: none), then half a cosine.
 
-    The floor ``min_lr_ratio`` · lr is reached with the step after the last epoch, so that the last
-    epoch still trains a little above it. The same numbers as torch's SequentialLR of LinearLR and
-    CosineAnnealingLR, in closed form: it restores exactly and serves parameter groups of different
-    learning rates.
+    The floor ``min_lr_ratio`` · lr is reached with the step after the last epoch. The numbers of torch's
+    SequentialLR of LinearLR and CosineAnnealingLR, in closed form: it restores exactly and serves parameter
+    groups of different learning rates. Stepped after every step, epochs are steps.
     """
     warmup_epochs = max(0, warmup_epochs)
     decay_epochs = max(1, total_epochs - warmup_epochs)
@@ -73,12 +73,8 @@ def build_warmup_cosine_scheduler(
 def warmup_cosine(
     optimizer: Optimizer,
     epochs: int,
-    warmup_epochs: Annotated[
-        int, Ge(0), Doc("epochs of linear warm-up from a tenth of the learning rate")
-    ] = 5,
-    min_ratio: Annotated[
-        float, Ge(0), Le(1), Doc("learning rate after the last epoch, relative to the full one")
-    ] = 0.05,
+    warmup_epochs: Annotated[int, Ge(0), Doc("epochs of warm-up from a tenth of the learning rate")] = 5,
+    min_ratio: Floor = 0.05,
 ) -> LRScheduler:
     """See ``build_warmup_cosine_scheduler``."""
     return build_warmup_cosine_scheduler(optimizer, epochs, warmup_epochs, min_ratio)
@@ -88,12 +84,8 @@ def warmup_cosine_steps(
     optimizer: Optimizer,
     epochs: int,
     steps_per_epoch: int,
-    warmup_steps: Annotated[
-        int, Ge(0), Doc("steps of linear warm-up from a tenth of the learning rate")
-    ] = 10,
-    min_ratio: Annotated[
-        float, Ge(0), Le(1), Doc("learning rate after the last step, relative to the full one")
-    ] = 0.01,
+    warmup_steps: Annotated[int, Ge(0), Doc("steps of warm-up from a tenth of the learning rate")] = 10,
+    min_ratio: Floor = 0.01,
 ) -> LRScheduler:
     """``warmup_cosine`` of steps instead of epochs: its YAML file has ``interval: step``."""
     return build_warmup_cosine_scheduler(optimizer, epochs * steps_per_epoch, warmup_steps, min_ratio)
@@ -101,9 +93,7 @@ def warmup_cosine_steps(
 
 def plateau(
     optimizer: Optimizer,
-    factor: Annotated[
-        float, Gt(0), Lt(1), Doc("factor on the learning rate when validation loss stalls")
-    ] = 0.5,
+    factor: Annotated[float, Gt(0), Lt(1), Doc("on the learning rate when validation loss stalls")] = 0.5,
     patience: Annotated[int, Ge(0), Doc("epochs without improvement before that")] = 2,
     min_lr: Annotated[float, Ge(0), Doc("never below this learning rate")] = 1e-5,
 ) -> LRScheduler:

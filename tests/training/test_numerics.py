@@ -1,8 +1,13 @@
+"""Products as precise as float32, and freed memory that serves the next step."""
+
+import platform
+import resource
+
 import pytest
 import torch
 
-from ptychofno.training import precision
-from ptychofno.training.precision import precise_matmul_setting
+from ptychofno.training import numerics
+from ptychofno.training.numerics import keep_freed_memory, precise_matmul_setting
 
 CPU = torch.device("cpu")
 
@@ -31,7 +36,7 @@ def test_products_that_round_to_bfloat16_are_seen(monkeypatch, kept_bits, expect
             left, right = left.bfloat16().float(), right.bfloat16().float()
         return exact(left.double(), right.double()).to(left.dtype)
 
-    monkeypatch.setattr(precision.torch, "bmm", product)
+    monkeypatch.setattr(numerics.torch, "bmm", product)
     before = torch.get_float32_matmul_precision()
     assert precise_matmul_setting(CPU) == expected
     assert torch.get_float32_matmul_precision() == before
@@ -39,3 +44,21 @@ def test_products_that_round_to_bfloat16_are_seen(monkeypatch, kept_bits, expect
 
 def test_a_gpu_is_left_at_its_most_precise():
     assert precise_matmul_setting(torch.device("cuda")) == "highest"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is told")
+@pytest.mark.parametrize("mebibytes", [1, 24])
+def test_memory_that_was_freed_is_not_fetched_anew(mebibytes: int) -> None:
+    keep_freed_memory()
+
+    def step() -> None:
+        activations = [torch.ones(mebibytes * 2**18) for _ in range(8)]
+        del activations
+
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    pages = 5 * 8 * mebibytes * 2**20 / resource.getpagesize()
+    # Else all of them are fetched in every step. A process that has run other tests fetches some for these.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 0.5 * pages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ptychofno.display.drawing import (
     set_scale,
     tidy,
 )
-from ptychofno.inspection.terminal import common_order, letters_of
+from ptychofno.inspection.terminal import letters_of
 
 _STYLES: tuple[Any, ...] = ("-", (0, (4, 2)))
 _COLUMNS = 3
@@ -61,7 +62,7 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
         {x["name"]: {**x, "channels": x["shape"][0]} for x in network["layers"] if x["stage"]}
         for network in networks
     ]
-    names = common_order([list(own) for own in stages])
+    names = _common_order([list(own) for own in stages])
     panels = {
         title: quantities
         for title, quantities in _PANELS.items()
@@ -138,3 +139,13 @@ def _known(stages: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, float
         for name, stage in stages.items()
         if stage[key] is not None and math.isfinite(stage[key])
     }
+
+
+def _common_order(lists: Sequence[Sequence[str]]) -> list[str]:
+    """All names, each list's in its own order as far as the earlier lists allow."""
+    order: list[str] = []
+    for names in lists:
+        for before, name in pairwise(["", *names]):
+            if name not in order:
+                order.insert(order.index(before) + 1 if before else 0, name)
+    return order

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ptychofno.display.text import NONE, fitting, formatted, listed, percent
+from ptychofno.display.text import NONE, formatted, listed, percent, print_fitting
 from ptychofno.report.arms import FLAT_SSIM, Arm, gradient_norms
 from ptychofno.report.evidence import upper_bound
 from ptychofno.report.ranking import Standing
@@ -20,11 +19,10 @@ from ptychofno.report.runs import MEASURES, FoundRun
 from ptychofno.report.study import Study
 from ptychofno.runs.comparison import differing
 
-ALWAYS = ("", "arm", "crashed (95 %)", "judgement")
-"""Shown in any width; of the other main columns as many as fit, these before all others."""
-_FIRST = ("validation loss", "SSIM amplitude", "SSIM phase", "held-out error")
-_MAIN = ("", "arm", "runs", "crashed (95 %)", "rate at most", *_FIRST, "judgement")
-_GAP = 2
+_MAIN: tuple[str, ...] = ("", "arm", "runs", "crashed (95 %)", "rate at most")
+_MAIN += ("validation loss", "SSIM amplitude", "SSIM phase", "held-out error", "judgement")
+_FIRST = ("", "arm", "crashed (95 %)", "judgement", *_MAIN[5:])
+"""Where not all fit, these before the others."""
 
 
 def columns(standing: Standing) -> dict[str, str]:
@@ -54,30 +52,26 @@ def columns(standing: Standing) -> dict[str, str]:
     }
 
 
-def main_columns(rows: Sequence[dict[str, str]]) -> list[str]:
+def main_columns(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Of measured data no similarity is known, of simulated data no held-out error."""
-    return [key for key in _MAIN if key in ALWAYS or any(row[key] != NONE for row in rows)]
+    known = [key for key in _MAIN if key == "" or any(row[key] != NONE for row in rows)]
+    return [{key: row[key] for key in known} for row in rows]
 
 
 def show(console: Console, study: Study) -> None:
     """Warnings, as much of the main table as fits, and the verdict."""
+    verdict = study.verdict
     for warning in study.warnings:
         console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
-    rows = [columns(standing) for standing in study.verdict.standings]
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) + _GAP for key in main_columns(rows)}
-    room = console.width - sum(widths.pop(key) for key in ALWAYS)
-    kept = [key for key in main_columns(rows) if key in {*ALWAYS, *fitting(widths, room, _FIRST)}]
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    for key in kept:
-        table.add_column(Text(key), no_wrap=key != "judgement", overflow="fold")
-    for row, standing in zip(rows, study.verdict.standings, strict=True):
-        best = standing.arm is study.verdict.candidate
-        style = "bold" if best else "dim" if standing.rank is None else ""
-        table.add_row(*(Text(row[key], style=style) for key in kept))
-    console.print(table)
+    rows = main_columns([columns(standing) for standing in verdict.standings])
+    styles = [
+        "bold" if standing.arm is verdict.candidate else "" if standing.rank else "dim"
+        for standing in verdict.standings
+    ]
+    print_fitting(console, rows, _FIRST, wrapped="judgement", styles=styles)
     console.print()
-    console.print(Text(study.verdict.headline, style="bold"), soft_wrap=True)
-    for sentence in study.verdict.sentences:
+    console.print(Text(verdict.headline, style="bold"), soft_wrap=True)
+    for sentence in verdict.sentences:
         console.print(Text(sentence), soft_wrap=True)
 
 

@@ -109,7 +109,7 @@ def test_a_flat_reference_of_the_same_data_is_a_row_of_its_own(
     assert any("of other data, left out: elsewhere" in warning for warning in study.warnings)
     assert study.verdict.headline.startswith("First by held-out error: control. 0 of 2 runs crashed")
     assert "<td>flat object</td>" in page(study) and "2 runs" in page(study)
-    assert [row["state"] for row in tables.run_rows(study)] == ["completed"] * 2 + ["reference"]
+    assert [row["state"] for row in tables.of_runs(study)] == ["completed"] * 2 + ["reference"]
 
 
 def test_a_study_is_named_by_what_holds_all_its_runs(add_run: RunWriter, study_dir: Path) -> None:
@@ -283,7 +283,7 @@ def test_runs_on_several_objects_are_one_arm(
     assert all(len(arm.runs) == 4 for arm in study.arms)
     (sentence,) = (line for line in study.verdict.sentences if "data.seed" in line)
     assert said in sentence
-    assert {row["data.seed"] for row in tables.run_rows(study)} == {"0", "1"}
+    assert {row["data_seed"] for row in tables.of_runs(study)} == {0, 1}
 
 
 def test_arms_on_other_objects_are_never_ranked_together(add_run: RunWriter, study_dir: Path) -> None:

@@ -12,7 +12,7 @@ from ptychofno.report import charts, ranking
 from ptychofno.report.pictures import reconstructions
 from ptychofno.report.runs import GIVEN_BACK, MEASURES
 from ptychofno.report.study import Study
-from ptychofno.report.tables import columns, differences, main_columns, run_rows
+from ptychofno.report.tables import as_text, columns, differences, main_columns, of_runs
 from ptychofno.runs import stats
 
 _DOTS_ABREAST = 4
@@ -48,7 +48,7 @@ def page(study: Study) -> str:
             if study.control and arm is not study.control
         ],
         none_sign=NONE,
-        run_rows=run_rows(study),
+        run_rows=[{key: as_text(value) for key, value in row.items()} for row in of_runs(study)],
         ranking=ranking,
         stats=stats,
         given_back=GIVEN_BACK,

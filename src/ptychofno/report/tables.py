@@ -92,32 +92,26 @@ def differences(arm: Arm, control: Arm) -> list[tuple[str, str, str]]:
     return found
 
 
-def run_rows(study: Study) -> list[dict[str, str]]:
-    """What a table for people says of every run that counts."""
-    return [
-        {
-            "arm": arm.name,
-            "seed": NONE if run.seed is None else str(run.seed),
-            "data.seed": NONE if run.data_seed is None else str(run.data_seed),
-            "state": run.state,
-            **{m.label: formatted(run.measures[m.key], m.form) for m in MEASURES[:4]},
-            "epochs": str(run.epochs.size),
-            "error": run.error,
-        }
-        for arm in study.arms
-        for run in arm.runs
-    ]
+def of_runs(study: Study) -> list[dict[str, Any]]:
+    """What is told of every run, the ones that count nowhere last."""
+    rows = [_values(arm, run, True) for arm in study.arms for run in arm.runs]
+    return rows + [_values(arm, run, False) for arm in study.arms for run in arm.repeated]
 
 
 def comma_separated(study: Study) -> str:
-    """One line per run, the ones that count nowhere included."""
-    rows = [_values(arm, run, True) for arm in study.arms for run in arm.runs]
-    rows += [_values(arm, run, False) for arm in study.arms for run in arm.repeated]
+    """One line per run."""
+    rows = of_runs(study)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: in_spreadsheet(entry) for key, entry in row.items()} for row in rows)
     return text.getvalue()
+
+
+def as_text(value: Any) -> str:
+    if value is None or value == "":
+        return NONE
+    return formatted(value) if isinstance(value, float) else str(value)
 
 
 def _values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:

@@ -13,16 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ptychofno.display.drawing import (
-    INK,
-    MUTED,
-    SERIES,
-    drawable,
-    new_figure,
-    save_figure,
-    set_scale,
-    tidy,
-)
+from ptychofno.display.drawing import INK, MUTED, SERIES, new_figure, save_figure, set_scale, tidy
 from ptychofno.inspection.terminal import letters_of
 
 _STYLES: tuple[Any, ...] = ("-", (0, (4, 2)))
@@ -78,7 +69,7 @@ def draw_activations(path: Path | str, networks: Sequence[Mapping[str, Any]]) ->
     for index, (title, quantities) in enumerate(panels.items()):
         axes = grid[index]
         _draw_panel(axes, title, quantities, stages, names)
-        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_xticks(range(len(names)), names, rotation=90)
         axes.tick_params(labelbottom=index + _COLUMNS >= len(panels))
     save_figure(path, figure)
 
@@ -123,13 +114,11 @@ def _write_head(figure: Figure, networks: Sequence[Mapping[str, Any]]) -> None:
     """Which network has which colour."""
     handles = []
     for index, (network, letter) in enumerate(zip(networks, letters_of(networks), strict=True)):
-        label = f"{drawable(network['title'])}    {network['model']}, loss {network['loss']:.3g}"
+        label = f"{network['title']}    {network['model']}, loss {network['loss']:.3g}"
         line = Line2D([], [], color=SERIES[index % len(SERIES)], linewidth=3, marker="o", markersize=5)
         line.set_label(f"{letter}   {label}" if letter else label)
         handles.append(line)
-    box: dict[str, Any] = {**_BOX, "loc": "outside upper left"}
-    for text in figure.legend(handles=handles, fontsize=13, **box).get_texts():
-        text.set_parse_math(False)
+    figure.legend(handles=handles, fontsize=13, **{**_BOX, "loc": "outside upper left"})
 
 
 def _known(stages: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, float]:

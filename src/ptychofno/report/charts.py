@@ -11,19 +11,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from ptychofno.display.drawing import (
-    BLUE,
-    INK,
-    MUTED,
-    RED,
-    SERIES,
-    set_scale,
-    tidy,
-    without_glyph_warnings,
-)
+from ptychofno.display.drawing import BLUE, INK, MUTED, RED, SERIES, set_scale, tidy, to_the_letter
 from ptychofno.display.text import one_line, percent
 from ptychofno.report.arms import Arm
 from ptychofno.report.evidence import survival
@@ -49,11 +39,9 @@ def figure_px(width: float, height: float) -> Figure:
 
 def as_image(figure: Figure) -> str:
     """A data URI with an SVG image, the same bytes for the same figure; shown as ``img``, it runs nothing."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
     content = io.StringIO()
     deterministic: Any = {"svg.fonttype": "none", "svg.hashsalt": "ptychofno"}
-    with rc_context(deterministic), without_glyph_warnings():
+    with rc_context(deterministic), to_the_letter(figure):
         figure.savefig(content, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{b64encode(content.getvalue().encode()).decode('ascii')}"
 

@@ -72,7 +72,7 @@ def test_csv_holds_every_run(study: Path, add_run: RunWriter) -> None:
     assert Counter(row["state"] for row in rows) == {"completed": 6, "diverged": 3, "collapsed": 1}
     assert [row["counted"] for row in rows].count("False") == 1
     broken = next(row for row in rows if row["arm"] == "broken")
-    assert (broken["failure_epoch"], broken["error"]) == ("3", "gradient is not finite")
+    assert (broken["epochs"], broken["error"]) == ("2", "gradient is not finite")
     assert float(broken["grad_norm_max"]) == 8.0
 
 
@@ -151,7 +151,7 @@ def test_measured_data_have_no_truth(add_run: RunWriter, study_dir: Path) -> Non
 
 def test_a_study_that_has_only_begun(add_run: RunWriter, study_dir: Path) -> None:
     path = add_run("control", 1, state="running", losses=[], steps=0, picture=False)
-    for name in ("metrics.json", "history.json", "grad_norms.csv"):
+    for name in ("metrics.json", "history.json", "stats.json"):
         (path / name).unlink()
     main([str(study_dir)])
     assert "No ranking" in (study_dir / PAGE).read_text()

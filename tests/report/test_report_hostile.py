@@ -41,7 +41,7 @@ def secret(tmp_path: Path) -> Path:
 def test_links_are_not_followed(
     add_run: RunWriter, study_dir: Path, secret: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["run.json", "config.yaml", "history.json", "metrics.json", "grad_norms.csv"]
+    names = ["run.json", "config.yaml", "history.json", "metrics.json", "stats.json"]
     for seed, name in enumerate([*names, "reconstruction.npz"]):
         path = add_run("control", seed)
         (path / name).unlink()
@@ -62,7 +62,7 @@ def test_a_linked_folder_is_not_followed(add_run: RunWriter, tmp_path: Path) -> 
 
 def test_no_message_repeats_what_a_file_holds(add_run: RunWriter) -> None:
     path = add_run("control", 1)
-    for name in ("run.json", "config.yaml", "history.json", "grad_norms.csv"):
+    for name in ("run.json", "config.yaml", "history.json", "stats.json"):
         (path / name).write_text(f"{{ {SECRET}: [\n\t{SECRET}")
     run = read(path)
     assert len(run.problems) == 4 and SECRET not in repr(run.problems)
@@ -79,7 +79,7 @@ def test_what_is_written_replaces_a_link(add_run: RunWriter, study_dir: Path, tm
     assert not any((study_dir / name).is_symlink() for name in (PAGE, ROWS))
 
 
-@pytest.mark.parametrize("name", ["run.json", "config.yaml", "history.json", "grad_norms.csv"])
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "history.json", "stats.json"])
 def test_neither_endless_nor_huge_files_are_read(add_run: RunWriter, name: str) -> None:
     path = add_run("control", 1)
     (path / name).unlink()
@@ -146,7 +146,7 @@ def holds_only(path: Path, value: object) -> None:
         ("state", "seed", "arm", "study", "error", "dataset_key", "git_commit", "versions", "device"), value
     )
     (path / "run.json").write_text(json.dumps({**record, "flat_baseline": value, "parameters": value}))
-    for name in ("history.json", "metrics.json"):
+    for name in ("history.json", "metrics.json", "stats.json"):
         keys = json.loads((path / name).read_text())
         (path / name).write_text(json.dumps(dict.fromkeys(keys, value)))
     (path / "config.yaml").write_text(yaml.safe_dump({"seed": None, 1: {2: [3]}, "optimizer": value}))
@@ -287,8 +287,6 @@ def test_no_number_is_too_large_for_a_chart(add_run: RunWriter, study_dir: Path,
         values = json.loads((path / name).read_text())
         strange = {key: [huge for _ in entry] for key, entry in values.items() if isinstance(entry, list)}
         (path / name).write_text(json.dumps(values | {k: v for k, v in strange.items() if k != "epoch"}))
-    columns, first, *rows = (path / "grad_norms.csv").read_text().splitlines()
-    broken = ",".join([*first.split(",")[:2], *[str(huge)] * (columns.count(",") - 1)])
-    (path / "grad_norms.csv").write_text("\n".join([columns, broken, *rows]))
+    (path / "stats.json").write_text(json.dumps({"grad_norm": dict.fromkeys(("median", "p99", "max"), huge)}))
     main([str(study_dir)])
     assert "control" in written(study_dir)

@@ -69,11 +69,11 @@ def measures(study: Study, chosen: Sequence[Measure]) -> Figure:
     for axes, measure in zip(columns, chosen, strict=True):
         good = np.concatenate([arm.values(measure.key) for arm in study.arms])
         every = np.array([run.measures[measure.key] for arm in study.arms for run in arm.results])
-        better = "← better" if measure.smaller_is_better else "better →"
+        better = {"low": "← better", "high": "better →"}.get(measure.better, "")
         axes.set_title(f"{measure.label}\n{better}", fontsize=_NORMAL, color=INK, loc="left")
         axes.update_datalim([(value, 0) for value in (good if good.size else every[np.isfinite(every)])])
         axes.margins(x=0.08)
-        if measure.smaller_is_better:
+        if measure.better != "high":
             set_scale(axes, good, "x")
         if axes.get_xscale() == "linear":
             axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))

@@ -24,7 +24,6 @@ from ptychofno.display.text import one_line
 from ptychofno.runs import artifacts
 
 DEEPEST_FOLDER = 8
-LARGEST_TABLE = 32 * 2**20
 LARGEST_ARCHIVE = LARGEST_ARRAY = 256 * 2**20
 LARGEST_NUMBER = 1e30
 DEEPEST_SETTING = 32
@@ -132,24 +131,6 @@ def settings(path: Path) -> Any:
         return yaml.load(text, Loader=_LOADER)
     except (ValueError, yaml.YAMLError, RecursionError):
         raise Unreadable("not readable as plain YAML") from None
-
-
-def column(path: Path, name: str) -> NDArray[np.float64]:
-    """One column of numbers from a CSV file with a line of headings; words in it are refused."""
-    table = content(path, LARGEST_TABLE)
-    if table is None:
-        return np.empty(0)
-    headings, _, rows = table.partition(b"\n")
-    names = headings.decode("utf-8", errors="replace").strip().split(",")
-    if name not in names:
-        raise Unreadable(f"no column {name}")
-    if not rows.strip():
-        return np.empty(0)
-    try:
-        values = np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(name), ndmin=1)
-    except ValueError:
-        raise Unreadable("not a table of numbers") from None
-    return numbers(values.tolist())
 
 
 def archive(path: Path, arrays: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ptychofno.display.text import NONE, formatted, listed, percent, print_fitting
-from ptychofno.report.arms import FLAT_SSIM, Arm, gradient_norms
+from ptychofno.display.text import NONE, formatted, percent, print_fitting
+from ptychofno.report.arms import FLAT_SSIM, Arm
 from ptychofno.report.evidence import upper_bound
 from ptychofno.report.ranking import Standing
 from ptychofno.report.runs import MEASURES, FoundRun
@@ -45,8 +45,6 @@ def columns(standing: Standing) -> dict[str, str]:
         "runs": ", ".join(f"{count} {state}" for state, count in arm.states.items()),
         **counts,
         **spreads,
-        "gradient norm, 99 %, max": ", ".join(formatted(n, "{:.3g}") for n in gradient_norms(arm.results)),
-        "epoch of failure": listed(arm.failure_epochs) if arm.failure_epochs else NONE,
         f"SSIM < {FLAT_SSIM}": flat,
         "judgement": standing.judgement,
     }
@@ -115,7 +113,6 @@ def as_text(value: Any) -> str:
 
 
 def _values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
-    norms = gradient_norms([run] if run.has_result else [])
     return {
         "arm": arm.name,
         "seed": run.seed,
@@ -128,9 +125,6 @@ def _values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
         "flat_baseline": run.flat_baseline,
         "fell_later": run.fell_later,
         "epochs": int(run.epochs.size),
-        "steps": int(run.grad_norms.size),
-        "failure_epoch": run.failure_epoch,
-        **dict(zip(("grad_norm_median", "grad_norm_p99", "grad_norm_max"), norms, strict=True)),
         "parameters": run.parameters,
         "device": run.device,
         "dataset_key": run.dataset_key,

@@ -36,13 +36,13 @@ class Summary(NamedTuple):
 class Arm:
     """One configuration and its runs, one per object and seed, in the order of these.
 
-    ``settings`` is None where no run left a readable configuration. ``repeated`` holds further runs of
+    ``settings`` are empty where no run left a readable configuration. ``repeated`` holds further runs of
     a seed that is there already; they count nowhere.
     """
 
     name: str
     runs: tuple[FoundRun, ...]
-    settings: Mapping[str, Any] | None
+    settings: Mapping[str, Any]
     repeated: tuple[FoundRun, ...] = ()
 
     @property
@@ -134,7 +134,7 @@ def group(runs: Sequence[FoundRun]) -> list[Arm]:
 
 def _arm(name: str, members: list[FoundRun]) -> Arm:
     """Of several runs of an object and seed the first with a result counts, else the first."""
-    settings = next((run.settings for run in members if run.settings), None)
+    settings = next((run.settings for run in members if run.settings), {})
     drawn = {run.data_seed for run in members if run.settings}
     if len(drawn) == 1:  # a run that stopped before its configuration was written draws what the others do
         (only,) = drawn

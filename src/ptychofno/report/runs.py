@@ -138,12 +138,10 @@ def read(path: Path) -> FoundRun:
             return otherwise
 
     nothing: dict[str, Any] = {}
-    record = attempt(files.record, artifacts.RUN, nothing)
-    history = attempt(files.record, artifacts.HISTORY, nothing)
-    metrics = attempt(files.record, artifacts.METRICS, nothing)
+    names = (artifacts.RUN, artifacts.HISTORY, artifacts.METRICS, artifacts.STATS)
+    record, history, metrics, statistics = (attempt(files.record, name, nothing) for name in names)
     config = attempt(files.settings, artifacts.CONFIG, None)
     typed = _lines(attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml", None))
-    statistics = attempt(files.record, artifacts.STATS, nothing)
     settings = flat(config) if isinstance(config, dict) else {}
     state = record.get("state")
     epochs = numbers(history.get("epoch"))

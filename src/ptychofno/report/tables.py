@@ -78,7 +78,7 @@ def differences(arm: Arm, control: Arm) -> list[tuple[str, str, str]]:
 
     Parts are named by their class; Hydra's own marks are left out.
     """
-    if arm.settings is None or control.settings is None:
+    if not (arm.settings and control.settings):
         return []
     found = []
     for key in differing({"control": control.settings, "arm": arm.settings}):

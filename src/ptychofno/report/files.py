@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -19,12 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
 from ptychofno.display.text import one_line
 from ptychofno.runs import artifacts
 
 DEEPEST_FOLDER = 8
-LARGEST_ARCHIVE = LARGEST_ARRAY = 256 * 2**20
+LARGEST_PICTURE = 16 * 2**20
+MOST_PIXELS = 2**25
 LARGEST_NUMBER = 1e30
 DEEPEST_SETTING = 32
 _SET_ASIDE = re.compile(r"-previous-\d+$")
@@ -133,22 +133,22 @@ def settings(path: Path) -> Any:
         raise Unreadable("not readable as plain YAML") from None
 
 
-def archive(path: Path, arrays: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Those of the numeric ``arrays`` that an NPZ file holds."""
-    packed = content(path, LARGEST_ARCHIVE)
+def picture(path: Path, side_px: int) -> bytes | None:
+    """A PNG file drawn anew as a JPEG of at most ``side_px`` pixels a side; None where there is none."""
+    packed = content(path, LARGEST_PICTURE)
     if packed is None:
-        return {}
+        return None
+    drawn = BytesIO()
     try:
-        with zipfile.ZipFile(BytesIO(packed)) as members:
-            if any(member.file_size > LARGEST_ARRAY for member in members.infolist()):
+        with Image.open(BytesIO(packed), formats=["PNG"]) as found:
+            if found.width * found.height > MOST_PIXELS:
                 raise ValueError("too large")
-        with np.load(BytesIO(packed), allow_pickle=False) as held:
-            found = {key: held[key] for key in arrays if key in held.files}
-        if any(array.dtype.kind not in "fciu" for array in found.values()):
-            raise ValueError("not numbers")
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError, MemoryError):
-        raise Unreadable("not a readable NPZ file of numbers") from None
-    return found
+            smaller = found.convert("RGB")
+        smaller.thumbnail((side_px, side_px))
+        smaller.save(drawn, "JPEG", quality=90)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise Unreadable("not a readable PNG file") from None
+    return drawn.getvalue()
 
 
 def number(value: Any) -> float:

@@ -66,26 +66,26 @@ def inspect_network(
     network.zero_grad(set_to_none=True)
     gains = [{"name": name, "kind": kind, **gain_values(p)} for name, kind, p in _gains(network)]
     whole = set(stages(network))
-    layers = []
-    for layer in recorder.layers:
-        inside = f"{layer.name}."
-        own = _together([norms for name, norms in parameters.items() if name.startswith(inside)])
-        layers.append(
-            {
-                **layer.values(),
-                "stage": layer.name in whole,
-                "parameters": own.pop("count"),
-                "weight_norm": own.pop("norm"),
-                **own,
-                "layerscale": _mean_gain(inside, "layerscale", gains),
-                "norm_weight": _mean_gain(inside, "norm", gains),
-            }
-        )
+    layers = [
+        {
+            **layer.values(),
+            "stage": layer.name in whole,
+            **_of_parameters(f"{layer.name}.", parameters),
+            "layerscale": _mean_gain(f"{layer.name}.", "layerscale", gains),
+            "norm_weight": _mean_gain(f"{layer.name}.", "norm", gains),
+        }
+        for layer in recorder.layers
+    ]
     told = [
         {"name": name, "shape": list(network.get_parameter(name).shape), **_together([norms])}
         for name, norms in parameters.items()
     ]
     return {"loss": total, "layers": layers, "parameters": told, "gains": gains}
+
+
+def _of_parameters(prefix: str, parameters: Mapping[str, Norms]) -> dict[str, Any]:
+    own = _together([norms for name, norms in parameters.items() if name.startswith(prefix)])
+    return {"parameters": own.pop("count"), "weight_norm": own.pop("norm"), **own}
 
 
 def _together(parts: Sequence[Norms]) -> dict[str, Any]:

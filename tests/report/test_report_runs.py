@@ -143,9 +143,9 @@ def test_runs_are_found_at_any_depth_and_not_inside_one_another(
     first, second = add_run("a", 1), add_run("b/deeper", 1)
     write_run(first / "reconstructions", "inside", 1)
     made = write_flat(tmp_path / "flat" / "data=measured", 0.2)
-    write_run(tmp_path / "/".join("123456789"), "too_deep", 1)
+    deep = write_run(tmp_path / "/".join("123456789"), "deep", 1)
     found = find([tmp_path])
-    assert (found.runs, found.reconstructions) == ([first, second], [made])
+    assert (found.runs, found.reconstructions) == ([deep, first, second], [made])
     assert find([tmp_path, study_dir, first]).runs == [first, second]
 
 

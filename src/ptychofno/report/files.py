@@ -22,7 +22,6 @@ from PIL import Image
 from ptychofno.display.text import one_line
 from ptychofno.runs import artifacts
 
-DEEPEST_FOLDER = 8
 LARGEST_PICTURE = 16 * 2**20
 MOST_PIXELS = 2**25
 LARGEST_NUMBER = 1e30
@@ -66,8 +65,6 @@ def find(paths: Sequence[Path]) -> Found:
             is_run = artifacts.RUN in names or (artifacts.CONFIG in names and artifacts.SOURCE not in names)
             if is_run or artifacts.SOURCE in names:  # resolved, as one of ``paths`` may lie in another
                 (runs if is_run else reconstructions).setdefault(folder.resolve(), folder)
-                folders.clear()
-            elif len(folder.parts) - len(path.parts) >= DEEPEST_FOLDER:
                 folders.clear()
             links += [name for name in folders if (folder / name).is_symlink()]
             aside += [name for name in folders if _SET_ASIDE.search(name)]

@@ -6,7 +6,6 @@ import math
 from base64 import b64encode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from ptychofno.display.text import NONE, counted, duration
 from ptychofno.report import charts, files, ranking
@@ -16,7 +15,6 @@ from ptychofno.report.study import Study
 from ptychofno.report.tables import as_text, columns, differences, main_columns, of_runs
 from ptychofno.runs import artifacts, stats
 
-_DOTS_ABREAST = 4
 _PICTURE_PX = 1000
 
 
@@ -28,27 +26,17 @@ def page(study: Study) -> str:
     cells = [columns(standing) for standing in study.verdict.standings]
     main = main_columns(cells)
     every = [run for arm in study.arms for run in (*arm.results, *arm.successes)]
-    known = [
-        measure for measure in MEASURES if any(math.isfinite(run.measures[measure.key]) for run in every)
-    ]
-    spent = sum(float(arm.values("training_seconds").sum()) for arm in study.trained)
     return templates.get_template("page.html").render(
         study=study,
-        style=Markup(loader.get_source(templates, "page.css")[0]),
         arms=counted(len(study.trained), "arm"),
         runs=counted(sum(len(arm.runs) for arm in study.trained), "run"),
-        spent=duration(spent),
+        spent=duration(sum(float(arm.values("training_seconds").sum()) for arm in study.trained)),
         main_rows=main,
         other_rows=[{key: row[key] for key in row if key not in main[0] or key == "arm"} for row in cells],
         charts=charts,
-        measures=[known[first : first + _DOTS_ABREAST] for first in range(0, len(known), _DOTS_ABREAST)],
+        measures=[one for one in MEASURES if any(math.isfinite(run.measures[one.key]) for run in every)],
         reconstructions=[found for arm in study.arms if (found := _reconstruction(arm))],
-        as_image=charts.as_image,
-        changes=[
-            (arm, differences(arm, study.control))
-            for arm in study.trained
-            if study.control and arm is not study.control
-        ],
+        differences=differences,
         none_sign=NONE,
         run_rows=[{key: as_text(value) for key, value in row.items()} for row in of_runs(study)],
         ranking=ranking,

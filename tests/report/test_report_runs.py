@@ -146,7 +146,7 @@ def test_runs_are_found_at_any_depth_and_not_inside_one_another(
     deep = write_run(tmp_path / "/".join("123456789"), "deep", 1)
     found = find([tmp_path])
     assert (found.runs, found.reconstructions) == ([deep, first, second], [made])
-    assert find([tmp_path, study_dir, first]).runs == [first, second]
+    assert find([tmp_path, study_dir, first]).runs == [deep, first, second]
 
 
 def test_only_a_reconstruction_without_a_network_is_a_reference(tmp_path: Path) -> None:

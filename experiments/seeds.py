@@ -101,7 +101,7 @@ def measures(run: FoundRun) -> dict[str, float]:
         "slow_phase": slow_phase(run),
         "seconds": run.measures["training_seconds"],
         "parameters": run.parameters,
-        "largest_norm": float(np.nanmax(run.grad_norms)) if run.grad_norms.size else math.nan,
+        "largest_norm": run.measures["grad_norm_max"],
         "dead_weights": _last(run, "dead_weights"),
     }
 

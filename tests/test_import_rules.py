@@ -23,7 +23,7 @@ ALLOWED = {
     "inspect": {"config", "data", "display", "runs"},
     "inspection": {"display", "runs"},
     "evaluation": {"data", "display", "physics", "metrics", "runs"},
-    "report": {"config", "display", "metrics", "runs"},
+    "report": {"config", "display", "runs"},
     "runs": {"build", "config", "data", "models", "physics", "training"},
     "build": {"runs", "config", "data", "models", "physics", "training"},
     "activations": {

@@ -93,8 +93,7 @@ def activations(args: argparse.Namespace) -> None:
         draw_activations(file.with_suffix(".png"), networks)
     except OSError as error:
         raise ConfigError(f"--output={where}: cannot be written: {error.strerror}") from None
-    for written in (file, file.with_suffix(".png")):
-        console.print(str(written), soft_wrap=True)
+    console.print(f"{file}\n{file.with_suffix('.png')}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -135,34 +134,29 @@ def networks_of(
 
             cfg = compose([*found.overrides, *changes], config_dir=found.config_dir or config_dir)
             inspected.append(Inspected(f"{title} (untrained)", cfg))
-        elif found.run_dir is not None:
-            inspected += _of_run(title, found, found.run_dir, changes, which, config_dir)
         else:
-            from ptychofno.runs.recorded import recomposed
-
-            cfg = recomposed(read(found.file), changes, found.file, config_dir=config_dir)
-            inspected.append(Inspected(f"{title} (untrained)", cfg, recorded=True))
+            inspected += _recorded(title, found, changes, which, config_dir)
     return inspected
 
 
-def _of_run(
-    title: str,
-    found: Recorded,
-    run_dir: Path,
-    changes: Sequence[str],
-    which: Sequence[str],
-    config_dir: str | None,
+def _recorded(
+    title: str, found: Recorded, changes: Sequence[str], which: Sequence[str], config_dir: str | None
 ) -> Iterator[Inspected]:
     from ptychofno.runs.recorded import recomposed
 
+    run_dir = found.run_dir
     for change in changes:
-        if re.match(r"\+*(model|study|seed)\b", change):
+        if run_dir and re.match(r"\+*(model|study|seed)\b", change):
             raise ConfigError(
                 f"{change}: the network of {run_dir} is trained, only its data, loss and optimizer can be"
                 " changed; name its arm for an untrained one"
             )
-    values, record = read(found.file), record_of(run_dir)
+    values = read(found.file)
     cfg = recomposed(values, changes, found.file, config_dir=config_dir)
+    if run_dir is None:
+        yield Inspected(f"{title} (untrained)", cfg, recorded=True)
+        return
+    record = record_of(run_dir)
     typed = {change.partition("=")[0].lstrip("+") for change in changes}
     elsewhere = any(re.match(r"(data|probe)\b", key) for key in typed - _NOT_OF_THE_DATA)
     for one in which:

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -38,17 +39,16 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 def save_figure(path: Path | str, figure: Figure) -> None:
     """Write a PNG file in one step."""
-    with without_glyph_warnings():
+    with to_the_letter(figure):
         write_with(path, partial(figure.savefig, dpi=DPI, format="png"))
 
 
 def write_title(figure: Figure, title: str, subtitle: str = "") -> None:
     """A title in the upper left corner, of any characters, and a line below it."""
-    height, width = figure.get_figheight(), figure.get_figwidth()
+    width, height = figure.get_size_inches()
     x = 0.25 / width
-    style: dict[str, Any] = {"fontsize": 17, "fontweight": "bold", "color": INK, "parse_math": False}
-    figure.text(x, 1 - 0.17 / height, drawable(title), va="top", **style)
-    figure.text(x, 1 - 0.49 / height, subtitle, fontsize=13, color=MUTED, va="top")
+    figure.text(x, 1 - 0.17 / height, title, va="top", fontsize=17, fontweight="bold", color=INK)
+    figure.text(x, 1 - 0.49 / height, subtitle, va="top", fontsize=13, color=MUTED)
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -85,14 +85,12 @@ def set_scale(axes: Axes, values: NDArray[Any], along: str = "y") -> None:
     axis.set_major_formatter("{x:g}")
 
 
-def drawable(text: str) -> str:
-    """Names of files may hold undecodable bytes, which no font takes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 @contextmanager
-def without_glyph_warnings() -> Iterator[None]:
-    """Names that others chose may hold what the font lacks, which is drawn as boxes."""
+def to_the_letter(figure: Figure) -> Iterator[None]:
+    """Saved within, text is no formula. Names that others chose may hold what no font takes or has."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(text.get_text().encode("utf-8", "backslashreplace").decode("utf-8"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

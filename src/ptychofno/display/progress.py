@@ -10,7 +10,6 @@ import lightning as L
 from rich.console import Console
 from rich.progress import TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ptychofno.display import sweep
 from ptychofno.display.terminal import bar
 from ptychofno.training.module import PhysicsSupervised
 
@@ -26,7 +25,7 @@ class ProgressBar(L.Callback):
         self.console = console
         values = TextColumn("loss {task.fields[loss]}  val {task.fields[val]}  lr {task.fields[lr]}")
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        epoch = TextColumn("{task.fields[place]}epoch {task.fields[epoch]}", markup=False)
+        epoch = TextColumn("epoch {task.fields[epoch]}")
         self.progress = bar(console, epoch, values, *times)
         self.task = TaskID(0)
         self._val_loss = "-"
@@ -34,7 +33,7 @@ class ProgressBar(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
-        empty: dict[str, Any] = {"epoch": "", "loss": "-", "val": "-", "lr": "-", "place": sweep.beginning()}
+        empty: dict[str, Any] = {"epoch": "", "loss": "-", "val": "-", "lr": "-"}
         self.task = self.progress.add_task("", total=total, completed=trainer.global_step, **empty)
         self.progress.start()
 

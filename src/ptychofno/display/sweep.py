@@ -29,13 +29,6 @@ class Progress:
     begun_s: float
     job_begun_s: float = 0.0
 
-    def beginning(self) -> str:
-        """``[3/22] ``: the first that has not ended; empty on a machine that does not see the file."""
-        try:
-            return f"[{min(len(self.tally.read_bytes().splitlines()) + 1, self.jobs)}/{self.jobs}] "
-        except OSError:
-            return ""
-
     def ended(self) -> tuple[str, str]:
         """Count this job. Gives ``[3/22] ``, of those that have ended, and ``, about 14 min left``."""
         now = time.time()
@@ -71,11 +64,6 @@ def job_of(progress: Progress) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def beginning() -> str:
-    """``Progress.beginning`` of the current job; empty outside a sweep."""
-    return _current.get().beginning()
 
 
 def ended() -> tuple[str, str]:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 from torch import nn
 
 from ptychofno.data.dataset import PtychoDataset
 from ptychofno.display import sweep
-from ptychofno.display.text import counted, duration, printable
+from ptychofno.display.text import counted, duration, print_fitting, printable
 from ptychofno.runs import artifacts
 from ptychofno.runs.directory import Run
 from ptychofno.training.interruption import Interrupted
@@ -69,7 +68,7 @@ def announce(console: Console, cfg: Any, run: Run, dataset: PtychoDataset, netwo
     """What is trained, on which data, with how many parameters; and a note where its warmup never ends."""
     size = dataset.train.amplitude.shape[-1]
     what = (
-        f": {type(network).__name__} with {thousands(run.record['parameters'])} parameters"
+        f": {type(network).__name__} with {run.record['parameters']:,} parameters"
         f" on {dataset.name} ({len(dataset.train.amplitude)} patterns of {size} x {size},"
         f" dataset {dataset.key}), {counted(cfg.trainer.max_epochs, 'epoch')} on {run.record['device']}"
     )
@@ -132,15 +131,14 @@ def show_result(console: Console, run: Run, brief: bool = False) -> None:
 def show_metrics(console: Console, directory: Path) -> None:
     """The metrics that are there as a table, and the paths of pictures and metrics."""
     metrics = _metrics_in(directory)
-    table = Table("", box=None, pad_edge=False, header_style="dim")
-    for heading in ("amplitude", "phase"):
-        table.add_column(heading, justify="right")
+    rows = []
     for label, key, form in _METRICS:
-        values = metrics.get(key, [None])
-        if any(value is not None for value in values):
-            table.add_row(label, *(_number(value, form) for value in values))
-    if table.row_count:
-        console.print(table)
+        values = metrics.get(key) or [None, None]
+        if values != [None, None]:
+            amplitude, phase = (_number(value, form) for value in values)
+            rows.append({"": label, "amplitude": amplitude, "phase": phase})
+    if rows:
+        print_fitting(console, rows, ())
     for line in _lines(metrics):
         _tell(console, line)
     if metrics.get("no_better_than_flat"):
@@ -171,14 +169,6 @@ def _lines(metrics: Mapping[str, Any]) -> Iterator[str]:
 def _metrics_in(directory: Path) -> dict[str, Any]:
     path = directory / artifacts.METRICS
     return dict(artifacts.read_json(path)) if path.exists() else {}
-
-
-def thousands(number: int) -> str:
-    """``842``, ``19.5 k`` or ``20.1 M``."""
-    for limit, unit in ((1e6, " M"), (1e3, " k")):
-        if number >= limit:
-            return f"{number / limit:.1f}{unit}"
-    return str(number)
 
 
 def _loss_line(record: Mapping[str, Any]) -> str:

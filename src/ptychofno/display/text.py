@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NONE = "–"
 """What stands where there is no value."""
+_GAP = 2
 
 
 def make_console() -> Console:
@@ -42,14 +43,40 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def fitting(widths: Mapping[str, int], room: int, first: Iterable[str] = ()) -> list[str]:
-    """The columns that fit side by side into ``room``, in order; those of ``first`` before the others."""
-    chosen = set()
-    for key in dict.fromkeys((*first, *widths)):
-        if key in widths and widths[key] <= room:
-            chosen.add(key)
-            room -= widths[key]
-    return [key for key in widths if key in chosen]
+def print_fitting(
+    console: Console,
+    rows: Sequence[Mapping[str, str]],
+    first: Iterable[str],
+    *,
+    wrapped: str = "",
+    styles: Sequence[str] = (),
+) -> list[str]:
+    """A table of the columns that hold anything and fit, those of ``first`` before the others.
+
+    Args:
+        wrapped: a column that is there in any width. styles: of the rows.
+
+    Returns the columns that did not fit.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    held = [key for key in rows[0] if any(row[key] not in ("", NONE) for row in rows)]
+    room = console.width
+    kept = set()
+    for key in sorted(held, key=[*first, *held].index):
+        width = max(len(key), *(len(row[key]) for row in rows)) + _GAP
+        if width <= room or key == wrapped:
+            kept.add(key)
+            room -= width
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    columns = [key for key in held if key in kept]
+    for key in columns:
+        table.add_column(Text(key), no_wrap=key != wrapped, overflow="fold")
+    for row, style in zip(rows, styles or [""] * len(rows), strict=True):
+        table.add_row(*(Text(row[key], style=style) for key in columns))
+    console.print(table)
+    return [key for key in held if key not in kept]
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ the network itself runs one after the other: its children, and the entries of it
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -34,8 +35,7 @@ class Layer:
     def __init__(self, name: str, module: nn.Module, batches: int) -> None:
         self.name, self.module = name, module
         self.output = MapStatistics(batches)
-        self.powers = dict.fromkeys(("input", "update", "spectral", "local"), 0.0)
-        self.residual = self.branched = False
+        self.powers: dict[str, float] = defaultdict(float)
         self.gelus = self.zeros = 0
 
     def values(self) -> dict[str, Any]:
@@ -45,19 +45,20 @@ class Layer:
         pixels, ``spectral_to_local``: sqrt(sum s^2 / sum l^2) of the branches s and l; ``update_to_input``:
         sqrt(sum (y - x)^2 / sum x^2). The others: ``MapStatistics.values``.
         """
-        spectral, update = self._root_ratio("spectral", "local"), self._root_ratio("update", "input")
         return {
             "name": self.name,
             "type": type(self.module).__name__,
             "shape": list(self.output.shape),
             **self.output.values(),
             "gelu_zero_fraction": self.zeros / self.gelus if self.gelus else None,
-            "spectral_to_local": spectral if self.branched else None,
-            "update_to_input": update if self.residual else None,
+            "spectral_to_local": self._root_ratio("spectral", "local"),
+            "update_to_input": self._root_ratio("update", "input"),
         }
 
-    def _root_ratio(self, numerator: str, denominator: str) -> float:
-        below = self.powers[denominator]
+    def _root_ratio(self, numerator: str, denominator: str) -> float | None:
+        below = self.powers.get(denominator)
+        if below is None:
+            return None
         return math.sqrt(self.powers[numerator] / below) if below > 0 else math.nan
 
 
@@ -104,7 +105,6 @@ class LayerRecorder:
             self._returned[module] = (tuple(output.shape), _power(output))
         self._add_branches(layer, module)
         if len(inputs) == 1 and isinstance(inputs[0], Tensor) and _adds_to(inputs[0], output):
-            layer.residual = True
             layer.powers["input"] += _power(inputs[0])
             layer.powers["update"] += _power(output.detach() - inputs[0].detach())
 
@@ -117,7 +117,6 @@ class LayerRecorder:
         local = [power for child, shape, power in found if isinstance(child, nn.Conv2d) and shape in shapes]
         if spectral and local:
             for around in (*self._running, layer):
-                around.branched = True
                 around.powers["spectral"] += sum(power for _, power in spectral)
                 around.powers["local"] += sum(local)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from ptychofno.inspection.layers import LayerRecorder, stages
 from ptychofno.runs.stats import gain_values
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+Norms = tuple[int, float, float, float]
+"""Of a parameter: how many numbers, and Euclidean norms of these, their gradient, and one step's change."""
 
 
 def inspect_network(
@@ -61,9 +64,7 @@ def inspect_network(
             total += float(part.detach())
     parameters = _parameter_norms(network, make_optimizer, clip)
     network.zero_grad(set_to_none=True)
-    gains: list[dict[str, Any]] = [
-        {"name": name, "kind": kind, **gain_values(p)} for name, kind, p in _gains(network)
-    ]
+    gains = [{"name": name, "kind": kind, **gain_values(p)} for name, kind, p in _gains(network)]
     whole = set(stages(network))
     layers = [
         {
@@ -75,43 +76,34 @@ def inspect_network(
         }
         for layer in recorder.layers
     ]
-    shapes = {name: list(p.shape) for name, p in network.named_parameters()}
-    told = [{"name": name, "shape": shapes[name], **norms.values()} for name, norms in parameters.items()]
+    told = [
+        {"name": name, "shape": list(network.get_parameter(name).shape), **_together([norms])}
+        for name, norms in parameters.items()
+    ]
     return {"loss": total, "layers": layers, "parameters": told, "gains": gains}
 
 
 def _of_parameters(prefix: str, parameters: Mapping[str, Norms]) -> dict[str, Any]:
-    """The values of all parameters of a layer together; None for a layer without any."""
-    own = [norms for name, norms in parameters.items() if name.startswith(prefix)]
-    if not own:
-        return {"parameters": 0, **dict.fromkeys(("weight_norm", "grad_norm", "update_to_weight"))}
-    sizes, *norms = zip(*own, strict=True)
-    values = Norms(sum(sizes), *(math.hypot(*each) for each in norms)).values()
-    return {"parameters": values.pop("count"), "weight_norm": values.pop("norm"), **values}
+    own = _together([norms for name, norms in parameters.items() if name.startswith(prefix)])
+    return {"parameters": own.pop("count"), "weight_norm": own.pop("norm"), **own}
+
+
+def _together(parts: Sequence[Norms]) -> dict[str, Any]:
+    """Parameters as one long vector; None without any.
+
+    ``update_to_weight``: root mean square of the change over that of the values; NaN if all are 0.
+    """
+    if not parts:
+        return {"count": 0, **dict.fromkeys(("norm", "grad_norm", "update_to_weight"))}
+    sizes, *norms = zip(*parts, strict=True)
+    norm, grad_norm, step = (math.hypot(*each) for each in norms)
+    update = step / norm if norm > 0 else math.nan
+    return {"count": sum(sizes), "norm": norm, "grad_norm": grad_norm, "update_to_weight": update}
 
 
 def _mean_gain(prefix: str, kind: str, gains: Sequence[Mapping[str, Any]]) -> float | None:
     means = [gain["mean"] for gain in gains if gain["kind"] == kind and gain["name"].startswith(prefix)]
     return sum(means) / len(means) if means else None
-
-
-class Norms(NamedTuple):
-    """Of a parameter, or of several as one long vector: how many numbers, and Euclidean norms."""
-
-    size: int
-    norm: float
-    grad_norm: float
-    update_norm: float
-    """Of what one optimizer step changes."""
-
-    def values(self) -> dict[str, Any]:
-        """``update_to_weight``: root mean square of the change over that of the values; NaN if all are 0."""
-        return {
-            "count": self.size,
-            "norm": self.norm,
-            "grad_norm": self.grad_norm,
-            "update_to_weight": self.update_norm / self.norm if self.norm > 0 else math.nan,
-        }
 
 
 def _parameter_norms(
@@ -129,7 +121,7 @@ def _parameter_norms(
     found = {}
     with torch.no_grad():
         for name, p in parameters.items():
-            found[name] = Norms(p.numel(), _norm(before[name]), grad_norms[name], _norm(p - before[name]))
+            found[name] = p.numel(), _norm(before[name]), grad_norms[name], _norm(p - before[name])
             p.copy_(before[name])
     return found
 

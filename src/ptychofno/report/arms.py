@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -36,13 +36,13 @@ class Summary(NamedTuple):
 class Arm:
     """One configuration and its runs, one per object and seed, in the order of these.
 
-    ``settings`` is None where no run left a readable configuration. ``repeated`` holds further runs of
+    ``settings`` are empty where no run left a readable configuration. ``repeated`` holds further runs of
     a seed that is there already; they count nowhere.
     """
 
     name: str
     runs: tuple[FoundRun, ...]
-    settings: Mapping[str, Any] | None
+    settings: Mapping[str, Any]
     repeated: tuple[FoundRun, ...] = ()
 
     @property
@@ -104,26 +104,12 @@ class Arm:
         """The runs on one of the objects alone."""
         return replace(self, runs=tuple(run for run in self.runs if run.data_seed == data_seed))
 
-    @property
-    def failure_epochs(self) -> list[int]:
-        return [run.failure_epoch for run in self.results if run.failure_epoch is not None]
-
     def typical(self) -> list[FoundRun]:
         """Runs from the one of median loss outwards: successful ones first, then other results."""
         ordered = sorted(self.successes, key=lambda run: run.measures["best_val_loss"])
         middle = (len(ordered) - 1) // 2
         outwards = sorted(range(len(ordered)), key=lambda index: (abs(index - middle), index))
         return [ordered[i] for i in outwards] + [run for run in self.results if not run.succeeded]
-
-
-def gradient_norms(runs: Iterable[FoundRun]) -> tuple[float, float, float]:
-    """Median, 99th percentile and maximum over all finite steps of ``runs``; NaN without any."""
-    pooled = np.concatenate([np.empty(0), *(run.grad_norms for run in runs)])
-    pooled = pooled[np.isfinite(pooled)]
-    if not pooled.size:
-        return math.nan, math.nan, math.nan
-    median, high = np.percentile(pooled, (50, 99))
-    return float(median), float(high), float(pooled.max())
 
 
 def group(runs: Sequence[FoundRun]) -> list[Arm]:
@@ -148,7 +134,7 @@ def group(runs: Sequence[FoundRun]) -> list[Arm]:
 
 def _arm(name: str, members: list[FoundRun]) -> Arm:
     """Of several runs of an object and seed the first with a result counts, else the first."""
-    settings = next((run.settings for run in members if run.settings), None)
+    settings = next((run.settings for run in members if run.settings), {})
     drawn = {run.data_seed for run in members if run.settings}
     if len(drawn) == 1:  # a run that stopped before its configuration was written draws what the others do
         (only,) = drawn

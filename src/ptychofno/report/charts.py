@@ -11,19 +11,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from ptychofno.display.drawing import (
-    BLUE,
-    INK,
-    MUTED,
-    RED,
-    SERIES,
-    set_scale,
-    tidy,
-    without_glyph_warnings,
-)
+from ptychofno.display.drawing import BLUE, INK, MUTED, RED, SERIES, set_scale, tidy, to_the_letter
 from ptychofno.display.text import one_line, percent
 from ptychofno.report.arms import Arm
 from ptychofno.report.evidence import survival
@@ -33,8 +23,6 @@ from ptychofno.report.study import Study
 WIDTH_PX = 1120.0
 _ROW_PX, _HEAD_PX, _CURVE_PX = 28.0, 80.0, 150.0
 _SMALL, _NORMAL = 12, 13
-_DPI = 144
-"""Of pictures in figures; all else has no pixels."""
 _QUANTITIES = {
     "val_loss": "validation loss",
     "grad_norm_median": "gradient norm",
@@ -42,19 +30,17 @@ _QUANTITIES = {
 }
 
 
-def figure_px(width: float, height: float) -> Figure:
+def _figure(width: float, height: float) -> Figure:
     """A figure of which one point is one pixel of the page."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
 
 
 def as_image(figure: Figure) -> str:
     """A data URI with an SVG image, the same bytes for the same figure; shown as ``img``, it runs nothing."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
     content = io.StringIO()
     deterministic: Any = {"svg.fonttype": "none", "svg.hashsalt": "ptychofno"}
-    with rc_context(deterministic), without_glyph_warnings():
-        figure.savefig(content, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None})
+    with rc_context(deterministic), to_the_letter(figure):
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{b64encode(content.getvalue().encode()).decode('ascii')}"
 
 
@@ -81,11 +67,11 @@ def measures(study: Study, chosen: Sequence[Measure]) -> Figure:
     for axes, measure in zip(columns, chosen, strict=True):
         good = np.concatenate([arm.values(measure.key) for arm in study.arms])
         every = np.array([run.measures[measure.key] for arm in study.arms for run in arm.results])
-        better = "← better" if measure.smaller_is_better else "better →"
+        better = {"low": "← better", "high": "better →"}.get(measure.better, "")
         axes.set_title(f"{measure.label}\n{better}", fontsize=_NORMAL, color=INK, loc="left")
         axes.update_datalim([(value, 0) for value in (good if good.size else every[np.isfinite(every)])])
         axes.margins(x=0.08)
-        if measure.smaller_is_better:
+        if measure.better != "high":
             set_scale(axes, good, "x")
         if axes.get_xscale() == "linear":
             axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
@@ -101,7 +87,7 @@ def off_plateau(study: Study) -> Figure | None:
     known = [arm for arm in study.trained if len(arm.plateau)]
     if not known:
         return None
-    figure = figure_px(WIDTH_PX, max(360.0, 60.0 + 20.0 * len(known)))
+    figure = _figure(WIDTH_PX, max(360.0, 60.0 + 20.0 * len(known)))
     axes = figure.subplots()
     for index, arm in enumerate(known):
         epochs, share, _ = survival(arm.plateau)
@@ -120,7 +106,7 @@ def off_plateau(study: Study) -> Figure | None:
 
 def curves(study: Study) -> Figure:
     """For every arm loss, gradient norm and learning rate by epoch, a line per seed, the control's behind."""
-    figure = figure_px(WIDTH_PX, _CURVE_PX * len(study.trained))
+    figure = _figure(WIDTH_PX, _CURVE_PX * len(study.trained))
     panels = figure.subplots(len(study.trained), len(_QUANTITIES), sharex=True, sharey="col", squeeze=False)
     for row, arm in zip(panels, study.trained, strict=True):
         crashed = f"{arm.crashed} of {len(arm.results)} crashed" if arm.results else "no result"
@@ -143,7 +129,7 @@ def curves(study: Study) -> Figure:
 
 def _rows(study: Study, arms: Sequence[Arm], width_px: float, count: int) -> tuple[Figure, Sequence[Axes]]:
     """A figure with a named row for each arm across ``count`` panels."""
-    figure = figure_px(width_px, _HEAD_PX + len(arms) * _ROW_PX)
+    figure = _figure(width_px, _HEAD_PX + len(arms) * _ROW_PX)
     panels = figure.subplots(1, count, sharey=True, squeeze=False, gridspec_kw={"wspace": 0.12})[0]
     names = panels[0].set_yticks(range(len(arms)), [one_line(arm.name, 29) for arm in arms])
     for axes in panels:

@@ -85,7 +85,7 @@ def _other_loss(arms: Sequence[Arm], control: Arm | None) -> dict[str, str]:
 
 
 def _loss(arm: Arm) -> str:
-    name, thinning = ((arm.settings or {}).get(key) for key in ("loss._target_", "data.thinning"))
+    name, thinning = (arm.settings.get(key) for key in ("loss._target_", "data.thinning"))
     named = "none named" if name is None else name.rsplit(".", 1)[-1]
     return named if thinning in (None, "null") else f"{named} of thinned patterns (data.thinning={thinning})"
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -19,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
 from ptychofno.display.text import one_line
 from ptychofno.runs import artifacts
 
-DEEPEST_FOLDER = 8
-LARGEST_TABLE = 32 * 2**20
-LARGEST_ARCHIVE = LARGEST_ARRAY = 256 * 2**20
+LARGEST_PICTURE = 16 * 2**20
+MOST_PIXELS = 2**25
 LARGEST_NUMBER = 1e30
 DEEPEST_SETTING = 32
 _SET_ASIDE = re.compile(r"-previous-\d+$")
@@ -67,8 +65,6 @@ def find(paths: Sequence[Path]) -> Found:
             is_run = artifacts.RUN in names or (artifacts.CONFIG in names and artifacts.SOURCE not in names)
             if is_run or artifacts.SOURCE in names:  # resolved, as one of ``paths`` may lie in another
                 (runs if is_run else reconstructions).setdefault(folder.resolve(), folder)
-                folders.clear()
-            elif len(folder.parts) - len(path.parts) >= DEEPEST_FOLDER:
                 folders.clear()
             links += [name for name in folders if (folder / name).is_symlink()]
             aside += [name for name in folders if _SET_ASIDE.search(name)]
@@ -134,40 +130,22 @@ def settings(path: Path) -> Any:
         raise Unreadable("not readable as plain YAML") from None
 
 
-def column(path: Path, name: str) -> NDArray[np.float64]:
-    """One column of numbers from a CSV file with a line of headings; words in it are refused."""
-    table = content(path, LARGEST_TABLE)
-    if table is None:
-        return np.empty(0)
-    headings, _, rows = table.partition(b"\n")
-    names = headings.decode("utf-8", errors="replace").strip().split(",")
-    if name not in names:
-        raise Unreadable(f"no column {name}")
-    if not rows.strip():
-        return np.empty(0)
-    try:
-        values = np.loadtxt(BytesIO(rows), delimiter=",", usecols=names.index(name), ndmin=1)
-    except ValueError:
-        raise Unreadable("not a table of numbers") from None
-    return numbers(values.tolist())
-
-
-def archive(path: Path, arrays: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Those of the numeric ``arrays`` that an NPZ file holds."""
-    packed = content(path, LARGEST_ARCHIVE)
+def picture(path: Path, side_px: int) -> bytes | None:
+    """A PNG file drawn anew as a JPEG of at most ``side_px`` pixels a side; None where there is none."""
+    packed = content(path, LARGEST_PICTURE)
     if packed is None:
-        return {}
+        return None
+    drawn = BytesIO()
     try:
-        with zipfile.ZipFile(BytesIO(packed)) as members:
-            if any(member.file_size > LARGEST_ARRAY for member in members.infolist()):
+        with Image.open(BytesIO(packed), formats=["PNG"]) as found:
+            if found.width * found.height > MOST_PIXELS:
                 raise ValueError("too large")
-        with np.load(BytesIO(packed), allow_pickle=False) as held:
-            found = {key: held[key] for key in arrays if key in held.files}
-        if any(array.dtype.kind not in "fciu" for array in found.values()):
-            raise ValueError("not numbers")
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError, MemoryError):
-        raise Unreadable("not a readable NPZ file of numbers") from None
-    return found
+            smaller = found.convert("RGB")
+        smaller.thumbnail((side_px, side_px))
+        smaller.save(drawn, "JPEG", quality=90)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise Unreadable("not a readable PNG file") from None
+    return drawn.getvalue()
 
 
 def number(value: Any) -> float:

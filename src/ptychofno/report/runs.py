@@ -18,7 +18,7 @@ from ptychofno.report import files
 from ptychofno.report.files import Unreadable, number, numbers
 from ptychofno.runs import artifacts
 from ptychofno.runs.comparison import flat, of_the_result
-from ptychofno.runs.stats import GOOD_SSIM, LEFT_PLATEAU_BELOW, epoch_left_plateau, steps_to_ssim
+from ptychofno.runs.stats import GOOD_SSIM, epoch_left_plateau, steps_to_ssim
 
 Numbers = NDArray[np.float64]
 Read = TypeVar("Read")
@@ -41,7 +41,8 @@ class Measure:
     key: str
     label: str
     form: str = "{:.4g}"
-    smaller_is_better: bool = False
+    better: str = ""
+    """``low``, ``high`` or neither."""
 
     @property
     def noun(self) -> str:
@@ -49,25 +50,28 @@ class Measure:
         return self.label.split()[-1]
 
 
-LOSS = Measure("best_val_loss", "validation loss", smaller_is_better=True)
-HELD_OUT_ERROR = Measure("diffraction_error_stitched", "held-out error", smaller_is_better=True)
+LOSS = Measure("best_val_loss", "validation loss", better="low")
+HELD_OUT_ERROR = Measure("diffraction_error_stitched", "held-out error", better="low")
 """Of a measured scan's test patterns, as the object stitched from all others predicts them."""
 
 MEASURES = (
     LOSS,
-    Measure("ssim_amplitude", "SSIM amplitude", "{:.4f}"),
-    Measure("ssim_phase", "SSIM phase", "{:.4f}"),
+    Measure("ssim_amplitude", "SSIM amplitude", "{:.4f}", "high"),
+    Measure("ssim_phase", "SSIM phase", "{:.4f}", "high"),
     HELD_OUT_ERROR,
-    Measure("flat", "held-out error of a flat object", smaller_is_better=True),
-    Measure("mae_amplitude", "MAE amplitude", smaller_is_better=True),
-    Measure("mae_phase", "MAE phase / rad", smaller_is_better=True),
-    Measure("psnr_amplitude", "PSNR amplitude / dB", "{:.1f}"),
-    Measure("psnr_phase", "PSNR phase / dB", "{:.1f}"),
-    Measure("frc50_amplitude", "FRC50 amplitude / px⁻¹", "{:.3f}"),
-    Measure("frc50_phase", "FRC50 phase / px⁻¹", "{:.3f}"),
-    Measure("training_seconds", "training time / s", "{:.1f}", smaller_is_better=True),
-    Measure("left_plateau", "epoch off the plateau", "{:.0f}", smaller_is_better=True),
-    Measure("steps_to_ssim", f"steps to SSIM {GOOD_SSIM}", "{:.0f}", smaller_is_better=True),
+    Measure("flat", "held-out error of a flat object"),
+    Measure("mae_amplitude", "MAE amplitude", better="low"),
+    Measure("mae_phase", "MAE phase / rad", better="low"),
+    Measure("psnr_amplitude", "PSNR amplitude / dB", "{:.1f}", "high"),
+    Measure("psnr_phase", "PSNR phase / dB", "{:.1f}", "high"),
+    Measure("frc50_amplitude", "FRC50 amplitude / px⁻¹", "{:.3f}", "high"),
+    Measure("frc50_phase", "FRC50 phase / px⁻¹", "{:.3f}", "high"),
+    Measure("training_seconds", "training time / s", "{:.1f}", "low"),
+    Measure("left_plateau", "epoch off the plateau", "{:.0f}", "low"),
+    Measure("steps_to_ssim", f"steps to SSIM {GOOD_SSIM}", "{:.0f}", "low"),
+    Measure("grad_norm_median", "gradient norm, median", "{:.3g}"),
+    Measure("grad_norm_p99", "gradient norm, 99 %", "{:.3g}"),
+    Measure("grad_norm_max", "gradient norm, largest", "{:.3g}"),
 )
 
 
@@ -99,8 +103,6 @@ class FoundRun:
     epochs: Numbers = field(default_factory=lambda: np.empty(0))
     curves: Mapping[str, Numbers] = field(default_factory=lambda: dict.fromkeys(CURVES, np.empty(0)))
     """Per entry of ``epochs``, the quantities of ``CURVES``."""
-    grad_norms: Numbers = field(default_factory=lambda: np.empty(0))
-    """Per optimizer step, before clipping."""
     problems: tuple[str, ...] = ()
 
     @property
@@ -123,37 +125,23 @@ class FoundRun:
         gained = self.flat_baseline - best
         return bool(gained > 0 and self.final_val_loss - best > GIVEN_BACK * gained)
 
-    @property
-    def failure_epoch(self) -> int | None:
-        """Where a diverged run broke off, or a collapsed one was last seen off the plateau, plus one."""
-        losses = self.curves["val_loss"]
-        if self.state == "diverged":
-            ended = int(self.epochs[-1]) if self.epochs.size else 0
-            return ended if losses.size and not np.isfinite(losses[-1]) else ended + 1
-        if self.state == "collapsed":
-            off = self.epochs[losses < LEFT_PLATEAU_BELOW * self.flat_baseline]
-            return int(off[-1]) + 1 if off.size else 1
-        return None
-
 
 def read(path: Path) -> FoundRun:
     """The run in ``path``. What cannot be read is missing from it and named in ``problems``."""
     problems: list[str] = []
 
-    def attempt(reader: Callable[..., Read], name: str, otherwise: Read, *arguments: str) -> Read:
+    def attempt(reader: Callable[[Path], Read], name: str, otherwise: Read) -> Read:
         try:
-            return reader(path / name, *arguments)
+            return reader(path / name)
         except Unreadable as reason:
             problems.append(f"{name}: {reason}")
             return otherwise
 
     nothing: dict[str, Any] = {}
-    record = attempt(files.record, artifacts.RUN, nothing)
-    history = attempt(files.record, artifacts.HISTORY, nothing)
-    metrics = attempt(files.record, artifacts.METRICS, nothing)
+    names = (artifacts.RUN, artifacts.HISTORY, artifacts.METRICS, artifacts.STATS)
+    record, history, metrics, statistics = (attempt(files.record, name, nothing) for name in names)
     config = attempt(files.settings, artifacts.CONFIG, None)
     typed = _lines(attempt(files.settings, f"{artifacts.HYDRA_DIR}/overrides.yaml", None))
-    grad_norms = attempt(files.column, artifacts.GRAD_NORMS, np.empty(0), "grad_norm")
     settings = flat(config) if isinstance(config, dict) else {}
     state = record.get("state")
     epochs = numbers(history.get("epoch"))
@@ -183,8 +171,7 @@ def read(path: Path) -> FoundRun:
         flat_baseline=number(record.get("flat_baseline")),
         epochs=epochs,
         curves=curves,
-        grad_norms=grad_norms,
-        measures=_of_metrics(metrics) | _of_training(record, epochs, curves),
+        measures=_of_metrics(metrics) | _of_training(record, statistics, epochs, curves),
         problems=tuple(problems),
     )
 
@@ -223,14 +210,20 @@ def _of_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _of_training(
-    record: Mapping[str, Any], epochs: Numbers, curves: Mapping[str, Numbers]
+    record: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+    epochs: Numbers,
+    curves: Mapping[str, Numbers],
 ) -> dict[str, float]:
     losses, spent = (curves[key][np.isfinite(curves[key])] for key in ("val_loss", "seconds"))
+    norms = statistics.get("grad_norm")
+    norms = norms if isinstance(norms, dict) else {}
     left = epoch_left_plateau(epochs, curves["val_loss"], number(record.get("flat_baseline")))
     return {
         "best_val_loss": float(losses.min()) if losses.size else number(record.get("best_val_loss")),
         "training_seconds": float(spent.sum()) if spent.size else math.nan,
         "left_plateau": number(left),
+        **{f"grad_norm_{kind}": number(norms.get(kind)) for kind in ("median", "p99", "max")},
         "steps_to_ssim": number(steps_to_ssim(curves["step"], curves["val_ssim"])),
     }
 

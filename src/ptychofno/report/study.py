@@ -68,10 +68,8 @@ def load(paths: Sequence[Path], control: str | None = None, anyway: bool = False
     references = [one for path in found.reconstructions if (one := read_reference(path))]
     own = [one for one in references if one.dataset_key in keys]
     if others := [one.name for one in references if one.dataset_key not in keys]:
-        names_of_others = ", ".join(others[:5])
-        found.remarks.append(
-            f"reconstructions from a flat object, of other data, left out: {names_of_others}"
-        )
+        left_out = ", ".join(others[:5])
+        found.remarks.append(f"reconstructions from a flat object, of other data, left out: {left_out}")
     verdict = decide(arms, compared_with, refused, group(own))
     warnings += [f"{remark}." for remark in found.remarks]
     return Study(_name(runs), compared_with, verdict, tuple(warnings))

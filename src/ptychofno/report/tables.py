@@ -9,22 +9,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ptychofno.display.text import NONE, fitting, formatted, listed, percent
-from ptychofno.report.arms import FLAT_SSIM, Arm, gradient_norms
+from ptychofno.display.text import NONE, formatted, percent, print_fitting
+from ptychofno.report.arms import FLAT_SSIM, Arm
 from ptychofno.report.evidence import upper_bound
 from ptychofno.report.ranking import Standing
 from ptychofno.report.runs import MEASURES, FoundRun
 from ptychofno.report.study import Study
 from ptychofno.runs.comparison import differing
 
-ALWAYS = ("", "arm", "crashed (95 %)", "judgement")
-"""Shown in any width; of the other main columns as many as fit, these before all others."""
-_FIRST = ("validation loss", "SSIM amplitude", "SSIM phase", "held-out error")
-_MAIN = ("", "arm", "runs", "crashed (95 %)", "rate at most", *_FIRST, "judgement")
-_GAP = 2
+_MAIN: tuple[str, ...] = ("", "arm", "runs", "crashed (95 %)", "rate at most")
+_MAIN += ("validation loss", "SSIM amplitude", "SSIM phase", "held-out error", "judgement")
+_FIRST = ("", "arm", "crashed (95 %)", "judgement", *_MAIN[5:])
+"""Where not all fit, these before the others."""
 
 
 def columns(standing: Standing) -> dict[str, str]:
@@ -47,37 +45,31 @@ def columns(standing: Standing) -> dict[str, str]:
         "runs": ", ".join(f"{count} {state}" for state, count in arm.states.items()),
         **counts,
         **spreads,
-        "gradient norm, 99 %, max": ", ".join(formatted(n, "{:.3g}") for n in gradient_norms(arm.results)),
-        "epoch of failure": listed(arm.failure_epochs) if arm.failure_epochs else NONE,
         f"SSIM < {FLAT_SSIM}": flat,
         "judgement": standing.judgement,
     }
 
 
-def main_columns(rows: Sequence[dict[str, str]]) -> list[str]:
+def main_columns(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Of measured data no similarity is known, of simulated data no held-out error."""
-    return [key for key in _MAIN if key in ALWAYS or any(row[key] != NONE for row in rows)]
+    known = [key for key in _MAIN if key == "" or any(row[key] != NONE for row in rows)]
+    return [{key: row[key] for key in known} for row in rows]
 
 
 def show(console: Console, study: Study) -> None:
     """Warnings, as much of the main table as fits, and the verdict."""
+    verdict = study.verdict
     for warning in study.warnings:
         console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
-    rows = [columns(standing) for standing in study.verdict.standings]
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) + _GAP for key in main_columns(rows)}
-    room = console.width - sum(widths.pop(key) for key in ALWAYS)
-    kept = [key for key in main_columns(rows) if key in {*ALWAYS, *fitting(widths, room, _FIRST)}]
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
-    for key in kept:
-        table.add_column(Text(key), no_wrap=key != "judgement", overflow="fold")
-    for row, standing in zip(rows, study.verdict.standings, strict=True):
-        best = standing.arm is study.verdict.candidate
-        style = "bold" if best else "dim" if standing.rank is None else ""
-        table.add_row(*(Text(row[key], style=style) for key in kept))
-    console.print(table)
+    rows = main_columns([columns(standing) for standing in verdict.standings])
+    styles = [
+        "bold" if standing.arm is verdict.candidate else "" if standing.rank else "dim"
+        for standing in verdict.standings
+    ]
+    print_fitting(console, rows, _FIRST, wrapped="judgement", styles=styles)
     console.print()
-    console.print(Text(study.verdict.headline, style="bold"), soft_wrap=True)
-    for sentence in study.verdict.sentences:
+    console.print(Text(verdict.headline, style="bold"), soft_wrap=True)
+    for sentence in verdict.sentences:
         console.print(Text(sentence), soft_wrap=True)
 
 
@@ -86,7 +78,7 @@ def differences(arm: Arm, control: Arm) -> list[tuple[str, str, str]]:
 
     Parts are named by their class; Hydra's own marks are left out.
     """
-    if arm.settings is None or control.settings is None:
+    if not (arm.settings and control.settings):
         return []
     found = []
     for key in differing({"control": control.settings, "arm": arm.settings}):
@@ -98,27 +90,15 @@ def differences(arm: Arm, control: Arm) -> list[tuple[str, str, str]]:
     return found
 
 
-def run_rows(study: Study) -> list[dict[str, str]]:
-    """What a table for people says of every run that counts."""
-    return [
-        {
-            "arm": arm.name,
-            "seed": NONE if run.seed is None else str(run.seed),
-            "data.seed": NONE if run.data_seed is None else str(run.data_seed),
-            "state": run.state,
-            **{m.label: formatted(run.measures[m.key], m.form) for m in MEASURES[:4]},
-            "epochs": str(run.epochs.size),
-            "error": run.error,
-        }
-        for arm in study.arms
-        for run in arm.runs
-    ]
+def of_runs(study: Study) -> list[dict[str, Any]]:
+    """What is told of every run, the ones that count nowhere last."""
+    rows = [_values(arm, run, True) for arm in study.arms for run in arm.runs]
+    return rows + [_values(arm, run, False) for arm in study.arms for run in arm.repeated]
 
 
 def comma_separated(study: Study) -> str:
-    """One line per run, the ones that count nowhere included."""
-    rows = [_values(arm, run, True) for arm in study.arms for run in arm.runs]
-    rows += [_values(arm, run, False) for arm in study.arms for run in arm.repeated]
+    """One line per run."""
+    rows = of_runs(study)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -126,8 +106,13 @@ def comma_separated(study: Study) -> str:
     return text.getvalue()
 
 
+def as_text(value: Any) -> str:
+    if value is None or value == "":
+        return NONE
+    return formatted(value) if isinstance(value, float) else str(value)
+
+
 def _values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
-    norms = gradient_norms([run] if run.has_result else [])
     return {
         "arm": arm.name,
         "seed": run.seed,
@@ -140,9 +125,6 @@ def _values(arm: Arm, run: FoundRun, counted: bool) -> dict[str, Any]:
         "flat_baseline": run.flat_baseline,
         "fell_later": run.fell_later,
         "epochs": int(run.epochs.size),
-        "steps": int(run.grad_norms.size),
-        "failure_epoch": run.failure_epoch,
-        **dict(zip(("grad_norm_median", "grad_norm_p99", "grad_norm_max"), norms, strict=True)),
         "parameters": run.parameters,
         "device": run.device,
         "dataset_key": run.dataset_key,

@@ -9,22 +9,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
-from ptychofno import physics
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments, ordered, split_of
-from ptychofno.data.orientation import orientation_note
+from ptychofno.data.detector import amplitudes
+from ptychofno.data.first_rounds import orientation_note, probe_from_patterns, refined_probe
 from ptychofno.data.preparation import Prepared, prepare
 from ptychofno.data.probe import GivenProbe, NpzProbe, RefinedProbe, ScanProbe, taken_modes, told_modes
-from ptychofno.data.probe_start import probe_from_patterns
-from ptychofno.data.readers import RawScan, open_scan
+from ptychofno.data.readers import open_scan
 from ptychofno.data.settings import MeasuredData
 
 _NAMED = 12
 """So many dark patterns are told by their numbers."""
-
-_SPLITS = ("train", "validation", "test")
 
 
 def read_measured(
@@ -40,34 +36,36 @@ def read_measured(
     is 1 in both cases, which for amplitudes assumes that X**2 are counts. The probe is scaled
     to sum |P|^2 = mean sum X^2 of the training patterns, so that an object of modulus 1
     explains the mean intensity. Dark frames are left out; the others keep their numbers and so their splits.
-    Positions are shifted to start at 0. A sample is a pattern, its first, and the gridsize**2 - 1 nearest to
-    it of the same split.
+    A sample is a pattern, its first, and the gridsize**2 - 1 nearest to it of the same split.
 
     Args:
-        data: the files and what is said of them.
         probe: ``DatasetProbe`` takes the probe of the files, ``RefinedProbe`` what rounds of overlap make of
-            it on the training patterns, with as many modes as it says. Where the files have none, it is begun
-            from the mean pattern.
+            it on the training patterns. Where the files have none, it is begun from the mean pattern.
         key: identifies the result. each_block: is told how many of how many patterns are read.
 
     Raises ValueError with one line naming file, array and index of whatever is unusable.
     """
     with open_scan(data.path, data.also, data.layout) as raw:
-        prepared = prepare(_with_probe(raw, probe), data)
+        if not isinstance(probe, ScanProbe):
+            raw = replace(raw, probe=probe.read() if isinstance(probe, NpzProbe) else None)
+        prepared = prepare(raw, data)
         order = ordered(len(prepared.positions_px), data.held_out_every)
-        amplitude, valid, dark = prepared.amplitudes(np.argsort(order), each_block)
+        amplitude, valid, dark = amplitudes(
+            *(prepared.patterns, prepared.look, prepared.window, data.detector, np.argsort(order), each_block)
+        )
     notes = [*prepared.notes, *_told_dark(dark, len(order))]
     lit = order[~np.isin(order, dark)]
     positions = prepared.positions_px[lit]
     positions = positions - positions.min(axis=0)
-    splits = _splits(amplitude, positions, _counts(lit, data, prepared.patterns.where), data.gridsize**2)
-    mean, mean_square = amplitude_moments(amplitude[: len(splits["train"])])
-    illumination = _illumination(prepared, probe, splits["train"], valid, notes)
+    train, validation, test = _splits(amplitude, positions, lit, data, prepared.patterns.where)
+    mean, mean_square = amplitude_moments(amplitude[: len(train)])
+    illumination = _illumination(prepared, probe, train, valid, notes)
     power, N = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2)), amplitude.shape[-1]
     scaled = given = (illumination * np.sqrt(mean_square * N * N / power)).astype(np.complex64)
     if isinstance(probe, RefinedProbe) and probe.rounds:
-        scaled = _refined_probe(splits["train"], given, valid, probe.rounds, positions, notes)
-    notes += filter(None, [orientation_note(splits["train"], given, valid)])
+        scaled = refined_probe(train, given, valid, probe.rounds, positions.max(axis=0))
+        notes += [f"refined, {told_modes(scaled)}"] if scaled.ndim > 2 else []
+    notes += filter(None, [orientation_note(train, given, valid)])
     return PtychoDataset(
         name=data.name,
         key=key,
@@ -83,17 +81,10 @@ def read_measured(
         counts=prepared.look.quantity == "counts",
         dropped=tuple(dark.tolist()),
         notes=tuple(notes),
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
+        train=train,
+        validation=validation,
+        test=test,
     )
-
-
-def _with_probe(raw: RawScan, probe: GivenProbe | ScanProbe) -> RawScan:
-    """The scan with the probe of its files, of another file, or without one."""
-    if isinstance(probe, ScanProbe):
-        return raw
-    return replace(raw, probe=probe.read() if isinstance(probe, NpzProbe) else None)
 
 
 def _told_dark(dark: np.ndarray, count: int) -> list[str]:
@@ -104,34 +95,42 @@ def _told_dark(dark: np.ndarray, count: int) -> list[str]:
     return [f"{dark.size} of {count} patterns are dark and left out with their positions: number {numbers}"]
 
 
-def _counts(lit: np.ndarray, data: MeasuredData, where: str) -> np.ndarray:
-    """How many of the patterns (by number) are of each split. Raises ValueError where too few are left."""
-    each = np.bincount(split_of(int(lit.max()) + 1, data.held_out_every)[lit], minlength=3)
-    if each.min() < data.gridsize**2:
+def _splits(
+    amplitude: np.ndarray, positions_px: np.ndarray, lit: np.ndarray, data: MeasuredData, where: str
+) -> list[Split]:
+    """Training, validation and test of patterns in this order; ``lit`` are their numbers in the file.
+
+    Raises ValueError where too few are left of one.
+    """
+    C = data.gridsize**2
+    counts = np.bincount(split_of(int(lit.max()) + 1, data.held_out_every)[lit], minlength=3)
+    if counts.min() < C:
         raise ValueError(
-            f"{where}: without its dark patterns {each.tolist()} are left for training, validation and test"
-            f" with data.held_out_every={data.held_out_every}; expected {data.gridsize**2} or more of each"
+            f"{where}: without its dark patterns {counts.tolist()} are left for training, validation and test"
+            f" with data.held_out_every={data.held_out_every}; expected {C} or more of each"
         )
-    return each
+    found = []
+    for end, count in zip(np.cumsum(counts).tolist(), counts.tolist(), strict=True):
+        patterns, places = amplitude[end - count : end], positions_px[end - count : end]
+        if C == 1:
+            samples, corners = patterns[:, None], places[:, None]
+        else:
+            near = _neighbours(places, C)
+            samples, corners = patterns[near], places[near]
+        found.append(Split(samples, corners, np.zeros(count, np.int64)))
+    return found
 
 
-def _splits(amplitude: np.ndarray, positions_px: np.ndarray, counts: np.ndarray, C: int) -> dict[str, Split]:
-    """The splits by their names, of patterns that are in their order."""
-    ends = np.cumsum(counts).tolist()
-    members = [slice(end - count, end) for end, count in zip(ends, counts.tolist(), strict=True)]
-    return {
-        name: _split(amplitude[member], positions_px[member], C)
-        for name, member in zip(_SPLITS, members, strict=True)
-    }
-
-
-def _split(amplitude: np.ndarray, positions_px: np.ndarray, C: int) -> Split:
-    if C == 1:
-        samples, places = amplitude[:, None], positions_px[:, None]
-    else:
-        near = _neighbours(positions_px, C)
-        samples, places = amplitude[near], positions_px[near]
-    return Split(samples, places, np.zeros(len(amplitude), np.int64))
+def _neighbours(positions_px: np.ndarray, C: int) -> np.ndarray:
+    """Indices (n, C) of each position of (n, 2), first, and of the C - 1 nearest to it."""
+    own = np.arange(len(positions_px))[:, None]
+    near = cKDTree(positions_px).query(positions_px, k=C)[1]
+    # Of patterns at one position any may be the first, and with many of them none the pattern itself.
+    order = np.argsort(near != own, axis=1, kind="stable")
+    found = np.take_along_axis(near, order, axis=1)
+    lost = found[:, 0] != own[:, 0]
+    found[lost] = np.concatenate((own[lost], found[lost, :-1]), axis=1)
+    return found
 
 
 def _illumination(
@@ -146,45 +145,8 @@ def _illumination(
     if found is None and not isinstance(probe, ScanProbe):
         return probe.make(prepared.window.N)
     if found is None:
-        begun, note = probe_from_patterns(train, prepared.mean_amplitude, valid)
-        found = begun[None]
-        notes.append(note)
+        found = probe_from_patterns(train, prepared.mean_amplitude, valid)[None]
+        notes.append("the files have no probe: begun from the mean pattern, to be refined with the object")
     taken, told = taken_modes(found, probe.modes if isinstance(probe, RefinedProbe) else None)
     notes += [told] if told else []
     return taken
-
-
-def _refined_probe(
-    train: Split,
-    given: np.ndarray,
-    valid: np.ndarray | None,
-    rounds: int,
-    positions_px: np.ndarray,
-    notes: list[str],
-) -> np.ndarray:
-    """What rounds of overlap on the training patterns make of a probe, complex64 and of its shape."""
-    height, width = (np.ceil(positions_px.max(axis=0)).astype(int) + given.shape[-1]).tolist()
-    scan = physics.make_scan(
-        torch.from_numpy(train.amplitude[:, 0]),
-        torch.from_numpy(train.positions_px[:, 0]),
-        (height, width),
-        None if valid is None else torch.from_numpy(valid),
-    )
-    start = physics.flat_estimate(scan, torch.from_numpy(given))
-    found = physics.refine(scan, start, rounds, probe_from=2).estimate.probe.numpy()
-    notes += [f"refined, {told_modes(found)}"] if found.ndim > 2 else []
-    return found
-
-
-def _neighbours(positions_px: np.ndarray, C: int) -> np.ndarray:
-    """Indices (n, C) of each position of (n, 2), first, and of the C - 1 nearest to it."""
-    own = np.arange(len(positions_px))[:, None]
-    if C == 1:
-        return own
-    near = cKDTree(positions_px).query(positions_px, k=C)[1]
-    # Of patterns at one position any may be the first, and with many of them none the pattern itself.
-    order = np.argsort(near != own, axis=1, kind="stable")
-    found = np.take_along_axis(near, order, axis=1)
-    lost = found[:, 0] != own[:, 0]
-    found[lost] = np.concatenate((own[lost], found[lost, :-1]), axis=1)
-    return found

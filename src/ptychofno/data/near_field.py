@@ -7,6 +7,8 @@ far field, the patterns are holograms and no far field explains them.
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
 _LIT = 0.05
@@ -16,29 +18,26 @@ _FEWEST_PAIRS = 8
 _MOST_PATTERNS = 24
 
 
-def require_far_field(
-    sample: np.ndarray, mean: np.ndarray, positions_m: np.ndarray, field_m: float, where: str
-) -> None:
+def require_far_field(sample: np.ndarray, positions_m: np.ndarray, field_m: float, where: str) -> None:
     """Raise ValueError where a moving shadow shows that patterns are near field.
 
     Args:
-        sample: counts or amplitudes (k, R, C). mean: of all, in the same units, (R, C).
-        positions_m: of these patterns, (k, 2) metres. field_m: lambda z / p.
+        sample: counts or amplitudes (k, R, C). positions_m: of these patterns, (k, 2) metres.
+        field_m: lambda z / p.
     """
-    sample, positions_m = sample[:_MOST_PATTERNS], positions_m[:_MOST_PATTERNS]
+    mean = sample.mean(axis=0)
     lit = mean > _LIT * mean.max()
-    contrast = np.where(lit, sample / np.maximum(mean, 1e-30) - 1, 0.0)
+    contrast = np.where(lit, sample[:_MOST_PATTERNS] / np.maximum(mean, 1e-30) - 1, 0.0)
     far = np.fft.fft2(contrast)
     norms = np.sqrt(np.square(contrast).sum(axis=(-2, -1)))
+    half = np.array(mean.shape) // 2
     shifts, steps = [], []
-    for i in range(len(sample)):
-        correlation = np.fft.ifft2(far[i + 1 :] * far[i].conj()).real
-        for j, found in enumerate(correlation, i + 1):
-            at = np.unravel_index(int(found.argmax()), found.shape)
-            if found[at] > _CORRELATED * norms[i] * norms[j]:
-                half = np.array(found.shape) // 2
-                shifts.append((np.array(at) + half) % found.shape - half)
-                steps.append(positions_m[j] - positions_m[i])
+    for i, j in combinations(range(len(contrast)), 2):
+        found = np.fft.ifft2(far[j] * far[i].conj()).real
+        at = np.unravel_index(int(found.argmax()), found.shape)
+        if found[at] > _CORRELATED * norms[i] * norms[j]:
+            shifts.append((np.array(at) + half) % found.shape - half)
+            steps.append(positions_m[j] - positions_m[i])
     if len(shifts) < _FEWEST_PAIRS:
         return
     moved, by = np.array(shifts, np.float64), np.array(steps)

@@ -21,16 +21,14 @@ class Format:
     """Where a kind of file keeps what. Of several names the first that is there counts; ``*`` is anything."""
 
     name: str
-    known_by: Sequence[Names] = ()
-    """A file is of this format if it has one name of each."""
+    known_by: Sequence[Names] = ()  # a file is of this format if it has one name of each
     patterns: Names = ()
     chunks: bool = False
     """Whether patterns and positions stand under all the keys that a name fits, one after the other."""
     patterns_index: Names = ()
     quantity: str | None = None
     zero_frequency: str | None = None
-    positions: Sequence[Names] = ()
-    """Each a name of (row, col) pairs, or the names of rows and of columns."""
+    positions: Sequence[Names] = ()  # each a name of (row, col) pairs, or the names of rows and of columns
     positions_index: Names = ()
     unit: str | None = None
     turned: Callable[[Source, np.ndarray], np.ndarray] | None = None
@@ -40,8 +38,7 @@ class Format:
     object_pixel_m: Names = ()
     mask: Names = ()
     mask_means: str | None = None
-    mask_bits: int | None = None
-    """Those that count where a mask has several; None for all."""
+    mask_bits: int | None = None  # those that count where a mask has several; None for all
 
 
 def _probe_against_sample(source: Source, translation: np.ndarray) -> np.ndarray:

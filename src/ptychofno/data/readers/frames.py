@@ -24,14 +24,10 @@ class Frames:
 
     parts: tuple[Lazy, ...]
     """Each (…, R, C), or (R, C, n) where ``last``; what is before R and C counts patterns."""
-    where: str
-    """File and key, for messages."""
-    swapped: bool = False
-    """Whether rows and columns stand the other way in the file."""
-    last: bool = False
-    """Whether patterns are counted along the last axis."""
-    chosen: tuple[int, ...] | None = None
-    """Which patterns of the file, in which order; None for all."""
+    where: str  # file and key, for messages
+    swapped: bool = False  # whether rows and columns stand the other way in the file
+    last: bool = False  # whether patterns are counted along the last axis
+    chosen: tuple[int, ...] | None = None  # which patterns of the file, in which order; None for all
 
     @property
     def size(self) -> tuple[int, int]:

@@ -71,10 +71,11 @@ class _Tree:
                     self._walk(self.nodes[key], f"{key}/", above | {address})
 
     def _follow(self, alias: str, target: str) -> None:
-        """Everything at and below ``target`` is also at and below ``alias``."""
+        """Everything at and below ``target`` is also at and below ``alias``, unless that is in there."""
+        if alias.startswith(f"{target}/"):
+            return
         for key, node in list(self.nodes.items()):
-            inside = key.startswith(f"{target}/") and not key.startswith(f"{alias}/")
-            if (key == target or inside) and len(self.nodes) < _MOST_NODES:
+            if f"{key}/".startswith(f"{target}/") and len(self.nodes) < _MOST_NODES:
                 self.nodes.setdefault(alias + key.removeprefix(target), node)
 
 

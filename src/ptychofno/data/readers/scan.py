@@ -26,10 +26,8 @@ class Positions:
 
     values: np.ndarray
     """(row, col) float64 (n, 2): how the probe moves over the object, along the detector's axes."""
-    where: str
-    """File and keys, for messages."""
-    unit: str | None = None
-    """A key of ``UNITS``; None where the file does not say."""
+    where: str  # file and keys, for messages
+    unit: str | None = None  # a key of ``UNITS``; None where the file does not say
     index: np.ndarray | None = None
     """The number of the pattern each belongs to; None where they are in the order of the patterns."""
 
@@ -38,47 +36,37 @@ class Positions:
 class Modes:
     """An estimate of the probe."""
 
-    values: np.ndarray
-    """complex (modes, M, M)"""
+    values: np.ndarray  # complex (modes, M, M)
     where: str
-    pixel_m: float | None = None
-    """Size of its pixels where the file says so."""
+    pixel_m: float | None = None  # size of its pixels where the file says so
 
 
 @dataclass(frozen=True)
 class PixelMask:
     """Which detector pixels say something."""
 
-    values: np.ndarray
-    """bool (R, C)"""
+    values: np.ndarray  # bool (R, C)
     where: str
-    means: str | None = None
-    """What true says: valid or bad; None where the file does not say."""
+    means: str | None = None  # what true says: valid or bad; None where the file does not say
 
 
 @dataclass(frozen=True)
 class RawScan:
     """All that is known of a scan, and None for what is not."""
 
-    format: str
-    """What the files were taken for, in words."""
+    format: str  # what the files were taken for, in words
     patterns: Frames | None = None
-    pattern_index: np.ndarray | None = None
-    """The number of each pattern, where the file numbers them."""
-    quantity: str | None = None
-    """counts or amplitude"""
-    zero_frequency: str | None = None
-    """centre or corner"""
+    pattern_index: np.ndarray | None = None  # the number of each pattern, where the file numbers them
+    quantity: str | None = None  # counts or amplitude
+    zero_frequency: str | None = None  # centre or corner
     positions: Positions | None = None
     probe: Modes | None = None
     mask: PixelMask | None = None
     energy_ev: float | None = None
     distance_m: float | None = None
     detector_pixel_m: float | None = None
-    object_pixel_m: float | None = None
-    """As the file says it, for the probe's own grid."""
-    near_field: str | None = None
-    """Where the file says that the patterns are no far field."""
+    object_pixel_m: float | None = None  # as the file says it, for the probe's own grid
+    near_field: str | None = None  # where the file says that the patterns are no far field
 
     @property
     def missing(self) -> list[str]:

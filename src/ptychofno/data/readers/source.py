@@ -38,18 +38,15 @@ class Lazy(Protocol):
 class Source:
     """An open file."""
 
-    label: str
-    """The setting and the path that named it, such as ``data.path=scan.h5``; starts every message."""
-    kind: str
-    """What the file is, such as HDF5."""
+    label: str  # the setting and the path that named it, such as ``data.path=scan.h5``; starts every message
+    kind: str  # what the file is, such as HDF5
     arrays: Mapping[str, Callable[[], Lazy]]
     """What gives the unread array under a key; groups in a key end in '/'."""
     attributes: Callable[[str], Mapping[str, Any]] = lambda key: {}
     """What the file says of an array, or of itself (key empty): numbers and texts."""
     swapped: bool = False
     """Whether the last two axes of every array stand the other way, as MATLAB writes them."""
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
-    """Keys that link to another file, and which."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # keys that link to another file, and which
 
     @property
     def keys(self) -> list[str]:

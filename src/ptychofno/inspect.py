@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ptychofno.data.preparation import Prepared
-    from ptychofno.data.readers import RawScan, Source
-    from ptychofno.data.readers.source import Lazy
+    from ptychofno.data.readers import Lazy, RawScan, Source
 
 _USAGE = """\
 Names all arrays of the files with shape, type and range, says which format they are taken for and what is
@@ -107,9 +106,6 @@ def _spelt(path: str) -> str:
     return path if plain else '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# --- what is in a file -----------------------------------------------------------------------
-
-
 def _show_file(console: Console, path: str, source: Source) -> None:
     size = Path(path).expanduser().stat().st_size
     console.print(f"{path}: {source.kind}, {size / 1e6:.3g} MB", style="bold", soft_wrap=True)
@@ -164,9 +160,6 @@ def _remarks(values: np.ndarray) -> Iterator[str]:
         yield f"{full} at the type's maximum"
     if values.size > 64 and kind in "if" and (negative := int((finite < 0).sum())):
         yield f"{negative} negative"
-
-
-# --- what it is taken for --------------------------------------------------------------------
 
 
 def _show_scan(console: Console, raw: RawScan) -> None:

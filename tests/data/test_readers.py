@@ -376,7 +376,7 @@ def test_fractions_need_to_be_told_counts_or_amplitudes(tmp_path: Path, scan: Sc
 def test_patterns_are_read_once_in_blocks(
     tmp_path: Path, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ptychofno.data.readers import frames
+    from ptychofno.data.readers import scan as frames
 
     path = write_hdf5(tmp_path / "a.h5", scan)
     monkeypatch.setattr(frames, "_BLOCK_BYTES", 8 * N * N * 5)

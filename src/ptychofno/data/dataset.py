@@ -65,11 +65,8 @@ class PtychoDataset:
         return math.isqrt(self.channels)
 
     def scan(self) -> Split:
-        """What is stitched into an object.
-
-        For a simulation the test split; for a measured scan, which has one object and no truth,
-        every pattern in the order training, validation, test (copied into memory).
-        """
+        """What is stitched into an object: the test split of a simulation; all patterns of a measured scan,
+        those for training, validation and test in turn (copied into memory)."""
         if self.test_objects is not None:
             return self.test
         splits = (self.train, self.validation, self.test)

@@ -12,19 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ptychofno.data.look import Look, dead_marks, oriented
-from ptychofno.data.readers.frames import Frames
+from ptychofno.data.readers.scan import Frames
 from ptychofno.data.readers.source import first_index, require_scale
 from ptychofno.data.settings import MeasuredDetector
 
+# The share of the median pattern's light up to which a pattern counts as dark: a few stray photons.
 _DARK = 1e-5
-"""The share of the median pattern's light up to which a pattern counts as dark: a few stray photons."""
-
-_EXACT = 2**24
-"""Below this single precision holds every integer."""
-
+_EXACT = 2**24  # below this single precision holds every integer
 _SMALLEST_CEILING = 1023
-_CEILINGS = {2**bits - 1 for bits in range(10, 33)}
-"""Values at which detectors of so many bits stop counting."""
+_CEILINGS = {2**bits - 1 for bits in range(10, 33)}  # values at which detectors of so many bits stop counting
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,7 @@ class Window:
 
 
 def window(look: Look, N: int | None, natural: int, bins: int, where: str) -> Window:
-    """The window of N x N bins, of ``natural`` pixels where N is null, around the zero frequency.
-
-    Raises ValueError for a window that the detector cannot fill.
-    """
+    """N x N bins, or ``natural`` pixels, around the zero frequency. Raises ValueError where these lack."""
     N = N or natural // bins // 2 * 2
     side, (rows, cols) = N * bins, look.mean.shape
     if N < 8:

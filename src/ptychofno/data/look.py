@@ -14,21 +14,12 @@ from ptychofno.data.readers.scan import PixelMask, RawScan
 from ptychofno.data.readers.source import first_index, require_scale
 from ptychofno.data.settings import MeasuredData, MeasuredDetector
 
-SAMPLE = 48
-"""So many patterns are looked at."""
-
+SAMPLE = 48  # so many patterns are looked at
+# How clearly something must be brighter around the corner, or the centre, to be refused for it.
 CONTRADICTION = 0.05
-"""How clearly something must be brighter around the corner, or the centre, to be refused for it."""
-
-_HOT = 300
-"""A pixel this many times as bright as its brightest neighbour, in every pattern, counts nothing."""
-
-_FEW = 0.1
-"""Share of the detector up to which pixels that a mask tells apart are believed to be the bad ones."""
-
-_OFF_CENTRE = 0.05
-"""Share of the detector that the centre of mass may be off its centre without being told."""
-
+_HOT = 300  # a pixel this many times as bright as its brightest neighbour, in every pattern, counts nothing
+_FEW = 0.1  # share of the detector up to which pixels that a mask tells apart are believed to be the bad ones
+_OFF_CENTRE = 0.05  # share of the detector that the centre of mass may be off its centre without being told
 _MARKS = (2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
 
@@ -46,10 +37,7 @@ class Look:
 
 
 def look(raw: RawScan, data: MeasuredData) -> Look:
-    """Look at a sample of patterns, turned as ``data.detector`` says.
-
-    Raises ValueError for patterns whose quantity, mask or zero frequency cannot be told.
-    """
+    """Look at a sample. Raises ValueError where quantity, mask or zero frequency cannot be told."""
     assert raw.patterns is not None
     where, sample = raw.patterns.where, oriented(raw.patterns.sample(SAMPLE), data.detector)
     quantity = raw.quantity or _quantity(sample, where)
@@ -183,12 +171,8 @@ def _hot(light: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _corner(mean: np.ndarray, typed: str | None, of_format: str | None, where: str) -> bool:
-    """Whether the zero frequency stands at the corner.
-
-    From roots, because one hot pixel could outweigh all counts. Raises ValueError when the patterns are
-    clearly brighter around the other place than typed.
-    """
-    evidence = centredness(np.sqrt(mean))
+    """Whether it is at the corner. Raises ValueError where the data contradict what is typed."""
+    evidence = centredness(np.sqrt(mean))  # of roots, because one hot pixel could outweigh all counts
     if typed is not None and evidence * (1 if typed == "centre" else -1) < -CONTRADICTION:
         other = "corner" if typed == "centre" else "centre"
         raise ValueError(

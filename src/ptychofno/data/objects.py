@@ -57,17 +57,16 @@ class SimulatedData(DataBase):
 
     @abstractmethod
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
-        """The object number ``index`` of those for ``purpose``.
+        """The object number ``index`` of those for ``purpose``; ``rng`` is its own.
 
-        ``rng`` is of its own: what is drawn from it changes no other object. Raises ValueError, naming
-        the setting, where the settings give no such object.
+        Raises ValueError, naming the setting, where the settings give no such object.
         """
 
 
 # --- lines -----------------------------------------------------------------------------------
 
+# (weight, sigma in pixels) of the Gaussians that turn lines into an object.
 _BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))
-"""(weight, sigma in pixels) of the Gaussians that turn lines into an object."""
 
 
 @dataclass(kw_only=True)
@@ -82,8 +81,7 @@ class GridLinesData(SimulatedData):
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
         """Blurred random lines a, and the phase pi tanh((a - max a / 2) / (3 mean a)), 0 without ``set_phi``.
 
-        Lines are drawn and blurred on a canvas of twice the size, so that the object, cut from its
-        centre, is as dense at its border as in its middle.
+        Cut from a canvas of twice the size: as dense at the border as in the middle.
         """
         canvas = np.zeros((2 * self.size, 2 * self.size))
         for ends in rng.integers(0, 2 * self.size, size=(self.nlines, 4)).tolist():
@@ -100,9 +98,6 @@ class GridLinesData(SimulatedData):
         if not self.set_phi:
             return Transmission(image, np.zeros_like(image))
         return Transmission(image, np.pi * np.tanh((image - image.max() / 2) / (3 * image.mean())))
-
-
-# --- amplitude and phase of their own --------------------------------------------------------
 
 
 @dataclass(kw_only=True)
@@ -130,8 +125,7 @@ _IMAGES = {
 """Functions of skimage.data. Only images that stand in its wheel, as the others are fetched from the
 network, and only PNG, as decoders of JPEG differ in the last bit."""
 
-_SCENE = 1.25
-"""Shorter side of an image, in sizes of the object that is cut out of it."""
+_SCENE = 1.25  # shorter side of an image, in sizes of the object that is cut out of it
 
 
 @dataclass(kw_only=True)
@@ -141,11 +135,7 @@ class NaturalImagesData(IndependentPhaseData):
     kind: ClassVar[str] = "natural_images"
 
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
-        """Amplitude and phase from two different photographs; no purpose shares one with another.
-
-        Pairs take turns until all ordered pairs of a purpose were used; from then on they come again, cut
-        and turned in another way.
-        """
+        """Amplitude and phase from two photographs; all ordered pairs of a purpose take turns."""
         names = _IMAGES[purpose]
         turn, amplitude = divmod(index, len(names))
         phase = (amplitude + 1 + turn % (len(names) - 1)) % len(names)
@@ -153,10 +143,7 @@ class NaturalImagesData(IndependentPhaseData):
 
 
 def _view(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A bundled image, scaled, cut to (size, size) at random, turned and mirrored at random; 0 to 1.
-
-    Its percentiles 1 and 99 become 0 and 1, so that no image is darker or flatter than another.
-    """
+    """A bundled image, scaled, cut, turned and mirrored at random; its percentiles 1 and 99 are 0 and 1."""
     image = getattr(bundled, name)()
     grey = rgb2gray(image) if image.ndim == 3 else image / 255
     scale = _SCENE * size / min(grey.shape)
@@ -199,12 +186,9 @@ def _gaussian_field(size: int, correlation_px: float, rng: np.random.Generator) 
 
 # --- many classes ----------------------------------------------------------------------------
 
-_LEAF_PX = (4.0, 100.0)
-"""Least and largest radius of a leaf."""
-_LAYERS = 6
-"""Leaves that lie on one another in the mean."""
-_CORRELATIONS_PX = (3.0, 24.0)
-"""Of random fields of a mixture, least and largest."""
+_LEAF_PX = (4.0, 100.0)  # least and largest radius of a leaf
+_LAYERS = 6  # leaves that lie on one another in the mean
+_CORRELATIONS_PX = (3.0, 24.0)  # of random fields of a mixture, least and largest
 
 
 @dataclass(kw_only=True)

@@ -6,20 +6,21 @@ Shapes: n patterns of (R, C) detector pixels become amplitudes of (N, N); m mode
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
 from ptychofno.data import sampling
 from ptychofno.data.detector import Window, window
 from ptychofno.data.look import SAMPLE, Look, look
-from ptychofno.data.near_field import require_far_field
 from ptychofno.data.readers import open_scan
-from ptychofno.data.readers.frames import Frames
-from ptychofno.data.readers.scan import UNITS, Positions, RawScan
+from ptychofno.data.readers.scan import UNITS, Frames, Positions, RawScan
 from ptychofno.data.settings import MeasuredData, MeasuredLayout
 
-_LITTLE = 0.05
-"""Share of the light that a window may lose."""
+_LITTLE = 0.05  # share of the light that a window may lose
+_LIT, _CORRELATED, _EXPLAINED = 0.05, 0.3, 0.9
+# Of the search for a near field: shares of light, of a perfect correlation and of the motion; numbers.
+_FEWEST_PAIRS, _MOST_PATTERNS = 8, 24
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,7 @@ class Prepared:
 
 
 def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
-    """Look at a sample of the patterns, choose their window, and bring positions and probe onto its pixels.
-
-    Raises ValueError with one line for whatever makes no scan.
-    """
+    """Choose the window of the patterns, and bring positions and probe onto its pixels. Raises ValueError."""
     _check(raw, data)
     assert raw.patterns is not None and raw.positions is not None
     patterns, where, typed = raw.patterns, raw.patterns.where, data.geometry
@@ -66,16 +64,13 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
     positions_px = sampling.in_pixels(positions, known, pixel_m, chosen.side / grid, chosen.N, notes)
     if positions.unit not in (None, "px") and known.field_m is not None:
         metres = positions.values[patterns.sampled(SAMPLE)] * UNITS[positions.unit]
-        require_far_field(seen.sample, metres, known.field_m, where)
+        _require_far_field(seen.sample, metres, known.field_m, where)
     return Prepared(patterns, seen, chosen, mean, positions_px, modes, known, pixel_m, tuple(notes))
 
 
 def bins_for(data: MeasuredData, N: int) -> int:
-    """How many detector pixels to bin for patterns of N x N: 1, unless cropping to them loses light.
-
-    Binning keeps the light and narrows the field of view, in which the probe has to fit. Raises ValueError
-    for files that cannot be read.
-    """
+    """How many detector pixels to bin for patterns of N x N: 1, unless cropping to them loses light and the
+    probe fits into the narrower field of view. Raises ValueError for files that cannot be read."""
     with open_scan(data.path, data.also, data.layout) as raw:
         if raw.missing or raw.patterns is None or raw.probe is None:
             return 1
@@ -142,3 +137,40 @@ def _window_notes(seen: Look, chosen: Window) -> list[str]:
     if chosen.side > min(rows, cols):
         notes.append("pixels beyond the detector are masked")
     return notes
+
+
+def _require_far_field(sample: np.ndarray, positions_m: np.ndarray, field_m: float, where: str) -> None:
+    """Raise ValueError where a shadow of the object, which moves with the scan, shows a near field.
+
+    A beam that diverges from a focus throws it, magnified. If the lit part of the object, as the shadow's
+    magnification tells it, is larger than the field of view lambda z / p that a far-field pixel resolves,
+    the patterns are holograms and no far field explains them. ``sample`` (k, R, C) at ``positions_m`` (k, 2).
+    """
+    mean = sample.mean(axis=0)
+    lit = mean > _LIT * mean.max()
+    contrast = np.where(lit, sample[:_MOST_PATTERNS] / np.maximum(mean, 1e-30) - 1, 0.0)
+    far = np.fft.fft2(contrast)
+    norms = np.sqrt(np.square(contrast).sum(axis=(-2, -1)))
+    half = np.array(mean.shape) // 2
+    shifts, steps = [], []
+    for i, j in combinations(range(len(contrast)), 2):
+        found = np.fft.ifft2(far[j] * far[i].conj()).real
+        at = np.unravel_index(int(found.argmax()), found.shape)
+        if found[at] > _CORRELATED * norms[i] * norms[j]:
+            shifts.append((np.array(at) + half) % found.shape - half)
+            steps.append(positions_m[j] - positions_m[i])
+    if len(shifts) < _FEWEST_PAIRS:
+        return
+    moved, by = np.array(shifts, np.float64), np.array(steps)
+    pixels_per_m = np.linalg.lstsq(by, moved, rcond=None)[0]
+    left = np.square(moved - by @ pixels_per_m).sum() / max(np.square(moved).sum(), 1e-30)
+    magnified = float(np.sqrt(abs(np.linalg.det(pixels_per_m))))
+    if left > 1 - _EXPLAINED or magnified == 0:
+        return
+    width_m = float(np.sqrt(lit.sum())) / magnified
+    if width_m > field_m:
+        raise ValueError(
+            f"{where} are near field: the object's shadow moves with the scan by {magnified * 1e-6:.3g}"
+            f" detector pixels per um, so that {width_m * 1e6:.3g} um are lit, and a far field shows"
+            f" {field_m * 1e6:.3g} um at most; only far-field patterns can be reconstructed"
+        )

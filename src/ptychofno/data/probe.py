@@ -18,8 +18,7 @@ from ptychofno.data.readers.reading import modes
 from ptychofno.data.readers.scan import Modes
 from ptychofno.data.sampling import check_probe
 
-_BEGINNING = 0.1
-"""Share of the light with which a further mode begins."""
+_BEGINNING = 0.1  # share of the light with which a further mode begins
 
 
 class GivenProbe:
@@ -129,10 +128,9 @@ class RefinedProbe(ScanProbe):
 
 
 def taken_modes(found: np.ndarray, count: int | None = None) -> tuple[np.ndarray, str | None]:
-    """So many incoherent modes from those of (m, N, N), and a line about them where there are several.
+    """The strongest ``count`` orthogonal modes of (m, N, N), or all, and a line about several.
 
-    They are made orthogonal, the strongest first. Where the file has fewer, further ones are begun, see
-    ``physics.further_modes``. None takes all. Gives complex64 (N, N), or (count, N, N) of several.
+    Further ones than there are begin small. Gives complex64 (N, N), or (count, N, N) of several.
     """
     modes = physics.orthogonal_modes(torch.from_numpy(found.astype(np.complex64)))
     have = len(modes)

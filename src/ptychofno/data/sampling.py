@@ -16,19 +16,12 @@ from ptychofno.data.look import CONTRADICTION, centredness
 from ptychofno.data.readers.scan import HC_EV_M, UNITS, Modes, Positions
 from ptychofno.data.readers.source import require_scale
 
-_CLOSEST_PX = 0.5
-"""Smallest believable distance of neighbouring positions; below it the unit is not px."""
-
+_CLOSEST_PX = 0.5  # smallest believable distance of neighbouring positions; below it the unit is not px
+# The same of positions in metres; below it they and the geometry belong to different scans.
 _CLOSEST_BY_GEOMETRY_PX = 1.0
-"""The same of positions in metres; below it they and the geometry belong to different scans."""
-
-_CLEARLY = 0.02
-"""By so much one probe must agree better with the patterns than another, as a cosine."""
-
+_CLEARLY = 0.02  # by so much one probe must agree better with the patterns than another, as a cosine
 _LARGEST_OBJECT_MI_PX = 64
-
-_FAR = 10
-"""So many times as far as nine tenths of the others, a position belongs to no scan."""
+_FAR = 10  # so many times as far as nine tenths of the others, a position belongs to no scan
 
 
 @dataclass(frozen=True)
@@ -51,17 +44,13 @@ class Geometry:
         return ", ".join(f"data.geometry.{name}" for name, value in vars(self).items() if value is None)
 
 
-# --- positions -------------------------------------------------------------------------------
-
-
 def in_pixels(
     positions: Positions, known: Geometry, pixel_m: float | None, scale: float, N: int, notes: list[str]
 ) -> np.ndarray:
     """(row, col) of every pattern in object pixels, float64 (n, 2), the smallest 0.
 
-    Args: ``pixel_m`` is the size of an object pixel, ``scale`` how many of them a pixel of the file has.
-
-    Raises ValueError where the unit is not px and the size of a pixel not known, or the result is no scan.
+    ``pixel_m`` is the size of an object pixel, ``scale`` how many of them a pixel of the file has. Raises
+    ValueError where the unit is not px and the size of a pixel not known, or the result is no scan.
     """
     unit = positions.unit or _unit_of(positions, pixel_m, scale, N, notes)
     factor = scale
@@ -137,9 +126,6 @@ def _check_extent(positions_px: np.ndarray, positions: Positions, N: int) -> Non
         )
 
 
-# --- probe -----------------------------------------------------------------------------------
-
-
 def natural_size(probe: Modes | None, mean: np.ndarray, centre: tuple[int, int]) -> int:
     """The size of patterns where none is asked: the detector's, or the probe's if all light is in there."""
     side = min(mean.shape)
@@ -155,15 +141,8 @@ def sampled(
 
     Of M and the detector's side unequal, either the probe fills the field of view of the detector, on M other
     pixels; or its pixels are those of the whole detector, and its array larger or smaller. The one whose far
-    field agrees better with the mean pattern is taken.
-
-    Also the side of the detector, in its pixels, that the file's own object pixels belong to.
-
-    Args:
-        detector: side of the patterns in the file. mean: amplitude (N, N) of the mean pattern.
-        field_m: see ``Geometry``.
-
-    Raises ValueError where both agree about as well.
+    field agrees better with the mean pattern's amplitude is taken; ValueError where both agree as well.
+    Also gives the side of the detector, in its pixels, that the file's own object pixels belong to.
     """
     M, N = probe.values.shape[-1], window.N
     filling = fitted(resampled(probe.values, window.side), N)

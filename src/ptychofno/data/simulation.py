@@ -1,9 +1,7 @@
 """A simulated dataset: objects scanned on a raster, with photon noise.
 
-Shapes: k objects of (H, H) pixels, m scan positions, n samples of C = gridsize**2 patches, N patch size.
-Samples share positions; a position is measured once.
-Every random draw belongs to a named stream of ``data.seed``, so that changing one split leaves
-the objects and the noise sequence of the others as they were.
+Shapes: k objects of (H, H) pixels, m positions, each measured once, n samples of C = gridsize**2 patches.
+Every random draw has its stream of ``data.seed``: to change one split leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from ptychofno import physics
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments
 from ptychofno.data.objects import Purpose, SimulatedData, Transmission
 
+# Diffraction pixels per chunk. Also the unit of a photon-noise stream: changing it changes the data.
 _CHUNK_PX = 2**19
-"""Diffraction pixels per chunk. Also the unit of a photon-noise stream: changing it changes the data."""
 
+# The objects for a purpose come from the random stream of its number, their photons from that plus this.
 _PHOTON_STREAMS = 3
-"""The objects for a purpose come from the random stream of its number, their photons from that plus this."""
 
 
 _NAMES = {Purpose.TRAIN: "training", Purpose.VALIDATION: "validation", Purpose.TEST: "test"}
@@ -53,14 +51,9 @@ def check_scan(data: SimulatedData) -> None:
 
 
 def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
-    """Simulate all the splits of a dataset in memory.
+    """Simulate all the splits of a dataset with a probe (N, N) or (M, N, N), complex64.
 
-    Args:
-        probe: illumination, complex64 (N, N), or (M, N, N) of M modes.
-        key: identifies the result, see ``dataset_key``.
-
-    Raises ValueError where the settings leave no room for a scan, make no object, or leave no
-    photon in the patterns of a split.
+    Raises ValueError where the settings leave no room for a scan, make no object, or leave no photon.
     """
     check_scan(data)
     steps = (data.train_step_px, data.validation_step_px, data.test_step_px)
@@ -96,9 +89,6 @@ def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
     )
 
 
-# --- objects ---------------------------------------------------------------------------------
-
-
 def _draw(data: SimulatedData, purpose: Purpose, count: int) -> list[Transmission]:
     return [data.draw(purpose, index, _generator(data.seed, purpose, index)) for index in range(count)]
 
@@ -117,14 +107,8 @@ def _objects(drawn: Sequence[Transmission], divisor: float) -> np.ndarray:
     return np.stack([wave.astype(np.complex64) for wave in waves])
 
 
-# --- scan ------------------------------------------------------------------------------------
-
-
 def _sample_positions(data: SimulatedData, step_px: int) -> np.ndarray:
-    """Raster positions of the C neighbouring patches of every sample, int64 (n, C, 2).
-
-    The patches of a sample stand ``offset_px`` apart, row-major from its first one.
-    """
+    """Positions of the patches of every sample, ``offset_px`` apart and row-major, int64 (n, C, 2)."""
     reach = (data.gridsize - 1) * data.offset_px
     first = physics.raster_positions(data.size, data.N, step_px, reach).numpy()
     steps = np.arange(data.gridsize) * data.offset_px
@@ -139,10 +123,7 @@ def _raster(data: SimulatedData, step_px: int) -> _Raster:
 
 
 def _mean_exit_intensity(objects: np.ndarray, raster: _Raster, probe: np.ndarray) -> float:
-    """sum |P O|^2 per patch and over all modes, averaged over the scan.
-
-    For all positions at once this is the correlation of |O|^2 with |P|^2.
-    """
+    """sum |P O|^2 per patch and over all modes, averaged: from the correlation of |O|^2 with |P|^2."""
     rows, cols = raster.positions_px.T
     shape = objects.shape[1:]
     illumination = (np.abs(probe.astype(np.complex128)) ** 2).reshape(-1, *probe.shape[-2:]).sum(axis=0)
@@ -152,9 +133,6 @@ def _mean_exit_intensity(objects: np.ndarray, raster: _Raster, probe: np.ndarray
         spectrum = np.fft.rfft2(np.abs(obj.astype(np.complex128)) ** 2)
         intensities.append(np.fft.irfft2(spectrum * illumination_spectrum, s=shape)[rows, cols])
     return float(np.mean(intensities))
-
-
-# --- diffraction and photons -----------------------------------------------------------------
 
 
 def _measure(
@@ -191,12 +169,7 @@ def _measure(
 
 @contextmanager
 def _worker_threads() -> Iterator[Pool]:
-    """As many workers as torch has threads, each computing on one thread.
-
-    One thread per chunk keeps both cores busy in the photon counting, and makes a chunk's bits
-    independent of how many threads there are: torch splits an array over threads, and the
-    vectorised and the remaining elements of each part may round differently.
-    """
+    """As many workers as torch has threads, each on one thread: how many there are changes no bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

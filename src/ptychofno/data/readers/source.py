@@ -14,12 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# Between these a peak amplitude may lie: single precision has to hold its square, summed over pixels.
 SMALLEST, LARGEST = 1e-12, 1e12
-"""Between these a peak amplitude may lie: single precision has to hold its square, summed over pixels."""
-
-_EMPTY_BYTES, _EMPTY_RATIO = 2**28, 500
-"""No measurement is that large and that empty."""
-
+_EMPTY_BYTES, _EMPTY_RATIO = 2**28, 500  # no measurement is that large and that empty
 _COMPLEX_FIELDS = (("real", "imag"), ("r", "i"))
 _SHOWN_KEYS = 12
 

@@ -75,7 +75,9 @@ def inspect(files: Sequence[str], typed: Sequence[str], picture: Path | None) ->
             with open_source(path, "data.also" if number else "data.path") as source:
                 _show_file(console, path, source)
     with console.status("reading"), open_scan(data.path, data.also, data.layout) as raw:
-        _show_scan(console, raw)
+        console.print(f"\ntaken for: {raw.format}", style="bold", soft_wrap=True)
+        for name, said in _known(raw):
+            console.print(f"  {name}: {said or 'not found'}", soft_wrap=True)
         try:
             prepared = prepare(raw, data)
         except ValueError as error:
@@ -84,13 +86,13 @@ def inspect(files: Sequence[str], typed: Sequence[str], picture: Path | None) ->
         for line in _prepared_lines(prepared):
             console.print(line, soft_wrap=True)
         where = picture or Path("outputs/inspect") / f"{Path(files[0]).name}.png"
-        _draw(where, prepared, files[0])
-    said = shlex.join(["data=measured", *overrides])
+        _draw(where, prepared, Path(files[0]).name)
+    typed_again = shlex.join(["data=measured", *overrides])
     for line in (
         f"picture: {where}",
         "\nthe object by rounds of overlap, and a network trained on this scan:",
-        f"  python -m ptychofno.reconstruct flat {said} refine.rounds=50",
-        f"  python -m ptychofno.train {said} refine.rounds=30",
+        f"  python -m ptychofno.reconstruct flat {typed_again} refine.rounds=50",
+        f"  python -m ptychofno.train {typed_again} refine.rounds=30",
     ):
         console.print(line, soft_wrap=True)
 
@@ -130,7 +132,7 @@ def _row(source: Source, key: str) -> list[str]:
         return [key, "", "", str(error).partition(": ")[2] or str(error)]
     if units := source.attributes(key).get("units"):
         remarks.append(f"units {units}")
-    return [key, " x ".join(map(str, array.shape)) or "one", str(array.dtype), ", ".join(remarks)]
+    return [key, _sides(array.shape) or "one", str(array.dtype), ", ".join(remarks)]
 
 
 def _values(array: Lazy) -> np.ndarray:
@@ -147,7 +149,7 @@ def _remarks(values: np.ndarray) -> Iterator[str]:
     if kind in "US":
         yield repr(str(values))[:60]
     if kind == "c" and values.size:
-        yield f"modulus to {np.nanmax(np.abs(values)):.4g}"
+        yield f"modulus to {np.abs(values).max():.4g}"
     if kind not in "biuf" or not values.size:
         return
     finite = values[np.isfinite(values)]
@@ -162,38 +164,29 @@ def _remarks(values: np.ndarray) -> Iterator[str]:
         yield f"{negative} negative"
 
 
-def _show_scan(console: Console, raw: RawScan) -> None:
-    console.print(f"\ntaken for: {raw.format}", style="bold", soft_wrap=True)
-    scalars = (
-        ("energy", raw.energy_ev, 1, ".6g", "eV"),
-        ("distance", raw.distance_m, 1, ".4g", "m"),
-        ("detector pixel", raw.detector_pixel_m, 1e6, ".4g", "um"),
+def _known(raw: RawScan) -> Iterator[tuple[str, str | None]]:
+    """What is known of a scan, in words, and None for what is not."""
+    patterns, positions, probe, mask = raw.patterns, raw.positions, raw.probe, raw.mask
+    quantity = raw.quantity or "counts or amplitudes"
+    yield (
+        "patterns",
+        f"{len(patterns)} of {_sides(patterns.size)}, {patterns.dtype}, {quantity}, from {patterns.where}"
+        if patterns
+        else None,
     )
-    found = _arrays(raw) | {
-        name: None if value is None else f"{value * factor:{digits}} {unit}"
-        for name, value, factor, digits, unit in scalars
-    }
-    for name, said in found.items():
-        console.print(f"  {name}: {said or 'not found'}", soft_wrap=True)
+    where = positions and f"{positions.unit or 'a unit that is not said'}, from {positions.where}"
+    yield "positions", f"{len(positions.values)} in {where}" if positions else None
+    modes = probe and counted(len(probe.values), "mode")
+    yield "probe", f"{modes} of {_sides(probe.values.shape[1:])}" if probe else None
+    means = mask and (f"1 means {mask.means}" if mask.means else "what 1 means is not said")
+    yield "mask", f"{_sides(mask.values.shape)}, {means}" if mask else None
+    yield "energy", f"{raw.energy_ev:.6g} eV" if raw.energy_ev else None
+    yield "distance", f"{raw.distance_m:.4g} m" if raw.distance_m else None
+    yield "detector pixel", f"{raw.detector_pixel_m * 1e6:.4g} um" if raw.detector_pixel_m else None
 
 
-def _arrays(raw: RawScan) -> dict[str, str | None]:
-    """What is known of the arrays of a scan, in words, and None for those that are not there."""
-    said: dict[str, str | None] = dict.fromkeys(("patterns", "positions", "probe", "mask"))
-    if (patterns := raw.patterns) is not None:
-        size = f"{len(patterns)} of {patterns.size[0]} x {patterns.size[1]}, {patterns.dtype}"
-        said["patterns"] = f"{size}, {raw.quantity or 'counts or amplitudes'}, from {patterns.where}"
-    if (positions := raw.positions) is not None:
-        unit = positions.unit or "a unit that is not said"
-        said["positions"] = f"{len(positions.values)} in {unit}, from {positions.where}"
-    if raw.probe is not None:
-        count, rows, cols = raw.probe.values.shape
-        said["probe"] = f"{counted(count, 'mode')} of {rows} x {cols}"
-    if raw.mask is not None:
-        rows, cols = raw.mask.values.shape
-        meaning = f"1 means {raw.mask.means}" if raw.mask.means else "what 1 means is not said"
-        said["mask"] = f"{rows} x {cols}, {meaning}"
-    return said
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _prepared_lines(prepared: Prepared) -> Iterator[str]:
@@ -215,7 +208,7 @@ def _draw(path: Path, prepared: Prepared, title: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_scan(
             path,
-            title=Path(title).name,
+            title=title,
             mean=prepared.mean_amplitude,
             valid=prepared.window.binned_valid(prepared.window.valid),
             positions_px=prepared.positions_px,

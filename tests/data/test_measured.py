@@ -24,11 +24,6 @@ PTYCHOPINN = MeasuredLayout(
     probe_key="probeGuess",
     positions_keys=["ycoords", "xcoords"],
     positions_unit="px",
-    mask_key=None,
-    mask_means=None,
-    swap_axes=False,
-    negate_rows=False,
-    negate_cols=False,
 )
 
 

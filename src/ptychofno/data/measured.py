@@ -55,7 +55,11 @@ def read_measured(
         amplitude, valid, dark = amplitudes(
             *(prepared.patterns, prepared.look, prepared.window, data.detector, np.argsort(order), each_block)
         )
-    notes = [*prepared.notes, *_told_dark(dark, len(order))]
+    notes = list(prepared.notes)
+    if dark.size:
+        numbers = ", ".join(map(str, dark[:_NAMED])) + (" and more" if dark.size > _NAMED else "")
+        told = f"{dark.size} of {len(order)} patterns are dark and left out with their positions"
+        notes.append(f"{told}: number {numbers}")
     lit = order[~np.isin(order, dark)]
     positions = prepared.positions_px[lit]
     positions = positions - positions.min(axis=0)
@@ -87,14 +91,6 @@ def read_measured(
         validation=validation,
         test=test,
     )
-
-
-def _told_dark(dark: np.ndarray, count: int) -> list[str]:
-    """The line about dark frames, where there are some."""
-    if not dark.size:
-        return []
-    numbers = ", ".join(map(str, dark[:_NAMED])) + (" and more" if dark.size > _NAMED else "")
-    return [f"{dark.size} of {count} patterns are dark and left out with their positions: number {numbers}"]
 
 
 def _splits(

@@ -14,8 +14,8 @@ from ptychofno.data import sampling
 from ptychofno.data.detector import Window, window
 from ptychofno.data.look import SAMPLE, Look, look
 from ptychofno.data.readers import open_scan
-from ptychofno.data.readers.scan import UNITS, Frames, Positions, RawScan
-from ptychofno.data.settings import MeasuredData, MeasuredLayout
+from ptychofno.data.readers.scan import UNITS, Frames, RawScan
+from ptychofno.data.settings import MeasuredData
 
 _LITTLE = 0.05  # share of the light that a window may lose
 _LIT, _CORRELATED, _EXPLAINED = 0.05, 0.3, 0.9
@@ -60,7 +60,9 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
     pixel_m = None if raw.object_pixel_m is None else raw.object_pixel_m * grid / chosen.side
     if known.field_m is not None:
         pixel_m = known.field_m / chosen.side
-    positions = _turned(raw.positions, data.layout)
+    turned = raw.positions.values[:, :: -1 if data.layout.swap_axes else 1]
+    signs = np.where([data.layout.negate_rows, data.layout.negate_cols], -1, 1)
+    positions = replace(raw.positions, values=turned * signs)
     positions_px = sampling.in_pixels(positions, known, pixel_m, chosen.side / grid, chosen.N, notes)
     if positions.unit not in (None, "px") and known.field_m is not None:
         metres = positions.values[patterns.sampled(SAMPLE)] * UNITS[positions.unit]
@@ -117,12 +119,6 @@ def _check(raw: RawScan, data: MeasuredData) -> None:
             f"{patterns.where}: patterns are {count}; data.held_out_every={every}{more} needs {needed}"
             " or more"
         )
-
-
-def _turned(positions: Positions, layout: MeasuredLayout) -> Positions:
-    """Positions with the axes of the scan as ``data.layout`` turns them."""
-    values = positions.values[:, ::-1] if layout.swap_axes else positions.values
-    return replace(positions, values=values * np.where([layout.negate_rows, layout.negate_cols], -1, 1))
 
 
 def _window_notes(seen: Look, chosen: Window) -> list[str]:

@@ -26,9 +26,8 @@ class GivenProbe:
 
     @abstractmethod
     def make(self, N: int) -> np.ndarray:
-        """The probe P, complex64 (N, N), or (M, N, N) of M incoherent modes, centred in the array.
+        """The probe P, complex64 (N, N), or (M, N, N) of M incoherent modes, centred; analytic max |P| = 1.
 
-        An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
         Raises ValueError naming file and key where the file has no usable probe of size N.
         """
 

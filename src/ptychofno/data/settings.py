@@ -91,19 +91,13 @@ class MeasuredData(DataBase):
     kind: ClassVar[str] = "measured"
 
     path: Annotated[str, Doc("file of the scan; any format that inspect knows")]
-    also: Annotated[list[str], Doc("further files: positions, probe, mask or more patterns")] = field(
-        default_factory=list
-    )
+    also: Annotated[list[str], Doc("further files: positions, probe, mask …")] = field(default_factory=list)
     N: Annotated[
         int | None, Ge(8), Le(1024), Doc("pattern size; a larger detector is cropped, null takes its own")
     ] = None
     held_out_every: Annotated[int, Ge(3), Doc("of so many patterns one validates and one tests")] = 12
-    layout: Annotated[MeasuredLayout, Doc("names and conventions of the file (group data/layout)")] = field(
+    layout: Annotated[MeasuredLayout, Doc("of the file (group data/layout)")] = field(
         default_factory=MeasuredLayout
     )
-    geometry: Annotated[MeasuredGeometry, Doc("what turns metres into object pixels")] = field(
-        default_factory=MeasuredGeometry
-    )
-    detector: Annotated[MeasuredDetector, Doc("orientation, centre, bins and saturation")] = field(
-        default_factory=MeasuredDetector
-    )
+    geometry: Annotated[MeasuredGeometry, Doc("of the instrument")] = field(default_factory=MeasuredGeometry)
+    detector: Annotated[MeasuredDetector, Doc("how it is read")] = field(default_factory=MeasuredDetector)

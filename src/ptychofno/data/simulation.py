@@ -28,9 +28,6 @@ _CHUNK_PX = 2**19
 _PHOTON_STREAMS = 3
 
 
-_NAMES = {Purpose.TRAIN: "training", Purpose.VALIDATION: "validation", Purpose.TEST: "test"}
-
-
 @dataclass(frozen=True)
 class _Raster:
     """Where every object of a purpose is illuminated."""
@@ -67,11 +64,12 @@ def simulate(data: SimulatedData, probe: np.ndarray, key: str) -> PtychoDataset:
     measure = partial(_measure, probe=torch.from_numpy(probe), scale=scale, seed=data.seed)
     splits = {}
     with _worker_threads() as pool:
-        for purpose, name in _NAMES.items():
+        for purpose in Purpose:
             splits[purpose] = measure(purpose, objects[purpose], rasters[purpose], pool=pool)
             if not splits[purpose].amplitude.any():
+                split = purpose.name.lower()
                 raise ValueError(
-                    f"data.nphotons={data.nphotons:g} leaves no photon in any {name} pattern; choose more"
+                    f"data.nphotons={data.nphotons:g} leaves no photon in the {split} split; choose more"
                 )
     mean, mean_square = amplitude_moments(splits[Purpose.TRAIN].amplitude)
     return PtychoDataset(
@@ -107,17 +105,12 @@ def _objects(drawn: Sequence[Transmission], divisor: float) -> np.ndarray:
     return np.stack([wave.astype(np.complex64) for wave in waves])
 
 
-def _sample_positions(data: SimulatedData, step_px: int) -> np.ndarray:
-    """Positions of the patches of every sample, ``offset_px`` apart and row-major, int64 (n, C, 2)."""
+def _raster(data: SimulatedData, step_px: int) -> _Raster:
+    """The patches of a sample stand ``offset_px`` apart, row-major."""
     reach = (data.gridsize - 1) * data.offset_px
     first = physics.raster_positions(data.size, data.N, step_px, reach).numpy()
-    steps = np.arange(data.gridsize) * data.offset_px
-    neighbours = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-    return first[:, None, :] + neighbours
-
-
-def _raster(data: SimulatedData, step_px: int) -> _Raster:
-    sampled = _sample_positions(data, step_px)
+    neighbours = np.indices((data.gridsize, data.gridsize)).reshape(2, -1).T * data.offset_px
+    sampled = first[:, None, :] + neighbours
     positions_px, samples = np.unique(sampled.reshape(-1, 2), axis=0, return_inverse=True)
     return _Raster(positions_px, samples.reshape(sampled.shape[:2]))
 

@@ -154,8 +154,10 @@ PATTERNS = (
     *("intensity", "intensities", "diffraction", "diff3d", "patterns", "diffraction_patterns", "ptychogram"),
     *("dp", "dps", "data", "counts", "measurements", "reciprocal", "amplitude", "amplitudes"),
 )
-AMPLITUDES = ("diff3d", "amplitude", "amplitudes", "diffraction_amplitude")
-COUNTS = ("intensity", "intensities", "counts", "ptychogram", "dp", "dps")
+QUANTITIES = {
+    "amplitude": ("diff3d", "amplitude", "amplitudes", "diffraction_amplitude"),
+    "counts": ("intensity", "intensities", "counts", "ptychogram", "dp", "dps"),
+}
 POSITIONS = (
     *("positions", "position", "scan", "pos", "probe_positions", "scan_positions", "coords", "translation"),
     "positions_px",

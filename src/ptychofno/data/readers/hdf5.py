@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptychofno.data.readers.source import Lazy, Source, damaged, one_line, require_content
+from ptychofno.data.readers.source import Source, damaged, one_line, require_content
 
 _MOST_NODES = 10_000
 _MOST_LINKS = 16
@@ -33,7 +33,7 @@ def open_hdf5(file: Path, label: str, stack: ExitStack) -> Source:
     return Source(
         label,
         "MATLAB v7.3" if matlab else "HDF5",
-        {key: partial(_lazy, label, key, dataset) for key, dataset in datasets.items()},
+        {key: partial(_Reader, label, key, dataset) for key, dataset in datasets.items()},
         lambda key: _attributes(tree.nodes.get(key)),
         swapped=matlab,
         elsewhere=tree.elsewhere,
@@ -79,22 +79,18 @@ class _Tree:
                 self.nodes.setdefault(alias + key.removeprefix(target), node)
 
 
-def _lazy(label: str, key: str, dataset: h5py.Dataset) -> Lazy:
-    parts = dataset.virtual_sources() if dataset.is_virtual else ()
-    if dataset.external or any(part.file_name != "." for part in parts):
-        raise ValueError(f"{label}: '{key}' has its numbers in another file; give that file instead")
-    if dataset.shape is None:
-        raise ValueError(f"{label}: '{key}' is empty; expected numbers")
-    if not dataset.is_virtual:
-        size = dataset.size * dataset.dtype.itemsize
-        require_content(label, key, size, dataset.id.get_storage_size())
-    return _Reader(label, key, dataset)
-
-
 class _Reader:
     """A dataset whose failures name file and key."""
 
     def __init__(self, label: str, key: str, dataset: h5py.Dataset) -> None:
+        parts = dataset.virtual_sources() if dataset.is_virtual else ()
+        if dataset.external or any(part.file_name != "." for part in parts):
+            raise ValueError(f"{label}: '{key}' has its numbers in another file; give that file instead")
+        if dataset.shape is None:
+            raise ValueError(f"{label}: '{key}' is empty; expected numbers")
+        if not dataset.is_virtual:
+            size = dataset.size * dataset.dtype.itemsize
+            require_content(label, key, size, dataset.id.get_storage_size())
         self.shape, self.dtype = tuple(dataset.shape), dataset.dtype
         self._label, self._key, self._dataset = label, key, dataset
 

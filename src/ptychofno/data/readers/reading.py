@@ -36,18 +36,17 @@ def open_scan(path: str, also: Sequence[str], layout: MeasuredLayout | None) -> 
         forms: Sequence[Format] = [recognised(source) for source in sources]
         if layout is not None:
             forms = laid_out(forms, sources, layout)
-        raw = merged([read_as(form, source) for form, source in zip(forms, sources, strict=True)])
-        yield joined(raw if layout is None else with_conventions(raw, layout))
+        yield joined(merged([read_as(form, source) for form, source in zip(forms, sources, strict=True)]))
 
 
 def recognised(source: Source) -> Format:
     """The first format that a file has the keys of, and a mask beside it by its name; else usual names."""
     usual = _by_usual_names(source)
-    for form in FORMATS:
-        if form.fits(source):
-            named = source.find(*form.mask)
-            return form if named else replace(form, mask=usual.mask, mask_means=None, mask_bits=None)
-    return usual
+    found = next((form for form in FORMATS if form.fits(source)), usual)
+    if source.find(*found.mask) is None:
+        found = replace(found, mask=usual.mask, mask_means=None, mask_bits=None)
+    counts = str(source.attributes("").get("measurement_domain")) in ("counts", "intensity")
+    return replace(found, quantity="counts") if counts else found
 
 
 def _by_usual_names(source: Source) -> Format:
@@ -144,30 +143,23 @@ def laid_out(forms: Sequence[Format], sources: Sequence[Source], layout: Measure
             replace(form, **_UNTOLD[part] | (told if source is holder else {}))
             for form, source in zip(forms, sources, strict=True)
         ]
-    return forms
-
-
-def with_conventions(raw: RawScan, layout: MeasuredLayout) -> RawScan:
-    """``raw`` with what a layout says instead of the files."""
-    positions, mask = raw.positions, raw.mask
-    if positions is not None and layout.positions_unit is not None:
-        positions = replace(positions, unit=layout.positions_unit)
-    if mask is not None and layout.mask_means is not None:
-        mask = replace(mask, means=layout.mask_means)
-    quantity = layout.quantity or raw.quantity
-    zero_frequency = layout.zero_frequency or raw.zero_frequency
-    return replace(raw, positions=positions, mask=mask, quantity=quantity, zero_frequency=zero_frequency)
+    said: dict[str, Any] = {
+        "quantity": layout.quantity,
+        "zero_frequency": layout.zero_frequency,
+        "unit": layout.positions_unit,
+        "mask_means": layout.mask_means,
+    }
+    return [replace(form, **{name: value for name, value in said.items() if value}) for form in forms]
 
 
 def read_as(form: Format, source: Source) -> RawScan:
     """What a file tells as this format; the patterns stay unread. Raises ValueError naming key and index."""
     patterns = _present(source, form.patterns, every=form.chunks)
-    usual = {"amplitude": formats.AMPLITUDES, "counts": formats.COUNTS}
     quantity = form.quantity
     if patterns and quantity is None:
-        quantity = next((kind for kind, names in usual.items() if _last(patterns[0]) in names), None)
-    if str(source.attributes("").get("measurement_domain")) in ("counts", "intensity"):
-        quantity = "counts"
+        quantity = next(
+            (kind for kind, names in formats.QUANTITIES.items() if _last(patterns[0]) in names), None
+        )
     probe, pixel_m = source.find(*form.probe), dict.fromkeys(form.probe_pixel_m, 1.0)
     numbers = source.find(*form.numbers)
     energy_ev, wavelength_m = _scaled(source, formats.ENERGIES), _scaled(source, formats.WAVELENGTHS)

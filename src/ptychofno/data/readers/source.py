@@ -37,12 +37,11 @@ class Source:
 
     label: str  # the setting and the path that named it, such as ``data.path=scan.h5``; starts every message
     kind: str  # what the file is, such as HDF5
-    arrays: Mapping[str, Callable[[], Lazy]]
-    """What gives the unread array under a key; groups in a key end in '/'."""
-    attributes: Callable[[str], Mapping[str, Any]] = lambda key: {}
-    """What the file says of an array, or of itself (key empty): numbers and texts."""
-    swapped: bool = False
-    """Whether the last two axes of every array stand the other way, as MATLAB writes them."""
+    arrays: Mapping[str, Callable[[], Lazy]]  # what gives the unread array under a key; groups end in '/'
+    attributes: Callable[[str], Mapping[str, Any]] = lambda key: {}  # of an array, or of the file (key empty)
+    swapped: bool = (
+        False  # whether the last two axes of every array stand the other way, as in MATLAB's files
+    )
     elsewhere: Mapping[str, str] = field(default_factory=dict)  # keys that link to another file, and which
 
     @property

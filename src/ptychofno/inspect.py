@@ -192,7 +192,7 @@ def _sides(shape: tuple[int, ...]) -> str:
 def _prepared_lines(prepared: Prepared) -> Iterator[str]:
     height, width = np.ptp(prepared.positions_px, axis=0)
     N = prepared.window.N
-    yield f"\nused: {len(prepared.patterns)} patterns of {N} x {N}, {prepared.look.quantity}"
+    yield f"\nused: {len(prepared.look.patterns)} patterns of {N} x {N}, {prepared.look.quantity}"
     yield f"  the scan covers {height:.0f} x {width:.0f} object pixels"
     if prepared.object_pixel_m is not None:
         yield f"  an object pixel is {prepared.object_pixel_m * 1e9:.3g} nm"

@@ -107,6 +107,16 @@ def test_arrays_in_files_of_their_own(tmp_path: Path, scan: Scan) -> None:
     require_same(read(*singles, tmp_path / "plain.txt"), scan, probe=False)
 
 
+def test_typed_keys_take_the_place_of_usual_names_in_every_file(tmp_path: Path, scan: Scan) -> None:
+    first = write_hdf5(
+        tmp_path / "a.h5", {"raw/stack": scan["intensity"], "intensity": scan["intensity"] + 1}
+    )
+    wrong = {"positions": scan["positions"][::-1], "intensity": scan["intensity"][:, ::-1]}
+    second = write_npz(tmp_path / "b.npz", wrong, where_px=scan["positions"], probe=scan["probe"])
+    said = ("data.layout.patterns_keys=[stack,raw/stack]", "data.layout.positions_keys=[where_px]")
+    require_same(read(first, second, said=said), scan)
+
+
 @pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
 def test_compressed_files_are_read(tmp_path: Path, scan: Scan, compress: Callable[[bytes], bytes]) -> None:
     (tmp_path / "x").write_bytes(compress(write_npz(tmp_path / "a.npz", scan).read_bytes()))

@@ -12,15 +12,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ptychofno.data.look import Look, dead_marks, oriented
-from ptychofno.data.readers.scan import Frames
 from ptychofno.data.readers.source import first_index, require_scale
-from ptychofno.data.settings import MeasuredDetector
 
 # The share of the median pattern's light up to which a pattern counts as dark: a few stray photons.
 _DARK = 1e-5
 _EXACT = 2**24  # below this single precision holds every integer
 _SMALLEST_CEILING = 1023
 _CEILINGS = {2**bits - 1 for bits in range(10, 33)}  # values at which detectors of so many bits stop counting
+
+
+def cut(frames: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    """The square of ``frames`` (…, R, C) that begins there, (…, side, side), 0 outside of them."""
+    inside = frames[..., max(top, 0) : top + side, max(left, 0) : left + side]
+    if inside.shape[-2:] == (side, side):
+        return inside
+    before = (max(-top, 0), max(-left, 0))
+    after = (side - have - start for have, start in zip(inside.shape[-2:], before, strict=True))
+    return np.pad(inside, [(0, 0)] * (frames.ndim - 2) + list(zip(before, after, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,7 @@ class Window:
 
     def cut(self, frames: np.ndarray) -> np.ndarray:
         """The window of ``frames`` (…, R, C), 0 outside of the detector, (…, side, side)."""
-        top, left = max(self.top, 0), max(self.left, 0)
-        inside = frames[..., top : self.top + self.side, left : self.left + self.side]
-        if inside.shape[-2:] == (self.side, self.side):
-            return inside
-        cut = np.zeros((*frames.shape[:-2], self.side, self.side), frames.dtype)
-        down, right = top - self.top, left - self.left
-        cut[..., down : down + inside.shape[-2], right : right + inside.shape[-1]] = inside
-        return cut
+        return cut(frames, self.top, self.left, self.side)
 
     def binned(self, counts: np.ndarray) -> np.ndarray:
         """Sums over the bins of (…, side, side), (…, N, N)."""
@@ -61,9 +62,9 @@ class Window:
         return self.binned((~valid).astype(np.int32)) == 0
 
 
-def window(look: Look, N: int | None, natural: int, bins: int, where: str) -> Window:
+def window(look: Look, N: int | None, natural: int, bins: int) -> Window:
     """N x N bins, or ``natural`` pixels, around the zero frequency. Raises ValueError where these lack."""
-    N = N or natural // bins // 2 * 2
+    where, N = look.patterns.where, N or natural // bins // 2 * 2
     side, (rows, cols) = N * bins, look.mean.shape
     if N < 8:
         raise ValueError(
@@ -83,12 +84,7 @@ def window(look: Look, N: int | None, natural: int, bins: int, where: str) -> Wi
 
 
 def amplitudes(
-    frames: Frames,
-    look: Look,
-    window: Window,
-    settings: MeasuredDetector,
-    place: np.ndarray,
-    each_block: Callable[[int, int], None],
+    look: Look, window: Window, place: np.ndarray, each_block: Callable[[int, int], None]
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """All patterns with light as amplitudes X, read once: float32 (n, N, N), 0 where not valid.
 
@@ -96,18 +92,18 @@ def amplitudes(
     closed shutter. Pattern i goes to ``place[i]``; ``each_block`` is told how many of how many are read.
     Raises ValueError with the index of a pixel that is no measurement.
     """
-    count, saturation = len(frames), settings.saturation
+    frames, count, saturation = look.patterns, len(look.patterns), look.detector.saturation
     if saturation is not None and look.quantity == "amplitude":
         saturation **= 0.5
     found = np.empty((count, window.N, window.N), np.float32)
     energy, saturated = np.zeros(count), np.zeros(window.valid.shape, np.bool_)
-    refusals = _Refusals(frames, look, window, settings)
+    refusals = _Refusals(look, window)
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(frames.read, 0, frames.block)
         for start in range(0, count, frames.block):
             raw = ahead.result()
             ahead = reader.submit(frames.read, start + frames.block, start + 2 * frames.block)
-            values = window.cut(_centred(oriented(raw, settings), look.corner))
+            values = window.cut(_centred(raw, look))
             if not window.valid.all():
                 values = np.where(window.valid, values, values.dtype.type(0))
             refusals.check_dead(values, start)
@@ -135,8 +131,9 @@ def amplitudes(
     return found, None if valid.all() else valid.astype(np.float32), dark
 
 
-def _centred(frames: np.ndarray, corner: bool) -> np.ndarray:
-    return np.fft.fftshift(frames, axes=(-2, -1)) if corner else frames
+def _centred(frames: np.ndarray, look: Look) -> np.ndarray:
+    turned = oriented(frames, look.detector)
+    return np.fft.fftshift(turned, axes=(-2, -1)) if look.corner else turned
 
 
 def _amplitude(values: np.ndarray, window: Window, quantity: str) -> np.ndarray:
@@ -156,11 +153,10 @@ def _amplitude(values: np.ndarray, window: Window, quantity: str) -> np.ndarray:
 class _Refusals:
     """What is no measurement among the values (n, side, side) of a window, told by its place in the file."""
 
-    def __init__(self, frames: Frames, look: Look, window: Window, settings: MeasuredDetector) -> None:
-        self._where, self._quantity = frames.where, look.quantity
+    def __init__(self, look: Look, window: Window) -> None:
+        self._where, self._quantity = look.patterns.where, look.quantity
         # (row, col) in the file of each pixel of the window
-        turned = oriented(np.stack(np.meshgrid(*map(np.arange, frames.size), indexing="ij")), settings)
-        self._rows, self._cols = window.cut(_centred(turned, look.corner))
+        self._rows, self._cols = window.cut(_centred(np.indices(look.patterns.size), look))
         self._largest, self._times, self._first = 0.0, 0, ""
 
     def _place(self, marked: np.ndarray, start: int) -> str:

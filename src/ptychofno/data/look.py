@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from ptychofno.data.readers.scan import PixelMask, RawScan
+from ptychofno.data.readers.scan import Frames, PixelMask, RawScan
 from ptychofno.data.readers.source import first_index, require_scale
 from ptychofno.data.settings import MeasuredData, MeasuredDetector
 
@@ -27,6 +27,8 @@ _MARKS = (2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 class Look:
     """What a sample of patterns shows."""
 
+    patterns: Frames  # all of them
+    detector: MeasuredDetector
     sample: np.ndarray  # float32 (k, R, C), counts or amplitudes, 0 where not valid, zero frequency centred
     mean: np.ndarray  # mean counts, float64 (R, C), 0 where not valid
     valid: np.ndarray  # bool (R, C)
@@ -72,16 +74,14 @@ def look(raw: RawScan, data: MeasuredData) -> Look:
     if corner:
         values, mean, valid = (np.fft.fftshift(each, axes=(-2, -1)) for each in (values, mean, valid))
     centre = _centre(mean, data.detector, notes)
-    return Look(np.where(valid, values, 0), mean, valid, quantity, corner, centre, tuple(notes))
+    values = np.where(valid, values, 0)
+    return Look(raw.patterns, data.detector, values, mean, valid, quantity, corner, centre, tuple(notes))
 
 
 def oriented(frames: np.ndarray, settings: MeasuredDetector) -> np.ndarray:
     """Frames (…, R, C) turned as ``data.detector`` says."""
-    if settings.transpose:
-        frames = frames.swapaxes(-1, -2)
-    if settings.flip_rows:
-        frames = frames[..., ::-1, :]
-    return frames[..., ::-1] if settings.flip_cols else frames
+    turned = frames.swapaxes(-1, -2) if settings.transpose else frames
+    return turned[..., :: -1 if settings.flip_rows else 1, :: -1 if settings.flip_cols else 1]
 
 
 def dead_marks(patterns: np.ndarray, quantity: str) -> np.ndarray | None:

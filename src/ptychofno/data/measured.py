@@ -52,9 +52,8 @@ def read_measured(
             raw = replace(raw, probe=probe.read() if isinstance(probe, NpzProbe) else None)
         prepared = prepare(raw, data)
         order = ordered(len(prepared.positions_px), data.held_out_every)
-        amplitude, valid, dark = amplitudes(
-            *(prepared.patterns, prepared.look, prepared.window, data.detector, np.argsort(order), each_block)
-        )
+        place = np.argsort(order)
+        amplitude, valid, dark = amplitudes(prepared.look, prepared.window, place, each_block)
     notes = list(prepared.notes)
     if dark.size:
         numbers = ", ".join(map(str, dark[:_NAMED])) + (" and more" if dark.size > _NAMED else "")
@@ -63,7 +62,7 @@ def read_measured(
     lit = order[~np.isin(order, dark)]
     positions = prepared.positions_px[lit]
     positions = positions - positions.min(axis=0)
-    train, validation, test = _splits(amplitude, positions, lit, data, prepared.patterns.where)
+    train, validation, test = _splits(amplitude, positions, lit, data, prepared.look.patterns.where)
     mean, mean_square = amplitude_moments(amplitude[: len(train)])
     illumination = _illumination(prepared, probe, train, valid, notes)
     power, N = float(np.sum(np.abs(illumination.astype(np.complex128)) ** 2)), amplitude.shape[-1]

@@ -24,6 +24,11 @@ from typing_extensions import Doc
 
 from ptychofno.data.settings import DataBase
 
+_BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))  # (weight, sigma in pixels) of what turns lines into an object
+_LEAF_PX = (4.0, 100.0)  # least and largest radius of a leaf
+_LAYERS = 6  # leaves that lie on one another in the mean
+_CORRELATIONS_PX = (3.0, 24.0)  # of random fields of a mixture, least and largest
+
 
 class Purpose(IntEnum):
     """What an object is for; the number is part of the data and must not change."""
@@ -63,12 +68,6 @@ class SimulatedData(DataBase):
         """
 
 
-# --- lines -----------------------------------------------------------------------------------
-
-# (weight, sigma in pixels) of the Gaussians that turn lines into an object.
-_BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))
-
-
 @dataclass(kw_only=True)
 class GridLinesData(SimulatedData):
     """Blurred random lines."""
@@ -105,9 +104,7 @@ class IndependentPhaseData(SimulatedData):
     """Objects whose amplitude and phase come from two images that know nothing of each other."""
 
     min_amplitude: Annotated[float, Ge(0), Lt(1), Doc("smallest amplitude, relative to the largest")] = 0.3
-    phase_range_rad: Annotated[float, Ge(0), Le(6.28), Doc("the phase runs over plus-minus half of it")] = (
-        3.14
-    )
+    phase_range_rad: Annotated[float, Ge(0), Le(6.28), Doc("between the least and the largest phase")] = 3.14
 
     def transmission(self, first: np.ndarray, second: np.ndarray) -> Transmission:
         """Amplitude from one image of values 0 to 1, phase from another."""
@@ -182,13 +179,6 @@ def _gaussian_field(size: int, correlation_px: float, rng: np.random.Generator) 
     power = np.exp(-((math.pi * correlation_px) ** 2) * (frequency[:, None] ** 2 + frequency**2))
     spectrum = np.fft.fft2(rng.standard_normal((size, size))) * np.sqrt(power / power.mean())
     return np.fft.ifft2(spectrum).real
-
-
-# --- many classes ----------------------------------------------------------------------------
-
-_LEAF_PX = (4.0, 100.0)  # least and largest radius of a leaf
-_LAYERS = 6  # leaves that lie on one another in the mean
-_CORRELATIONS_PX = (3.0, 24.0)  # of random fields of a mixture, least and largest
 
 
 @dataclass(kw_only=True)

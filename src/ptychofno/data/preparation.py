@@ -14,7 +14,7 @@ from ptychofno.data import sampling
 from ptychofno.data.detector import Window, window
 from ptychofno.data.look import SAMPLE, Look, look
 from ptychofno.data.readers import open_scan
-from ptychofno.data.readers.scan import UNITS, Frames, RawScan
+from ptychofno.data.readers.scan import UNITS, RawScan
 from ptychofno.data.settings import MeasuredData
 
 _LITTLE = 0.05  # share of the light that a window may lose
@@ -27,7 +27,6 @@ _FEWEST_PAIRS, _MOST_PATTERNS = 8, 24
 class Prepared:
     """A scan whose patterns are still in their file, all else ready."""
 
-    patterns: Frames
     look: Look
     window: Window
     mean_amplitude: np.ndarray  # of the mean pattern, float64 (N, N)
@@ -42,10 +41,10 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
     """Choose the window of the patterns, and bring positions and probe onto its pixels. Raises ValueError."""
     _check(raw, data)
     assert raw.patterns is not None and raw.positions is not None
-    patterns, where, typed = raw.patterns, raw.patterns.where, data.geometry
+    typed = data.geometry
     seen = look(raw, data)
     natural = sampling.natural_size(raw.probe, seen.mean, seen.centre)
-    chosen = window(seen, data.N, natural, data.detector.bin, where)
+    chosen = window(seen, data.N, natural, data.detector.bin)
     notes = [*seen.notes, *_window_notes(seen, chosen)]
     mean = np.sqrt(chosen.binned(chosen.cut(seen.mean)))
     known = sampling.Geometry(
@@ -55,7 +54,7 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
     )
     grid, modes = float(min(seen.mean.shape)), None
     if raw.probe is not None:
-        modes, grid = sampling.sampled(raw.probe, chosen, int(grid), mean, known.field_m, notes)
+        modes, grid = sampling.placed_probe(raw.probe, chosen, int(grid), mean, known.field_m, notes)
         sampling.check_probe(modes, raw.probe.where)
     pixel_m = None if raw.object_pixel_m is None else raw.object_pixel_m * grid / chosen.side
     if known.field_m is not None:
@@ -65,9 +64,9 @@ def prepare(raw: RawScan, data: MeasuredData) -> Prepared:
     positions = replace(raw.positions, values=turned * signs)
     positions_px = sampling.in_pixels(positions, known, pixel_m, chosen.side / grid, chosen.N, notes)
     if positions.unit not in (None, "px") and known.field_m is not None:
-        metres = positions.values[patterns.sampled(SAMPLE)] * UNITS[positions.unit]
-        _require_far_field(seen.sample, metres, known.field_m, where)
-    return Prepared(patterns, seen, chosen, mean, positions_px, modes, known, pixel_m, tuple(notes))
+        metres = positions.values[raw.patterns.spread(SAMPLE)] * UNITS[positions.unit]
+        _require_far_field(seen.sample, metres, known.field_m, raw.patterns.where)
+    return Prepared(seen, chosen, mean, positions_px, modes, known, pixel_m, tuple(notes))
 
 
 def bins_for(data: MeasuredData, N: int) -> int:
@@ -77,7 +76,7 @@ def bins_for(data: MeasuredData, N: int) -> int:
         if raw.missing or raw.patterns is None or raw.probe is None:
             return 1
         seen = look(raw, data)
-    cropped = window(seen, N, N, 1, raw.patterns.where)
+    cropped = window(seen, N, N, 1)
     bins = min(seen.mean.shape) // N
     if bins < 2 or cropped.cut(seen.mean).sum() > (1 - _LITTLE) * seen.mean.sum():
         return 1

@@ -122,7 +122,7 @@ class RefinedProbe(ScanProbe):
         int | None,
         Ge(1),
         Le(32),
-        Doc("strongest of the file, further ones begin small; null takes the file's"),
+        Doc("incoherent ones; beyond the file's they begin small; null takes these"),
     ] = None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ptychofno.data.detector import Window
+from ptychofno.data.detector import Window, cut
 from ptychofno.data.look import CONTRADICTION, centredness
 from ptychofno.data.readers.scan import HC_EV_M, UNITS, Modes, Positions
 from ptychofno.data.readers.source import require_scale
@@ -134,7 +134,7 @@ def natural_size(probe: Modes | None, mean: np.ndarray, centre: tuple[int, int])
     return M if side > M and inner.sum() > 0.98 * mean.sum() else side
 
 
-def sampled(
+def placed_probe(
     probe: Modes, window: Window, detector: int, mean: np.ndarray, field_m: float | None, notes: list[str]
 ) -> tuple[np.ndarray, float]:
     """A probe of M pixels on the N pixels of the patches, complex64 (m, N, N).
@@ -196,11 +196,5 @@ def resampled(modes: np.ndarray, size: int) -> np.ndarray:
 
 def fitted(modes: np.ndarray, size: int) -> np.ndarray:
     """Cropped to, or padded by zeros to, ``size`` around the centre."""
-    have = modes.shape[-1]
-    start = have // 2 - size // 2
-    cut = modes[..., max(0, start) : start + size, max(0, start) : start + size]
-    if cut.shape[-1] == size:
-        return cut
-    before = max(0, -start)
-    after = size - cut.shape[-1] - before
-    return np.pad(cut, [(0, 0)] * (cut.ndim - 2) + [(before, after)] * 2)
+    start = modes.shape[-1] // 2 - size // 2
+    return cut(modes, start, start, size)

@@ -76,13 +76,13 @@ class Frames:
         runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
         return np.concatenate([self._consecutive(int(run[0]), int(run[-1]) + 1) for run in runs])
 
-    def sampled(self, most: int) -> np.ndarray:
+    def spread(self, most: int) -> np.ndarray:
         """The numbers of at most so many patterns, evenly spaced."""
         return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int))
 
     def sample(self, most: int) -> np.ndarray:
         """These patterns, (k, R, C)."""
-        wanted = self.sampled(most)
+        wanted = self.spread(most)
         if len(wanted) == len(self):
             return self.read(0, len(self))
         return np.concatenate([self.read(int(i), int(i) + 1) for i in wanted])

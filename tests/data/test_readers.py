@@ -112,8 +112,8 @@ def test_typed_keys_take_the_place_of_usual_names_in_every_file(tmp_path: Path, 
         tmp_path / "a.h5", {"raw/stack": scan["intensity"], "intensity": scan["intensity"] + 1}
     )
     wrong = {"positions": scan["positions"][::-1], "intensity": scan["intensity"][:, ::-1]}
-    second = write_npz(tmp_path / "b.npz", wrong, where_px=scan["positions"], probe=scan["probe"])
-    said = ("data.layout.patterns_keys=[stack,raw/stack]", "data.layout.positions_keys=[where_px]")
+    second = write_npz(tmp_path / "b.npz", wrong, where=scan["positions"], probe=scan["probe"])
+    said = ("data.layout.patterns_keys=[stack,raw/stack]", "data.layout.positions_keys=[where]")
     require_same(read(first, second, said=said), scan)
 
 

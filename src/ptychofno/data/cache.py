@@ -27,7 +27,7 @@ from filelock import FileLock
 from ptychofno.data.dataset import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.data.objects import SimulatedData
-from ptychofno.data.probe import GivenProbe, ScanProbe
+from ptychofno.data.probe import GivenProbe, Probe, ScanProbe
 from ptychofno.data.readers.files import existing_file
 from ptychofno.data.settings import DataBase, MeasuredData
 from ptychofno.data.simulation import check_scan, simulate
@@ -38,7 +38,6 @@ GENERATOR_VERSION = 2
 READER_VERSION = 5
 _MANIFEST = "manifest.json"
 _SPLITS = ("train", "validation", "test")
-Probe = GivenProbe | ScanProbe
 
 # What says where the data are and how they are used.
 _NOT_OF_THE_DATA = {f"data.{name}" for name in ("name", "cache_dir", "batch_size", "drop_last", "thinning")}

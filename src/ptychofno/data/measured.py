@@ -16,7 +16,7 @@ from ptychofno import physics
 from ptychofno.data.dataset import PtychoDataset, Split, amplitude_moments, ordered, split_of
 from ptychofno.data.detector import amplitudes
 from ptychofno.data.preparation import Prepared, prepare
-from ptychofno.data.probe import GivenProbe, NpzProbe, RefinedProbe, ScanProbe, taken_modes, told_modes
+from ptychofno.data.probe import NpzProbe, Probe, RefinedProbe, ScanProbe, taken_modes, told_modes
 from ptychofno.data.readers import open_scan
 from ptychofno.data.sampling import fitted, resampled
 from ptychofno.data.settings import MeasuredData
@@ -32,7 +32,7 @@ _TURNED_SIDE_PX, _TURNED_PATTERNS, _TURNED_ROUNDS = 64, 36, 5
 
 def read_measured(
     data: MeasuredData,
-    probe: GivenProbe | ScanProbe,
+    probe: Probe,
     key: str,
     each_block: Callable[[int, int], None] = lambda done, count: None,
 ) -> PtychoDataset:
@@ -128,11 +128,7 @@ def _neighbours(positions_px: np.ndarray, C: int) -> np.ndarray:
 
 
 def _illumination(
-    prepared: Prepared,
-    probe: GivenProbe | ScanProbe,
-    train: Split,
-    valid: np.ndarray | None,
-    notes: list[str],
+    prepared: Prepared, probe: Probe, train: Split, valid: np.ndarray | None, notes: list[str]
 ) -> np.ndarray:
     """The probe before any refinement, complex64 (N, N) or (M, N, N), in any unit."""
     found = prepared.modes

@@ -126,6 +126,9 @@ class RefinedProbe(ScanProbe):
     ] = None
 
 
+Probe = GivenProbe | ScanProbe
+
+
 def taken_modes(found: np.ndarray, count: int | None = None) -> tuple[np.ndarray, str | None]:
     """The strongest ``count`` orthogonal modes of (m, N, N), or all, and a line about several.
 

@@ -96,8 +96,6 @@ class MeasuredData(DataBase):
         int | None, Ge(8), Le(1024), Doc("pattern size; a larger detector is cropped, null takes its own")
     ] = None
     held_out_every: Annotated[int, Ge(3), Doc("of so many patterns one validates and one tests")] = 12
-    layout: Annotated[MeasuredLayout, Doc("of the file (group data/layout)")] = field(
-        default_factory=MeasuredLayout
-    )
+    layout: Annotated[MeasuredLayout, Doc("of the file")] = field(default_factory=MeasuredLayout)
     geometry: Annotated[MeasuredGeometry, Doc("of the instrument")] = field(default_factory=MeasuredGeometry)
     detector: Annotated[MeasuredDetector, Doc("how it is read")] = field(default_factory=MeasuredDetector)

@@ -129,14 +129,7 @@ def _mean_exit_intensity(objects: np.ndarray, raster: _Raster, probe: np.ndarray
 
 
 def _measure(
-    purpose: Purpose,
-    objects: np.ndarray,
-    raster: _Raster,
-    *,
-    probe: Tensor,
-    scale: float,
-    seed: int,
-    pool: Pool,
+    purpose: Purpose, objects: np.ndarray, raster: _Raster, probe: Tensor, scale: float, seed: int, pool: Pool
 ) -> Split:
     """Diffract every patch and count photons, X = sqrt(Poisson(s^2 A^2)) / s, once at each position."""
     positions_px, samples = torch.from_numpy(raster.positions_px), raster.samples

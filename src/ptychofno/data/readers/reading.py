@@ -74,8 +74,11 @@ def _by_usual_names(source: Source) -> Format:
             probe = [key]
         elif _is_image(array):
             mask, patterns = ([key], []) if np.asarray(array[()]).max() <= 1 else ([], [key])
+    unit = None
+    if len(positions) == 2 and "units" not in source.attributes(positions[0]):
+        unit = formats.UNIT_WORDS.get(_last(positions[0]).partition("_")[2])
     places = [tuple(positions)] if positions else []
-    return Format(source.kind, tuple(patterns), places, probe=tuple(probe), mask=tuple(mask))
+    return Format(source.kind, tuple(patterns), places, unit=unit, probe=tuple(probe), mask=tuple(mask))
 
 
 def _readable(source: Source, key: str) -> Lazy | None:
@@ -209,8 +212,7 @@ def _positions(form: Format, source: Source) -> Positions | None:
     if values.ndim != 2 or values.shape[1] != 2:
         shape = read[0][0].shape
         raise ValueError(f"{where} has shape {shape}; expected (n, 2), a row and a column per pattern")
-    said, suffix = str(source.attributes(first[0]).get("units", "")).lower(), _last(first[0]).split("_")[1:]
-    unit = form.unit or formats.UNIT_WORDS.get(said) or formats.UNIT_WORDS.get("".join(suffix[-1:]))
+    unit = form.unit or formats.UNIT_WORDS.get(str(source.attributes(first[0]).get("units", "")).lower())
     index = source.find(*form.numbers_of_positions)
     numbers = None if index is None else source.array(index)
     return Positions(np.ascontiguousarray(values), where, unit, numbers)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ptychofno.config.errors import ConfigError, exit_codes
-from ptychofno.display.text import aligned, make_console, printable
+from ptychofno.display.text import aligned, counted, make_console, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ptychofno.data.preparation import Prepared
-    from ptychofno.data.readers import RawScan, Source
+    from ptychofno.data.readers import Lazy, RawScan, Source
 
 _USAGE = """\
 Names all arrays of the files with shape, type and range, says which format they are taken for and what is
@@ -32,7 +32,7 @@ data.layout.patterns_keys=[entry/data], data.detector.centre=mass."""
 
 _SAMPLED = 16
 _LARGEST_WHOLE = 2**24
-_MOST_ROWS = 60
+_MOST_ROWS, _MOST_ATTRIBUTES = 60, 20
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--picture", metavar="PNG", type=Path, help="where to draw (default: outputs/inspect/FILE.png)"
     )
     args = parser.parse_intermixed_args(argv)
+    typed = [word for word in args.words if word.partition("=")[0].startswith("data.")]
+    files = [word for word in args.words if word not in typed]
     with exit_codes():
-        typed = [word for word in args.words if word.partition("=")[0].startswith("data.")]
-        files = [word for word in args.words if word not in typed]
         if not files:
             raise ConfigError("expected a file, and only settings were given")
         try:
@@ -70,12 +70,14 @@ def inspect(files: Sequence[str], typed: Sequence[str], picture: Path | None) ->
     overrides = _overrides(files, typed)
     data = settings(compose(["data=measured", *overrides])).data
     console = make_console()
-    with ExitStack() as stack, console.status("reading"):
+    with console.status("reading"):
         for number, path in enumerate(files):
-            source = stack.enter_context(open_source(path, "data.also" if number else "data.path"))
-            _show_file(console, path, source)
+            with open_source(path, "data.also" if number else "data.path") as source:
+                _show_file(console, path, source)
     with console.status("reading"), open_scan(data.path, data.also, data.layout) as raw:
-        _show_scan(console, raw)
+        console.print(f"\ntaken for: {raw.format}", style="bold", soft_wrap=True)
+        for name, said in _known(raw):
+            console.print(f"  {name}: {said or 'not found'}", soft_wrap=True)
         try:
             prepared = prepare(raw, data)
         except ValueError as error:
@@ -84,12 +86,15 @@ def inspect(files: Sequence[str], typed: Sequence[str], picture: Path | None) ->
         for line in _prepared_lines(prepared):
             console.print(line, soft_wrap=True)
         where = picture or Path("outputs/inspect") / f"{Path(files[0]).name}.png"
-        _draw(where, prepared, files[0])
-    said = shlex.join(["data=measured", *overrides])
-    console.print(f"picture: {where}", soft_wrap=True)
-    console.print("\nthe object by rounds of overlap, and a network trained on this scan:", soft_wrap=True)
-    console.print(f"  python -m ptychofno.reconstruct flat {said} refine.rounds=50", soft_wrap=True)
-    console.print(f"  python -m ptychofno.train {said} refine.rounds=30", soft_wrap=True)
+        _draw(where, prepared, Path(files[0]).name)
+    typed_again = shlex.join(["data=measured", *overrides])
+    for line in (
+        f"picture: {where}",
+        "\nthe object by rounds of overlap, and a network trained on this scan:",
+        f"  python -m ptychofno.reconstruct flat {typed_again} refine.rounds=50",
+        f"  python -m ptychofno.train {typed_again} refine.rounds=30",
+    ):
+        console.print(line, soft_wrap=True)
 
 
 def _overrides(files: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -101,9 +106,6 @@ def _overrides(files: Sequence[str], typed: Sequence[str]) -> list[str]:
 def _spelt(path: str) -> str:
     plain = all(char.isalnum() or char in "/._-+~" for char in path)
     return path if plain else '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-# --- what is in a file -----------------------------------------------------------------------
 
 
 def _show_file(console: Console, path: str, source: Source) -> None:
@@ -118,98 +120,85 @@ def _show_file(console: Console, path: str, source: Source) -> None:
         console.print(f"  {'  '.join(map(printable, cells))}".rstrip(), soft_wrap=True)
     if len(keys) > _MOST_ROWS:
         console.print(f"  … and {len(keys) - _MOST_ROWS} more")
-    for name, value in list(source.attributes("").items())[:20]:
+    for name, value in list(source.attributes("").items())[:_MOST_ATTRIBUTES]:
         console.print(f"  attribute {printable(name)} = {printable(str(value))[:80]}", soft_wrap=True)
 
 
 def _row(source: Source, key: str) -> list[str]:
     try:
         array = source.lazy(key)
-        remarks = list(_remarks(_values(array), array.dtype))
+        remarks = list(_remarks(_values(array)))
     except ValueError as error:
         return [key, "", "", str(error).partition(": ")[2] or str(error)]
-    units = source.attributes(key).get("units")
-    remarks += [f"units {units}"] if units else []
-    return [key, " x ".join(map(str, array.shape)) or "one", str(array.dtype), ", ".join(remarks)]
+    if units := source.attributes(key).get("units"):
+        remarks.append(f"units {units}")
+    return [key, _sides(array.shape) or "one", str(array.dtype), ", ".join(remarks)]
 
 
-def _values(array: Any) -> np.ndarray:
+def _values(array: Lazy) -> np.ndarray:
     """All values of an array, or some of a large one."""
-    if int(np.prod(array.shape, dtype=object)) <= _LARGEST_WHOLE or len(array.shape) < 2:
+    if math.prod(array.shape) <= _LARGEST_WHOLE or len(array.shape) < 2:
         return np.asarray(array[()])
     wanted = np.unique(np.linspace(0, array.shape[0] - 1, _SAMPLED).astype(int))
     return np.stack([np.asarray(array[int(i)]) for i in wanted])
 
 
-def _remarks(values: np.ndarray, dtype: np.dtype[Any]) -> Iterator[str]:
+def _remarks(values: np.ndarray) -> Iterator[str]:
     """The range of values, and what among them is probably no measurement."""
-    if dtype.kind in "US":
+    kind = values.dtype.kind
+    if kind in "US":
         yield repr(str(values))[:60]
-    if dtype.kind not in "biufc" or not values.size:
+    if kind == "c" and values.size:
+        yield f"modulus to {np.abs(values).max():.4g}"
+    if kind not in "biuf" or not values.size:
         return
-    if dtype.kind == "c":
-        yield f"modulus to {np.nanmax(np.abs(values)):.4g}"
-        return
-    finite = values[np.isfinite(values)] if dtype.kind == "f" else values
+    finite = values[np.isfinite(values)]
     if finite.size:
-        yield (
-            f"{finite.min():.6g} to {finite.max():.6g}" if values.size > 1 else f"{finite.reshape(-1)[0]:.6g}"
-        )
+        least, most = f"{finite.min():.6g}", f"{finite.max():.6g}"
+        yield least if values.size == 1 else f"{least} to {most}"
     if finite.size < values.size:
         yield f"{values.size - finite.size} NaN or infinite"
-    if dtype.kind in "iu" and values.size > 1 and (full := int((values == np.iinfo(dtype).max).sum())):
+    if kind in "iu" and values.size > 1 and (full := int((values == np.iinfo(values.dtype).max).sum())):
         yield f"{full} at the type's maximum"
-    if values.size > 64 and dtype.kind in "if" and (negative := int((finite < 0).sum())):
+    if values.size > 64 and kind in "if" and (negative := int((finite < 0).sum())):
         yield f"{negative} negative"
 
 
-# --- what it is taken for --------------------------------------------------------------------
-
-
-def _show_scan(console: Console, raw: RawScan) -> None:
-    console.print(f"\ntaken for: {raw.format}", style="bold", soft_wrap=True)
-    for name, found in _parts(raw).items():
-        console.print(f"  {name}: {found or 'not found'}", soft_wrap=True)
-
-
-def _parts(raw: RawScan) -> dict[str, str | None]:
+def _known(raw: RawScan) -> Iterator[tuple[str, str | None]]:
     """What is known of a scan, in words, and None for what is not."""
-    said: dict[str, str | None] = dict.fromkeys(
-        ("patterns", "positions", "probe", "mask", "energy", "distance", "detector pixel")
+    patterns, positions, probe, mask = raw.patterns, raw.positions, raw.probe, raw.mask
+    quantity = raw.quantity or "counts or amplitudes"
+    yield (
+        "patterns",
+        f"{len(patterns)} of {_sides(patterns.size)}, {patterns.dtype}, {quantity}, from {patterns.where}"
+        if patterns
+        else None,
     )
-    if (patterns := raw.patterns) is not None:
-        size = f"{len(patterns)} of {patterns.size[0]} x {patterns.size[1]}, {patterns.dtype}"
-        said["patterns"] = f"{size}, {raw.quantity or 'counts or amplitudes'}, from {patterns.where}"
-    if (positions := raw.positions) is not None:
-        unit = positions.unit or "a unit that is not said"
-        said["positions"] = f"{len(positions.values)} in {unit}, from {positions.where}"
-    if raw.probe is not None:
-        count, rows, cols = raw.probe.values.shape
-        said["probe"] = f"{count} mode{'s' if count > 1 else ''} of {rows} x {cols}"
-    if raw.mask is not None:
-        rows, cols = raw.mask.values.shape
-        meaning = f"1 means {raw.mask.means}" if raw.mask.means else "what 1 means is not said"
-        said["mask"] = f"{rows} x {cols}, {meaning}"
-    if raw.energy_ev is not None:
-        said["energy"] = f"{raw.energy_ev:.6g} eV"
-    if raw.distance_m is not None:
-        said["distance"] = f"{raw.distance_m:.4g} m"
-    if raw.detector_pixel_m is not None:
-        said["detector pixel"] = f"{raw.detector_pixel_m * 1e6:.4g} um"
-    return said
+    where = positions and f"{positions.unit or 'a unit that is not said'}, from {positions.where}"
+    yield "positions", f"{len(positions.values)} in {where}" if positions else None
+    modes = probe and counted(len(probe.values), "mode")
+    yield "probe", f"{modes} of {_sides(probe.values.shape[1:])}" if probe else None
+    means = mask and (f"1 means {mask.means}" if mask.means else "what 1 means is not said")
+    yield "mask", f"{_sides(mask.values.shape)}, {means}" if mask else None
+    yield "energy", f"{raw.energy_ev:.6g} eV" if raw.energy_ev else None
+    yield "distance", f"{raw.distance_m:.4g} m" if raw.distance_m else None
+    yield "detector pixel", f"{raw.detector_pixel_m * 1e6:.4g} um" if raw.detector_pixel_m else None
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _prepared_lines(prepared: Prepared) -> Iterator[str]:
     height, width = np.ptp(prepared.positions_px, axis=0)
     N = prepared.window.N
-    yield f"\nused: {len(prepared.patterns)} patterns of {N} x {N}, {prepared.look.quantity}"
+    yield f"\nused: {len(prepared.look.patterns)} patterns of {N} x {N}, {prepared.look.quantity}"
     yield f"  the scan covers {height:.0f} x {width:.0f} object pixels"
     if prepared.object_pixel_m is not None:
         yield f"  an object pixel is {prepared.object_pixel_m * 1e9:.3g} nm"
     if prepared.modes is None:
         yield "  no probe: begun from the mean pattern and refined"
-    for note in prepared.notes:
-        yield f"  {note}"
+    yield from (f"  {note}" for note in prepared.notes)
 
 
 def _draw(path: Path, prepared: Prepared, title: str) -> None:
@@ -219,7 +208,7 @@ def _draw(path: Path, prepared: Prepared, title: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_scan(
             path,
-            title=Path(title).name,
+            title=title,
             mean=prepared.mean_amplitude,
             valid=prepared.window.binned_valid(prepared.window.valid),
             positions_px=prepared.positions_px,

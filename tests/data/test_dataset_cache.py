@@ -23,24 +23,9 @@ PROBE = ApertureProbe(diameter=0.4, edge_width=0.4, defocus_rad=2.0)
 
 def settings(cache_dir: Path | str, **changes: object) -> GridLinesData:
     small = GridLinesData(
-        name="small",
-        cache_dir=str(cache_dir),
-        batch_size=8,
-        drop_last=False,
-        gridsize=1,
-        N=16,
-        offset_px=4,
-        size=48,
-        nlines=20,
-        set_phi=True,
-        nimgs_train=1,
-        nimgs_test=1,
-        train_step_px=8,
-        validation_step_px=16,
-        test_step_px=8,
-        nphotons=1e6,
-        seed=3,
+        name="small", cache_dir=str(cache_dir), N=16, size=48, nlines=20, nphotons=1e6, seed=3
     )
+    small = replace(small, train_step_px=8, validation_step_px=16, test_step_px=8)
     return replace(small, **changes)
 
 

@@ -11,7 +11,7 @@ from small_scans import TIKE, settings
 from ptychofno import physics
 from ptychofno.data import PtychoDataset, dataset_key, load_dataset
 from ptychofno.data.dataset import pattern_numbers
-from ptychofno.data.detector import check_pixels
+from ptychofno.data.look import dead_marks
 from ptychofno.data.measured import read_measured
 from ptychofno.data.probe import ApertureProbe, DatasetProbe, NpzProbe, RefinedProbe
 from ptychofno.data.settings import MeasuredData, MeasuredLayout
@@ -24,11 +24,6 @@ PTYCHOPINN = MeasuredLayout(
     probe_key="probeGuess",
     positions_keys=["ycoords", "xcoords"],
     positions_unit="px",
-    mask_key=None,
-    mask_means=None,
-    swap_axes=False,
-    negate_rows=False,
-    negate_cols=False,
 )
 
 
@@ -245,27 +240,20 @@ def raster(rows: int, cols: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
-def test_the_largest_integer_marks_a_dead_pixel_unless_masked(dtype):
+def test_the_largest_integer_marks_a_dead_pixel(dtype):
     patterns = np.full((3, 4, 4), 5, dtype)
-    check_pixels(patterns, None, "counts", "here")
-    patterns[1, 2, 3] = largest = np.iinfo(dtype).max
-    with pytest.raises(
-        ValueError, match=rf"here\[1, 2, 3\] is {largest}; .*1 of 48 .*data\.layout\.mask_key"
-    ):
-        check_pixels(patterns, None, "counts", "here")
-    valid = np.ones((4, 4), np.bool_)
-    valid[2, 3] = False
-    check_pixels(patterns, valid, "counts", "here")
+    assert dead_marks(patterns, "counts") is None
+    patterns[1, 2, 3] = np.iinfo(dtype).max
+    assert np.argwhere(dead_marks(patterns, "counts")).tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float32, np.float64])
 def test_the_mark_of_a_narrower_detector_is_known_in_a_wider_type(dtype):
     patterns = np.full((3, 4, 4), 2**16, dtype)
-    check_pixels(patterns, None, "counts", "here")
+    assert dead_marks(patterns, "counts") is None
     patterns[0, 0, 0] = 2**32 - 1
     for array, quantity in ((patterns, "counts"), (np.sqrt(patterns), "amplitude")):
-        with pytest.raises(ValueError, match=r"here\[0, 0, 0\] is"):
-            check_pixels(array, None, quantity, "here")
+        assert np.argwhere(dead_marks(array, quantity)).tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize(

@@ -114,22 +114,11 @@ def test_modes_from_file_make_the_same_light(tmp_path):
     np.testing.assert_array_equal(varying, found)
 
 
-def with_nan() -> np.ndarray:
-    probe = some_probe()
-    probe[3, 4] = np.nan
-    return probe
-
-
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"prob": some_probe(), "other": some_probe()}, r"'probe' .*'prob', 'other'; nearest: 'prob'$"),
-        ({"probe": np.abs(some_probe())}, r"'probe' is float64; expected complex"),
-        ({"probe": some_probe()[:, :-1]}, r"shape \(32, 31\); expected a square"),
         ({"probe": some_probe()[1:, 1:]}, r"shape \(31, 31\); expected \(32, 32\)"),
-        ({"probe": with_nan()}, r"'probe'\[3, 4\] is"),
-        ({"probe": 1e60 * some_probe()}, r"amplitude of .*e\+60; expected a largest amplitude"),
-        ({"probe": 0 * some_probe()}, r"zero everywhere"),
         ({"probe": np.array([{"a": 1}], dtype=object)}, r"'probe' holds pickled objects"),
         ({"probe": np.array(["text"])}, r"'probe' is <U4; expected numbers"),
     ],
@@ -141,15 +130,7 @@ def test_unusable_probe_file_is_refused_by_name(tmp_path, arrays, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_file_of_no_known_kind_is_refused(tmp_path):
-    text, cut = tmp_path / "text.npz", tmp_path / "cut.npz"
-    text.write_text("not an archive")
-    whole = tmp_path / "whole.npz"
-    write(whole, probe=some_probe())
-    cut.write_bytes(whole.read_bytes()[:-100])
-    for path, said in ((text, "expected HDF5, NPZ, NPY or a table"), (cut, "not a readable NPZ file")):
-        with pytest.raises(ValueError, match=rf"probe\.path=.*{said}"):
-            NpzProbe(path=str(path), key="probe").make(N)
+def test_a_missing_file_is_named_by_its_setting(tmp_path):
     for path in (tmp_path / "absent.npz", tmp_path):
         with pytest.raises(ValueError, match=r"probe\.path=.*(no such file|is a directory); expected HDF5"):
             NpzProbe(path=str(path), key="probe").make(N)

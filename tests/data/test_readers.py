@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ptychofno.config.records import settings
 from ptychofno.data import PtychoDataset, load_dataset
 from ptychofno.data.measured import read_measured
 from ptychofno.data.preparation import bins_for
-from ptychofno.data.readers import open_scan, open_source
+from ptychofno.data.readers import open_scan, open_source, source
 
 Scan = dict[str, np.ndarray]
 
@@ -103,6 +105,16 @@ def test_arrays_in_files_of_their_own(tmp_path: Path, scan: Scan) -> None:
         np.save(tmp_path / f"p{number:02}", pattern)
     singles = [tmp_path / f"p{number:02}.npy" for number in range(COUNT)]
     require_same(read(*singles, tmp_path / "plain.txt"), scan, probe=False)
+
+
+def test_typed_keys_take_the_place_of_usual_names_in_every_file(tmp_path: Path, scan: Scan) -> None:
+    first = write_hdf5(
+        tmp_path / "a.h5", {"raw/stack": scan["intensity"], "intensity": scan["intensity"] + 1}
+    )
+    wrong = {"positions": scan["positions"][::-1], "intensity": scan["intensity"][:, ::-1]}
+    second = write_npz(tmp_path / "b.npz", wrong, where=scan["positions"], probe=scan["probe"])
+    said = ("data.layout.patterns_keys=[stack,raw/stack]", "data.layout.positions_keys=[where]")
+    require_same(read(first, second, said=said), scan)
 
 
 @pytest.mark.parametrize("compress", [bz2.compress, gzip.compress])
@@ -196,6 +208,8 @@ def test_saturated_counts_are_refused_until_they_are_masked(tmp_path: Path, scan
     found = read(path, said=("data.detector.saturation=4095",))
     assert found.valid is not None and found.valid[N // 2, N // 2] == 0
     assert read(path, said=("data.detector.saturation=4096",)).valid is None
+    with pytest.raises(ValueError, match=r"saturation: reached by every lit pixel of .*'intensity'"):
+        read(path, said=("data.detector.saturation=1",))
 
 
 # --- detector --------------------------------------------------------------------------------
@@ -310,8 +324,8 @@ def test_links_to_other_files_are_not_followed(tmp_path: Path, scan: Scan) -> No
         file["sideways"] = h5py.SoftLink("/around/intensity")
         file["loop"] = h5py.SoftLink("/loop")
         file["group/self"] = h5py.SoftLink("/group")
-    with open_source(str(tmp_path / "a.h5"), "data.path") as source:
-        assert set(source.keys) == {"positions", "inside"}
+    with open_source(str(tmp_path / "a.h5"), "data.path") as opened:
+        assert set(opened.keys) == {"positions", "inside"}
     with pytest.raises(
         ValueError, match=r"'intensity' links to another file, 'secret\.h5', which is not followed"
     ):
@@ -336,11 +350,37 @@ def test_a_large_claim_of_a_small_file_takes_no_memory(tmp_path: Path, scan: Sca
         read(tmp_path / "a.h5", said=("data.layout.patterns_keys=[intensity]",))
 
 
+def header(shape: tuple[int, ...]) -> bytes:
+    written = BytesIO()
+    np.lib.format.write_array_header_1_0(written, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (header((2**17, 8)) + bytes(2**23), r"'scan' would take 0\.0 GiB, 10\d\d times its part of the file"),
+        (header((2**50, 2)), "'scan' is damaged"),
+        (header((4, 2)).replace(b"'descr'", b"'''escr"), "'scan' is damaged"),
+    ],
+    ids=["zeros", "shape", "header"],
+)
+def test_a_false_array_is_one_line(
+    content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_EMPTY_BYTES", 2**20)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("scan.npy", content)
+    with open_source(str(tmp_path / "x.npz"), "data.path") as archive, pytest.raises(ValueError, match=said):
+        archive.array("scan")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"MATLAB 5.0 MAT-file" + bytes(200), "save it with '-v7.3'"),
         (b"II*\0" + bytes(200), "is a TIFF image"),
+        (b"PK\3\4" + bytes(200), "not a readable NPZ file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "not a readable HDF5 file"),
         (b"\x93NUMPY\x01\x00" + bytes(9), "not a readable NPY file"),
         (b"\x1f\x8b\x08\x00garbage", "cut short or damaged|not a readable|cannot be read"),
@@ -376,7 +416,7 @@ def test_fractions_need_to_be_told_counts_or_amplitudes(tmp_path: Path, scan: Sc
 def test_patterns_are_read_once_in_blocks(
     tmp_path: Path, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ptychofno.data.readers import frames
+    from ptychofno.data.readers import scan as frames
 
     path = write_hdf5(tmp_path / "a.h5", scan)
     monkeypatch.setattr(frames, "_BLOCK_BYTES", 8 * N * N * 5)

@@ -24,6 +24,12 @@ def drawn(data: SimulatedData, purpose: Purpose, index: int = 0) -> Transmission
     return simulation._draw(data, purpose, index + 1)[index]
 
 
+def sampled(data: SimulatedData, step_px: int) -> np.ndarray:
+    """Positions of the patches of every sample (n, C, 2)."""
+    raster = simulation._raster(data, step_px)
+    return raster.positions_px[raster.samples]
+
+
 def exit_waves(dataset: PtychoDataset) -> torch.Tensor:
     """P O of every test patch, complex128 (n, C, N, N), from the published truth alone."""
     assert dataset.test_objects is not None
@@ -231,7 +237,7 @@ def test_every_object_is_another(data):
 def test_amplitude_is_divided_by_the_mean_patch_maximum_of_the_training_objects(data):
     data = replace(data, gridsize=2, nimgs_train=2)
     images = [torch.from_numpy(drawn(data, Purpose.TRAIN, index).amplitude) for index in range(2)]
-    positions = torch.from_numpy(simulation._sample_positions(data, data.train_step_px)).reshape(-1, 2)
+    positions = torch.from_numpy(sampled(data, data.train_step_px)).reshape(-1, 2)
     maxima = [physics.extract_patches(image, positions, data.N).amax(dim=(1, 2)) for image in images]
     divisor = float(torch.stack(maxima).mean())
     truth = simulate(data).test_objects
@@ -246,12 +252,12 @@ def test_amplitude_is_divided_by_the_mean_patch_maximum_of_the_training_objects(
 
 def test_full_size_scans_have_the_published_number_of_patterns():
     full = replace(LINES, N=64, size=392)
-    assert len(simulation._sample_positions(full, 4)) == 83**2 == 6889
-    assert len(simulation._sample_positions(full, 10)) == 33**2 == 1089
+    assert len(sampled(full, 4)) == 83**2 == 6889
+    assert len(sampled(full, 10)) == 33**2 == 1089
 
 
 def test_patches_of_a_sample_are_neighbours():
-    positions = simulation._sample_positions(replace(LINES, gridsize=2, offset_px=5), 8)
+    positions = sampled(replace(LINES, gridsize=2, offset_px=5), 8)
     np.testing.assert_array_equal(
         positions - positions[:, :1], np.broadcast_to([[0, 0], [0, 5], [5, 0], [5, 5]], positions.shape)
     )

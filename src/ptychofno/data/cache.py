@@ -27,7 +27,7 @@ from filelock import FileLock
 from ptychofno.data.dataset import PtychoDataset, Split
 from ptychofno.data.measured import read_measured
 from ptychofno.data.objects import SimulatedData
-from ptychofno.data.probe import GivenProbe, ScanProbe
+from ptychofno.data.probe import GivenProbe, Probe, ScanProbe
 from ptychofno.data.readers.files import existing_file
 from ptychofno.data.settings import DataBase, MeasuredData
 from ptychofno.data.simulation import check_scan, simulate
@@ -38,8 +38,6 @@ GENERATOR_VERSION = 2
 READER_VERSION = 5
 _MANIFEST = "manifest.json"
 _SPLITS = ("train", "validation", "test")
-Data = DataBase
-Probe = GivenProbe | ScanProbe
 
 # What says where the data are and how they are used.
 _NOT_OF_THE_DATA = {f"data.{name}" for name in ("name", "cache_dir", "batch_size", "drop_last", "thinning")}
@@ -54,20 +52,18 @@ class _Corrupt(Exception):
     """A directory that is not the whole, unchanged dataset; the message says why."""
 
 
-def dataset_key(data: Data, probe: Probe) -> str:
+def dataset_key(data: DataBase, probe: Probe) -> str:
     """A hash of all that the data depend on. Raises ValueError for a file that cannot be read."""
     return _identity(data, probe)[1]
 
 
 def load_dataset(
-    data: Data, probe: Probe, each_block: Callable[[int, int], None] = lambda done, count: None
+    data: DataBase, probe: Probe, each_block: Callable[[int, int], None] = lambda done, count: None
 ) -> PtychoDataset:
     """The dataset of these settings, from the cache or generated into it; arrays are read-only.
 
-    ``each_block`` is told how many of how many patterns of a measured scan are read.
-
-    Raises ValueError with one line: settings or files that make no dataset, or (``CacheError``)
-    a cache directory that cannot be read or written.
+    ``each_block`` is told how many of how many patterns of a measured scan are read. Raises ValueError with
+    one line: settings or files that make no dataset, or (``CacheError``) a directory that cannot be used.
     """
     if isinstance(data, SimulatedData):
         check_scan(data)
@@ -87,15 +83,14 @@ def load_dataset(
             with _named_errors(entry):
                 dataset = _open_or_quarantine(entry, key)
             if dataset is None:
-                generated = _generate(entry, key, data, probe, each_block)
+                generated = _generate(entry.name, key, data, probe, each_block)
                 with _named_errors(entry):
                     return _published(entry, generated, description)
     _log.info("using cached dataset %s", entry.name)
     return dataset
 
 
-def _identity(data: Data, probe: Probe) -> tuple[dict[str, Any], str]:
-    """Everything that the data depend on, neither paths nor how they are used, and its hash."""
+def _identity(data: DataBase, probe: Probe) -> tuple[dict[str, Any], str]:
     # Of what is simulated, only samples of several patches have changed since.
     version = READER_VERSION if isinstance(data, MeasuredData) else GENERATOR_VERSION + (data.gridsize > 1)
     settings = {"data": _key_values(data, "data"), "probe": _key_values(probe, "probe")}
@@ -129,29 +124,28 @@ def _content_sha256(path: str, setting: str) -> str:
     file = existing_file(path, setting)
     try:
         state = file.stat()
-        return _sha256_of(file, state.st_ino, state.st_size, state.st_mtime_ns)
+        return _sha256_of_state(file, state.st_ino, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise ValueError(f"{setting}={path}: cannot be read ({error.strerror})") from error
 
 
 @lru_cache(maxsize=64)
-def _sha256_of(file: Path, *state: int) -> str:
+def _sha256_of_state(file: Path, *state: int) -> str:
     """The checksum of a file in this state, taken once by a process: large scans take seconds."""
     return _file_sha256(file)
 
 
 def _generate(
-    entry: Path, key: str, data: Data, probe: Probe, each_block: Callable[[int, int], None]
+    name: str, key: str, data: DataBase, probe: Probe, each_block: Callable[[int, int], None]
 ) -> PtychoDataset:
     if isinstance(data, MeasuredData):
-        _log.info("reading the measured scan into dataset %s", entry.name)
+        _log.info("reading the measured scan into dataset %s", name)
         return read_measured(data, probe, key, each_block)
-    if not isinstance(data, SimulatedData):  # a class of a user's own
-        _log.info("making dataset %s", entry.name)
-        return data.dataset(probe, key)
-    _log.info("simulating dataset %s", entry.name)
-    assert not isinstance(probe, ScanProbe)
-    return simulate(data, probe.make(data.N), key)
+    if isinstance(data, SimulatedData) and isinstance(probe, GivenProbe):
+        _log.info("simulating dataset %s", name)
+        return simulate(data, probe.make(data.N), key)
+    _log.info("making dataset %s", name)  # of a user's own class
+    return data.dataset(probe, key)
 
 
 def _published(entry: Path, dataset: PtychoDataset, description: Mapping[str, Any]) -> PtychoDataset:
@@ -205,9 +199,9 @@ def _open(entry: Path, key: str) -> PtychoDataset | None:
         arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
         values = manifest["scalars"] | arrays
         values |= {name: tuple(values.get(name, ())) for name in ("notes", "dropped")}
+        parts = [field.name for field in dataclasses.fields(Split)]
         for name in _SPLITS:
-            parts = [field.name for field in dataclasses.fields(Split)]
-            values[name] = Split(**{part: values.pop(f"{name}_{part}") for part in parts})
+            values[name] = Split(*(values.pop(f"{name}_{part}") for part in parts))
         return PtychoDataset(name=manifest["name"], key=key, **values)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise _Corrupt(f"{_MANIFEST} or an array is not as written ({error})") from error

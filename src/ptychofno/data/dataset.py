@@ -21,12 +21,9 @@ _MOMENT_CHUNK = 256
 class Split:
     """The samples of one purpose: training, validation or test."""
 
-    amplitude: np.ndarray
-    """Measured amplitude X, float32 (n, C, N, N), zero frequency at the centre (N // 2, N // 2)."""
-    positions_px: np.ndarray
-    """(row, col) of each patch's top-left pixel in object pixels, float64 (n, C, 2)."""
-    object_index: np.ndarray
-    """Which object of the split the sample scans, int64 (n,)."""
+    amplitude: np.ndarray  # measured X, float32 (n, C, N, N), zero frequency at the centre (N // 2, N // 2)
+    positions_px: np.ndarray  # (row, col) of each patch's top-left pixel, object pixels, float64 (n, C, 2)
+    object_index: np.ndarray  # which object of the split the sample scans, int64 (n,)
 
     def __len__(self) -> int:
         return len(self.amplitude)
@@ -38,37 +35,23 @@ class PtychoDataset:
 
     name: str
     key: str
-    probe: np.ndarray
-    """Illumination P, complex64 (N, N), or (M, N, N) of M modes that do not interfere."""
-    photon_scale: float
-    """s, so that counts = s**2 * X**2."""
-    mean_amplitude: float
-    """Mean of X over the training split."""
-    rms_amplitude: float
-    """sqrt(mean X**2) over the training split."""
+    probe: np.ndarray  # illumination P, complex64 (N, N), or (M, N, N) of M modes that do not interfere
+    photon_scale: float  # s, so that counts = s**2 * X**2
+    mean_amplitude: float  # mean of X over the training split
+    rms_amplitude: float  # sqrt(mean X**2) over the training split
     train: Split
     validation: Split
     test: Split
-    validation_objects: np.ndarray | None = None
-    """Ground truth of the validation split, complex64 (1, H, W); None for measured data."""
-    test_objects: np.ndarray | None = None
-    """Ground truth of the test split, complex64 (k, H, W); None for measured data."""
-    valid: np.ndarray | None = None
-    """1 where a detector pixel is valid and 0 elsewhere, float32 (N, N); None where all are."""
-    given_probe: np.ndarray | None = None
-    """The probe that ``probe`` was refined from, of its shape; None where it was not."""
-    object_pixel_m: float | None = None
-    """Size of an object pixel; None where nothing tells it."""
-    energy_ev: float | None = None
-    """Photon energy, where it is known."""
-    distance_m: float | None = None
-    """From the object to the detector, where it is known."""
-    counts: bool = True
-    """Whether s**2 * X**2 are counts; not where a file holds amplitudes in a unit of its own."""
-    dropped: tuple[int, ...] = ()
-    """The numbers of patterns in the file that are dark and left out."""
-    notes: tuple[str, ...] = ()
-    """What was decided when the scan was read, a line each."""
+    validation_objects: np.ndarray | None = None  # its truth, complex64 (1, H, W); None for measured data
+    test_objects: np.ndarray | None = None  # its truth, complex64 (k, H, W); None for measured data
+    valid: np.ndarray | None = None  # float32 (N, N), 1 where a detector pixel is valid; None where all are
+    given_probe: np.ndarray | None = None  # what ``probe`` was refined from; None where it was not
+    object_pixel_m: float | None = None  # size of an object pixel; None where nothing tells it
+    energy_ev: float | None = None  # of the photons, where it is known
+    distance_m: float | None = None  # from the object to the detector, where it is known
+    counts: bool = True  # whether s**2 * X**2 are counts; not of amplitudes in a unit of their own
+    dropped: tuple[int, ...] = ()  # numbers of the file's patterns that are dark and left out
+    notes: tuple[str, ...] = ()  # what was decided when the scan was read, a line each
 
     @property
     def N(self) -> int:
@@ -86,19 +69,13 @@ class PtychoDataset:
         return math.isqrt(self.channels)
 
     def scan(self) -> Split:
-        """What is stitched into an object.
-
-        For a simulation the test split; for a measured scan, which has one object and no truth,
-        every pattern in the order training, validation, test (copied into memory).
-        """
+        """What is stitched into an object: the test split of a simulation; all patterns of a measured scan,
+        those for training, validation and test in turn (copied into memory)."""
         if self.test_objects is not None:
             return self.test
         splits = (self.train, self.validation, self.test)
-        return Split(
-            amplitude=np.concatenate([split.amplitude for split in splits]),
-            positions_px=np.concatenate([split.positions_px for split in splits]),
-            object_index=np.concatenate([split.object_index for split in splits]),
-        )
+        parts = ("amplitude", "positions_px", "object_index")
+        return Split(*(np.concatenate([getattr(split, part) for split in splits]) for part in parts))
 
 
 def scan_positions(dataset: PtychoDataset) -> np.ndarray:

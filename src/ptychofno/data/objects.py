@@ -24,6 +24,11 @@ from typing_extensions import Doc
 
 from ptychofno.data.settings import DataBase
 
+_BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))  # (weight, sigma in pixels) of what turns lines into an object
+_LEAF_PX = (4.0, 100.0)  # least and largest radius of a leaf
+_LAYERS = 6  # leaves that lie on one another in the mean
+_CORRELATIONS_PX = (3.0, 24.0)  # of random fields of a mixture, least and largest
+
 
 class Purpose(IntEnum):
     """What an object is for; the number is part of the data and must not change."""
@@ -36,10 +41,8 @@ class Purpose(IntEnum):
 class Transmission(NamedTuple):
     """What an object does to the light, up to a factor that is common to all objects of a dataset."""
 
-    amplitude: np.ndarray
-    """float64 (H, H), not negative"""
-    phase_rad: np.ndarray
-    """float64 (H, H)"""
+    amplitude: np.ndarray  # float64 (H, H), not negative
+    phase_rad: np.ndarray  # float64 (H, H)
 
 
 @dataclass(kw_only=True)
@@ -54,24 +57,15 @@ class SimulatedData(DataBase):
     train_step_px: Annotated[int, Ge(1), Doc("raster step of the training scan")] = 4
     validation_step_px: Annotated[int, Ge(1), Doc("raster step on the validation object")] = 20
     test_step_px: Annotated[int, Ge(1), Doc("raster step of the test scan")] = 10
-    nphotons: Annotated[
-        float, Gt(0), Le(1e15), Doc("expected photons per pattern, mean of the training split")
-    ] = 1e9
+    nphotons: Annotated[float, Gt(0), Le(1e15), Doc("photons per pattern, mean of the training split")] = 1e9
     seed: Annotated[int, Ge(0), Le(2**63 - 1), Doc("seed of objects and photon noise")] = 20260128
 
     @abstractmethod
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
-        """The object number ``index`` of those for ``purpose``.
+        """The object number ``index`` of those for ``purpose``; ``rng`` is its own.
 
-        ``rng`` is of its own: what is drawn from it changes no other object. Raises ValueError, naming
-        the setting, where the settings give no such object.
+        Raises ValueError, naming the setting, where the settings give no such object.
         """
-
-
-# --- lines -----------------------------------------------------------------------------------
-
-_BLURS = ((1.0, 1.0), (2.0, 5.0), (5.0, 10.0))
-"""(weight, sigma in pixels) of the Gaussians that turn lines into an object."""
 
 
 @dataclass(kw_only=True)
@@ -80,27 +74,21 @@ class GridLinesData(SimulatedData):
 
     kind: ClassVar[str] = "grid_lines"
 
-    nlines: Annotated[
-        int, Ge(1), Le(1_000_000), Doc("random lines on the canvas of twice the object size")
-    ] = 400
+    nlines: Annotated[int, Ge(1), Le(1_000_000), Doc("random lines on a canvas of twice the size")] = 400
     set_phi: Annotated[bool, Doc("give the object a phase; false leaves it zero")] = True
 
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
         """Blurred random lines a, and the phase pi tanh((a - max a / 2) / (3 mean a)), 0 without ``set_phi``.
 
-        Lines are drawn and blurred on a canvas of twice the size, so that the object, cut from its
-        centre, is as dense at its border as in its middle.
+        Cut from a canvas of twice the size: as dense at the border as in the middle.
         """
-        canvas_size = 2 * self.size
-        canvas = np.zeros((canvas_size, canvas_size))
-        for row0, col0, row1, col1 in rng.integers(0, canvas_size, size=(self.nlines, 4)).tolist():
-            canvas[line(row0, col0, row1, col1)] = 1
-        margin = self.size // 2
-        centre = slice(margin, margin + self.size)
-        image = sum(
-            weight * ndimage.gaussian_filter(canvas, sigma)[centre, centre] for weight, sigma in _BLURS
-        )
-        assert isinstance(image, np.ndarray)
+        canvas = np.zeros((2 * self.size, 2 * self.size))
+        for ends in rng.integers(0, 2 * self.size, size=(self.nlines, 4)).tolist():
+            canvas[line(*ends)] = 1
+        centre = slice(self.size // 2, self.size // 2 + self.size)
+        image = np.zeros((self.size, self.size))
+        for weight, sigma in _BLURS:
+            image += weight * ndimage.gaussian_filter(canvas, sigma)[centre, centre]
         if not image.any():
             raise ValueError(
                 f"data.nlines={self.nlines} with data.seed={self.seed} leaves an object without any line;"
@@ -111,17 +99,12 @@ class GridLinesData(SimulatedData):
         return Transmission(image, np.pi * np.tanh((image - image.max() / 2) / (3 * image.mean())))
 
 
-# --- amplitude and phase of their own --------------------------------------------------------
-
-
 @dataclass(kw_only=True)
 class IndependentPhaseData(SimulatedData):
     """Objects whose amplitude and phase come from two images that know nothing of each other."""
 
     min_amplitude: Annotated[float, Ge(0), Lt(1), Doc("smallest amplitude, relative to the largest")] = 0.3
-    phase_range_rad: Annotated[
-        float, Ge(0), Le(6.28), Doc("the phase runs from minus to plus half of this")
-    ] = 3.14
+    phase_range_rad: Annotated[float, Ge(0), Le(6.28), Doc("between the least and the largest phase")] = 3.14
 
     def transmission(self, first: np.ndarray, second: np.ndarray) -> Transmission:
         """Amplitude from one image of values 0 to 1, phase from another."""
@@ -139,8 +122,7 @@ _IMAGES = {
 """Functions of skimage.data. Only images that stand in its wheel, as the others are fetched from the
 network, and only PNG, as decoders of JPEG differ in the last bit."""
 
-_SCENE = 1.25
-"""Shorter side of an image, in sizes of the object that is cut out of it."""
+_SCENE = 1.25  # shorter side of an image, in sizes of the object that is cut out of it
 
 
 @dataclass(kw_only=True)
@@ -150,13 +132,7 @@ class NaturalImagesData(IndependentPhaseData):
     kind: ClassVar[str] = "natural_images"
 
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
-        """Amplitude and phase from two different photographs; no purpose shares one with another.
-
-        ``_IMAGES`` says which are whose; the first training object has the amplitude of the astronaut
-        and the phase of the tissue, the first test object those of the photographer and the cat. Pairs
-        take turns until all ordered pairs of a purpose were used; from then on they come again, cut and
-        turned in another way.
-        """
+        """Amplitude and phase from two photographs; all ordered pairs of a purpose take turns."""
         names = _IMAGES[purpose]
         turn, amplitude = divmod(index, len(names))
         phase = (amplitude + 1 + turn % (len(names) - 1)) % len(names)
@@ -164,10 +140,7 @@ class NaturalImagesData(IndependentPhaseData):
 
 
 def _view(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A bundled image, scaled, cut to (size, size) at random, turned and mirrored at random; 0 to 1.
-
-    Its percentiles 1 and 99 become 0 and 1, so that no image is darker or flatter than another.
-    """
+    """A bundled image, scaled, cut, turned and mirrored at random; its percentiles 1 and 99 are 0 and 1."""
     image = getattr(bundled, name)()
     grey = rgb2gray(image) if image.ndim == 3 else image / 255
     scale = _SCENE * size / min(grey.shape)
@@ -186,9 +159,7 @@ class RandomFieldsData(IndependentPhaseData):
 
     kind: ClassVar[str] = "random_fields"
 
-    correlation_px: Annotated[
-        float, Ge(1), Le(4096), Doc("distance at which the correlation of values is 1/e")
-    ] = 8.0
+    correlation_px: Annotated[float, Ge(1), Le(4096), Doc("distance at which the correlation is 1/e")] = 8.0
 
     def draw(self, purpose: Purpose, index: int, rng: np.random.Generator) -> Transmission:
         """Amplitude and phase from two independent smooth random fields, values evenly distributed."""
@@ -210,16 +181,6 @@ def _gaussian_field(size: int, correlation_px: float, rng: np.random.Generator) 
     return np.fft.ifft2(spectrum).real
 
 
-# --- many classes ----------------------------------------------------------------------------
-
-_LEAF_PX = (4.0, 100.0)
-"""Least and largest radius of a leaf."""
-_LAYERS = 6
-"""Leaves that lie on one another in the mean."""
-_CORRELATIONS_PX = (3.0, 24.0)
-"""Of random fields of a mixture, least and largest."""
-
-
 @dataclass(kw_only=True)
 class MixedData(IndependentPhaseData):
     """Objects of several classes in turn, for a network that is to serve many."""
@@ -237,18 +198,21 @@ class MixedData(IndependentPhaseData):
             raise ValueError("data.classes=[]: choose one class at least")
         turn, which = divmod(index, len(self.classes))
         kind = "dead_leaves" if purpose is Purpose.VALIDATION else self.classes[which]
+        alike: dict[str, Any] = {"name": "", "size": self.size, "seed": self.seed}
+        ranges: dict[str, Any] = {
+            "min_amplitude": self.min_amplitude,
+            "phase_range_rad": self.phase_range_rad,
+        }
         if kind == "dead_leaves":
             return self.transmission(_dead_leaves(self.size, rng), _dead_leaves(self.size, rng))
         if kind == "grid_lines":
-            drawn = GridLinesData(name="", size=self.size, seed=self.seed).draw(purpose, index, rng)
+            drawn = GridLinesData(**alike).draw(purpose, index, rng)
             return Transmission(drawn.amplitude / drawn.amplitude.max(), drawn.phase_rad)
-        shared: dict[str, Any] = {"name": "", "size": self.size, "min_amplitude": self.min_amplitude}
-        shared["phase_range_rad"] = self.phase_range_rad
         if kind == "natural_images":
-            return NaturalImagesData(**shared).draw(purpose, turn, rng)
+            return NaturalImagesData(**alike, **ranges).draw(purpose, turn, rng)
         least, largest = _CORRELATIONS_PX
         smooth = min(least * (largest / least) ** rng.random(), self.size / 4)
-        return RandomFieldsData(correlation_px=smooth, **shared).draw(purpose, turn, rng)
+        return RandomFieldsData(correlation_px=smooth, **alike, **ranges).draw(purpose, turn, rng)
 
 
 def _dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:

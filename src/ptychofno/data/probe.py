@@ -18,8 +18,7 @@ from ptychofno.data.readers.reading import modes
 from ptychofno.data.readers.scan import Modes
 from ptychofno.data.sampling import check_probe
 
-_BEGINNING = 0.1
-"""Share of the light with which a further mode begins."""
+_BEGINNING = 0.1  # share of the light with which a further mode begins
 
 
 class GivenProbe:
@@ -27,9 +26,8 @@ class GivenProbe:
 
     @abstractmethod
     def make(self, N: int) -> np.ndarray:
-        """The probe P, complex64 (N, N), or (M, N, N) of M incoherent modes, centred in the array.
+        """The probe P, complex64 (N, N), or (M, N, N) of M incoherent modes, centred; analytic max |P| = 1.
 
-        An analytic one is normalised to max |P| = 1; a probe from a file keeps the units of the file.
         Raises ValueError naming file and key where the file has no usable probe of size N.
         """
 
@@ -44,12 +42,8 @@ class ApertureProbe(GivenProbe):
 
     name: ClassVar[str] = "aperture"
 
-    diameter: Annotated[
-        float, Gt(0), Le(1), Doc("diameter of the aperture as a fraction of the patch size")
-    ] = 0.65
-    edge_width: Annotated[
-        float, Gt(0), Le(1), Doc("width of the aperture's smooth edge, relative to its radius")
-    ] = 0.3
+    diameter: Annotated[float, Gt(0), Le(1), Doc("of the aperture, as a fraction of the patch size")] = 0.65
+    edge_width: Annotated[float, Gt(0), Le(1), Doc("of its smooth edge, relative to its radius")] = 0.3
     defocus_rad: Annotated[float, Doc("quadratic phase at the rim of the aperture, radians")] = 5.0
 
     def make(self, N: int) -> np.ndarray:
@@ -70,10 +64,7 @@ class GaussianProbe(GivenProbe):
 
     # Wider, and the border of the patch would cut off a beam of notable amplitude (6 % at 0.35).
     fwhm: Annotated[
-        float,
-        Gt(0),
-        Le(0.35),
-        Doc("full width at half maximum of the intensity as a fraction of the patch size"),
+        float, Gt(0), Le(0.35), Doc("full width of the intensity at half maximum, of the patch size")
     ] = 0.25
     defocus_rad: Annotated[float, Doc("quadratic phase at half maximum, radians")] = 2.0
 
@@ -126,36 +117,36 @@ class RefinedProbe(ScanProbe):
 
     name: ClassVar[str] = "refined"
 
-    rounds: Annotated[
-        int, Ge(0), Le(10_000), Doc("rounds of overlap on the training patterns, at most; 0 for none")
-    ] = 15
+    rounds: Annotated[int, Ge(0), Le(10_000), Doc("of overlap on the training patterns, at most")] = 15
     modes: Annotated[
         int | None,
         Ge(1),
         Le(32),
-        Doc("incoherent modes: the strongest of the file, further ones begin small; null takes the file's"),
+        Doc("incoherent ones; beyond the file's they begin small; null takes these"),
     ] = None
 
 
-def taken_modes(found: np.ndarray, count: int | None = None) -> tuple[np.ndarray, str | None]:
-    """So many incoherent modes from those of (m, N, N), and a line about them where there are several.
+Probe = GivenProbe | ScanProbe
 
-    They are made orthogonal, the strongest first. Where the file has fewer, further ones are begun, see
-    ``physics.further_modes``. None takes all. Gives complex64 (N, N), or (count, N, N) of several.
+
+def taken_modes(found: np.ndarray, count: int | None = None) -> tuple[np.ndarray, str | None]:
+    """The strongest ``count`` orthogonal modes of (m, N, N), or all, and a line about several.
+
+    Further ones than there are begin small. Gives complex64 (N, N), or (count, N, N) of several.
     """
     modes = physics.orthogonal_modes(torch.from_numpy(found.astype(np.complex64)))
-    count = count or len(modes)
-    if count == len(modes) == 1:
+    have = len(modes)
+    count = count or have
+    if count == have == 1:
         return found[0], None
-    shares = physics.mode_shares(modes)
-    note = f"of {len(shares)} modes of the probe {count} {'is' if count == 1 else 'are'} taken"
-    note += f", {sum(shares[:count]):.1%} of the light"
-    if count == len(modes):
-        note = told_modes(modes.numpy())
-    elif count > len(modes):
-        note = f"the probe has {count} modes, {count - len(modes)} of which begin small, to be refined"
-        modes = physics.further_modes(modes, count, _BEGINNING)
-    return (modes[0] if count == 1 else modes[:count]).numpy(), note
+    if count > have:
+        note = f"the probe has {count} modes, {count - have} of which begin small, to be refined"
+        return physics.further_modes(modes, count, _BEGINNING).numpy(), note
+    if count == have:
+        return modes.numpy(), told_modes(modes.numpy())
+    light = sum(physics.mode_shares(modes)[:count])
+    taken, verb = (modes[0], "is") if count == 1 else (modes[:count], "are")
+    return taken.numpy(), f"of {have} modes of the probe {count} {verb} taken, {light:.1%} of the light"
 
 
 def told_modes(probe: np.ndarray) -> str:

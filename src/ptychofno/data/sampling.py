@@ -11,25 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ptychofno.data.detector import Window
+from ptychofno.data.detector import Window, cut
 from ptychofno.data.look import CONTRADICTION, centredness
-from ptychofno.data.readers.scan import HC_EV_M, UNITS, Modes, Positions, RawScan
+from ptychofno.data.readers.scan import HC_EV_M, UNITS, Modes, Positions
 from ptychofno.data.readers.source import require_scale
-from ptychofno.data.settings import MeasuredGeometry
 
-_CLOSEST_PX = 0.5
-"""Smallest believable distance of neighbouring positions; below it the unit is not px."""
-
+_CLOSEST_PX = 0.5  # smallest believable distance of neighbouring positions; below it the unit is not px
+# The same of positions in metres; below it they and the geometry belong to different scans.
 _CLOSEST_BY_GEOMETRY_PX = 1.0
-"""The same of positions in metres; below it they and the geometry belong to different scans."""
-
-_CLEARLY = 0.02
-"""By so much one probe must agree better with the patterns than another, as a cosine."""
-
+_CLEARLY = 0.02  # by so much one probe must agree better with the patterns than another, as a cosine
 _LARGEST_OBJECT_MI_PX = 64
-
-_FAR = 10
-"""So many times as far as nine tenths of the others, a position belongs to no scan."""
+_FAR = 10  # so many times as far as nine tenths of the others, a position belongs to no scan
 
 
 @dataclass(frozen=True)
@@ -49,31 +41,7 @@ class Geometry:
 
     def missing(self) -> str:
         """The settings that would complete it."""
-        names = ("energy_ev", "distance_m", "detector_pixel_m")
-        return ", ".join(f"data.geometry.{name}" for name in names if getattr(self, name) is None)
-
-
-def geometry(raw: RawScan, typed: MeasuredGeometry) -> Geometry:
-    """What is typed, and else what the files say."""
-    return Geometry(
-        typed.energy_ev or raw.energy_ev,
-        typed.distance_m or raw.distance_m,
-        typed.detector_pixel_m or raw.detector_pixel_m,
-    )
-
-
-def object_pixel_m(known: Geometry, raw: RawScan, window: Window, grid: float) -> float | None:
-    """Size of an object pixel of patterns cut to ``window``; None where nothing tells it.
-
-    Args:
-        grid: side of the detector, in its pixels, that the file's own object pixels belong to.
-    """
-    if known.field_m is not None:
-        return known.field_m / window.side
-    return None if raw.object_pixel_m is None else raw.object_pixel_m * grid / window.side
-
-
-# --- positions -------------------------------------------------------------------------------
+        return ", ".join(f"data.geometry.{name}" for name, value in vars(self).items() if value is None)
 
 
 def in_pixels(
@@ -81,37 +49,29 @@ def in_pixels(
 ) -> np.ndarray:
     """(row, col) of every pattern in object pixels, float64 (n, 2), the smallest 0.
 
-    Args:
-        pixel_m: size of an object pixel. scale: object pixels per pixel of the file.
-
-    Raises ValueError where the unit is not px and the size of a pixel not known, or the result is no scan.
+    ``pixel_m`` is the size of an object pixel, ``scale`` how many of them a pixel of the file has. Raises
+    ValueError where the unit is not px and the size of a pixel not known, or the result is no scan.
     """
     unit = positions.unit or _unit_of(positions, pixel_m, scale, N, notes)
-    if unit == "px":
-        factor = scale
-    elif pixel_m is None:
-        raise ValueError(
-            f"{positions.where} are in {unit}; expected {known.missing()} to turn them into object pixels"
-        )
-    else:
+    factor = scale
+    if unit != "px":
+        if pixel_m is None:
+            raise ValueError(
+                f"{positions.where} are in {unit}; expected {known.missing()} to turn them into object pixels"
+            )
         factor = UNITS[unit] / pixel_m
-        _check_geometry(positions, factor, pixel_m)
+        spacing = _spacings(positions.values)[0] * factor
+        if spacing < _CLOSEST_BY_GEOMETRY_PX:
+            raise ValueError(
+                f"{positions.where} lie {spacing:.2g} object pixels of {pixel_m * 1e9:.3g} nm apart, expected"
+                " more: energy, distance or detector pixel are not theirs; type the right ones in"
+                " data.geometry (energy_ev, distance_m, detector_pixel_m), or data.layout.positions_unit"
+            )
     found = positions.values * factor
     found = found - found.min(axis=0)
-    _check_unit(found, N, f"{positions.where}")
+    _check_spacing(found, N, positions.where)
     _check_extent(found, positions, N)
     return found
-
-
-def _check_geometry(positions: Positions, factor: float, pixel_m: float) -> None:
-    """Raise ValueError where positions lie closer than any scan's on object pixels of this size."""
-    spacing = _spacings(positions.values)[0] * factor
-    if spacing < _CLOSEST_BY_GEOMETRY_PX:
-        raise ValueError(
-            f"{positions.where} lie {spacing:.2g} object pixels of {pixel_m * 1e9:.3g} nm apart, expected"
-            " more: energy, distance or detector pixel are not theirs; type the right ones in data.geometry"
-            " (energy_ev, distance_m, detector_pixel_m), or data.layout.positions_unit"
-        )
 
 
 def _unit_of(positions: Positions, pixel_m: float | None, scale: float, N: int, notes: list[str]) -> str:
@@ -120,9 +80,9 @@ def _unit_of(positions: Positions, pixel_m: float | None, scale: float, N: int, 
     if _CLOSEST_PX <= spacing * scale < N or pixel_m is None:
         return "px"
     for unit in ("m", "um", "nm", "mm"):
-        if _CLOSEST_BY_GEOMETRY_PX / 2 <= spacing * UNITS[unit] / pixel_m < N:
+        if _CLOSEST_BY_GEOMETRY_PX / 2 <= (apart := spacing * UNITS[unit] / pixel_m) < N:
             notes.append(
-                f"positions are taken for {unit}: {spacing:.3g} apart, {spacing * UNITS[unit] / pixel_m:.1f}"
+                f"positions are taken for {unit}: {spacing:.3g} apart, {apart:.1f}"
                 f" object pixels of {pixel_m * 1e9:.3g} nm (data.layout.positions_unit chooses another)"
             )
             return unit
@@ -138,19 +98,18 @@ def _spacings(positions: np.ndarray) -> tuple[float, float]:
     return max(neighbour, float(np.prod(np.ptp(places, axis=0)) / len(places)) ** 0.5), neighbour
 
 
-def _check_unit(positions_px: np.ndarray, N: int, where: str) -> None:
+def _check_spacing(positions_px: np.ndarray, N: int, where: str) -> None:
     """Raise ValueError where the positions can hardly be object pixels: too close, or without overlap."""
     spacing, neighbour = _spacings(positions_px)
-    unit = ""
-    if spacing < _CLOSEST_PX:
-        unit = "micrometres" if spacing > 1e-3 else "metres or millimetres"
-    elif neighbour >= N:
+    if spacing >= _CLOSEST_PX and neighbour < N:
+        return
+    unit = "micrometres" if spacing > 1e-3 else "metres or millimetres"
+    if spacing >= _CLOSEST_PX:
         unit, spacing = "nanometres or detector pixels", neighbour
-    if unit:
-        raise ValueError(
-            f"{where} lie {spacing:.3g} apart, patches have {N} px; expected object pixels and patches that"
-            f" overlap; these may be {unit}: type data.layout.positions_unit and data.geometry"
-        )
+    raise ValueError(
+        f"{where} lie {spacing:.3g} apart, patches have {N} px; expected object pixels and patches that"
+        f" overlap; these may be {unit}: type data.layout.positions_unit and data.geometry"
+    )
 
 
 def _check_extent(positions_px: np.ndarray, positions: Positions, N: int) -> None:
@@ -167,64 +126,45 @@ def _check_extent(positions_px: np.ndarray, positions: Positions, N: int) -> Non
         )
 
 
-# --- probe -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A probe on the pixels of the patches."""
-
-    modes: np.ndarray
-    """complex64 (m, N, N)"""
-    grid: float
-    """Side of the detector, in its pixels, that the file's object pixels belong to."""
-    note: str | None
-
-
-def natural_size(
-    probe: Modes | None, shape: tuple[int, ...], mean: np.ndarray, centre: tuple[int, int]
-) -> int:
+def natural_size(probe: Modes | None, mean: np.ndarray, centre: tuple[int, int]) -> int:
     """The size of patterns where none is asked: the detector's, or the probe's if all light is in there."""
-    side = min(shape)
-    if probe is None or probe.values.shape[-1] >= side:
-        return side
-    M = probe.values.shape[-1]
+    side = min(mean.shape)
+    M = side if probe is None else probe.values.shape[-1]
     inner = mean[max(0, centre[0] - M // 2) :, max(0, centre[1] - M // 2) :][:M, :M]
-    return M if inner.sum() > 0.98 * mean.sum() else side
+    return M if side > M and inner.sum() > 0.98 * mean.sum() else side
 
 
-def sampled(probe: Modes, window: Window, detector: int, mean: np.ndarray, field_m: float | None) -> Sampled:
-    """A probe of M pixels on the N pixels of the patches.
+def placed_probe(
+    probe: Modes, window: Window, detector: int, mean: np.ndarray, field_m: float | None, notes: list[str]
+) -> tuple[np.ndarray, float]:
+    """A probe of M pixels on the N pixels of the patches, complex64 (m, N, N).
 
     Of M and the detector's side unequal, either the probe fills the field of view of the detector, on M other
     pixels; or its pixels are those of the whole detector, and its array larger or smaller. The one whose far
-    field agrees better with the mean pattern is taken.
-
-    Args:
-        detector: side of the patterns in the file. mean: amplitude (N, N) of the mean pattern.
-        field_m: see ``Geometry``.
-
-    Raises ValueError where both agree about as well.
+    field agrees better with the mean pattern's amplitude is taken; ValueError where both agree as well.
+    Also gives the side of the detector, in its pixels, that the file's own object pixels belong to.
     """
-    M = probe.values.shape[-1]
-    filling = fitted(resampled(probe.values, window.side), window.N)
+    M, N = probe.values.shape[-1], window.N
+    filling = fitted(resampled(probe.values, window.side), N)
     if detector == M:
-        note = None if M == window.N else f"the probe of {M} px is resampled to {window.N} px"
-        return Sampled(filling, M, note)
-    same_pixels = fitted(resampled(fitted(probe.values, detector), window.side), window.N)
-    agreements = [_agreement(each, mean) for each in (filling, same_pixels)]
+        if M != N:
+            notes.append(f"the probe of {M} px is resampled to {N} px")
+        return filling, M
+    same_pixels = fitted(resampled(fitted(probe.values, detector), window.side), N)
+    better = _agreement(filling, mean) - _agreement(same_pixels, mean)
     if probe.pixel_m is not None and field_m is not None:
-        by_pixel = abs(np.log(probe.pixel_m * M / field_m)) < abs(np.log(probe.pixel_m * detector / field_m))
-        agreements = [1.0, 0.0] if by_pixel else [0.0, 1.0]
-    if abs(agreements[0] - agreements[1]) < _CLEARLY:
+        field = np.log(probe.pixel_m / field_m)
+        better = 1.0 if abs(field + np.log(M)) < abs(field + np.log(detector)) else -1.0
+    if abs(better) < _CLEARLY:
         raise ValueError(
             f"{probe.where} has {M} x {M} pixels, the patterns {detector}: as its pixels are not known, it"
             f" fits neither way better; expected a probe of {detector} x {detector}"
         )
-    if agreements[0] > agreements[1]:
-        return Sampled(filling, M, f"the probe of {M} px is taken to fill the field of view of {window.N} px")
-    note = f"the probe of {M} px is cut to {window.N} px, its pixels being those of the patterns"
-    return Sampled(same_pixels, detector, note)
+    if better > 0:
+        notes.append(f"the probe of {M} px is taken to fill the field of view of {N} px")
+        return filling, M
+    notes.append(f"the probe of {M} px is cut to {N} px, its pixels being those of the patterns")
+    return same_pixels, detector
 
 
 def check_probe(found: np.ndarray, where: str) -> None:
@@ -256,12 +196,5 @@ def resampled(modes: np.ndarray, size: int) -> np.ndarray:
 
 def fitted(modes: np.ndarray, size: int) -> np.ndarray:
     """Cropped to, or padded by zeros to, ``size`` around the centre."""
-    have = modes.shape[-1]
-    start = have // 2 - size // 2
-    cut = modes[..., max(0, start) : start + size, max(0, start) : start + size]
-    if cut.shape[-1] == size:
-        return cut
-    fitted = np.zeros((*modes.shape[:-2], size, size), modes.dtype)
-    at = max(0, -start)
-    fitted[..., at : at + cut.shape[-2], at : at + cut.shape[-1]] = cut
-    return fitted
+    start = modes.shape[-1] // 2 - size // 2
+    return cut(modes, start, start, size)

@@ -23,10 +23,7 @@ class DataBase:
     batch_size: Annotated[int, Ge(1), Doc("patterns per optimizer step, of all processes together")] = 16
     drop_last: Annotated[bool, Doc("drop the last partial batch instead of training on it")] = False
     thinning: Annotated[
-        float | None,
-        Gt(0),
-        Lt(1),
-        Doc("share of the photons that a network sees in training, the loss takes the others; null for all"),
+        float | None, Gt(0), Lt(1), Doc("share of the photons that a network sees, the loss takes the others")
     ] = None
     gridsize: Annotated[int, Ge(1), Le(4), Doc("g*g neighbouring patches per sample")] = 1
 
@@ -40,26 +37,19 @@ class MeasuredLayout:
     """Names and conventions that a user says instead of the file; null leaves them to the file."""
 
     patterns_keys: Annotated[
-        list[str] | None,
-        Len(1),
-        Doc("names under which the patterns may stand; the first one present counts"),
+        list[str] | None, Len(1), Doc("names under which the patterns may stand; the first present counts")
     ] = None
     quantity: Annotated[Literal["counts", "amplitude"] | None, Doc("what the patterns hold")] = None
-    zero_frequency: Annotated[Literal["corner", "centre"] | None, Doc("where the zero frequency stands")] = (
-        None
-    )
+    zero_frequency: Annotated[Literal["corner", "centre"] | None, Doc("where it stands")] = None
     probe_key: Annotated[str | None, Doc("name of the probe, complex")] = None
     positions_keys: Annotated[
         list[str] | None, Len(1, 2), Doc("one key of (row, col) pairs, or the keys of rows and of columns")
     ] = None
     positions_unit: Annotated[
-        Literal["px", "m", "mm", "um", "nm", "angstrom"] | None,
-        Doc("unit of the positions; px are object pixels"),
+        Literal["px", "m", "mm", "um", "nm", "angstrom"] | None, Doc("of the positions; px are object pixels")
     ] = None
     mask_key: Annotated[str | None, Doc("name of the mask of the detector's pixels")] = None
-    mask_means: Annotated[Literal["valid", "bad"] | None, Doc("what a mask says by a value other than 0")] = (
-        None
-    )
+    mask_means: Annotated[Literal["valid", "bad"] | None, Doc("what values other than 0 say")] = None
     swap_axes: Annotated[bool, Doc("the file's rows are columns of the scan, and its columns rows")] = False
     negate_rows: Annotated[bool, Doc("rows of the scan count the other way")] = False
     negate_cols: Annotated[bool, Doc("columns of the scan count the other way")] = False
@@ -83,18 +73,14 @@ class MeasuredDetector:
     flip_cols: Annotated[bool, Doc("columns of the detector count the other way")] = False
     centre: Annotated[
         Literal["middle", "mass"],
-        Doc("where the zero frequency is: in the middle of the detector, or at the light's centre of mass"),
+        Doc("where the zero frequency is: the middle, or the light's centre of mass"),
     ] = "middle"
     centre_offset_px: Annotated[
         list[int], Len(2, 2), Doc("the zero frequency lies so far from there (row, col)")
     ] = field(default_factory=lambda: [0, 0])
-    bin: Annotated[
-        int, Ge(1), Le(64), Doc("so many detector pixels in each direction become one, their counts summed")
-    ] = 1
+    bin: Annotated[int, Ge(1), Le(64), Doc("so many pixels in each direction become one, counts summed")] = 1
     saturation: Annotated[
-        float | None,
-        Gt(0),
-        Doc("pixels that reach so many counts in any pattern are masked; null refuses them where they show"),
+        float | None, Gt(0), Doc("counts from which on a pixel is masked; null refuses those that show")
     ] = None
 
 
@@ -105,24 +91,11 @@ class MeasuredData(DataBase):
     kind: ClassVar[str] = "measured"
 
     path: Annotated[str, Doc("file of the scan; any format that inspect knows")]
-    also: Annotated[list[str], Doc("further files of the scan: positions, probe, mask or more patterns")] = (
-        field(default_factory=list)
-    )
+    also: Annotated[list[str], Doc("further files: positions, probe, mask …")] = field(default_factory=list)
     N: Annotated[
-        int | None,
-        Ge(8),
-        Le(1024),
-        Doc("pattern size; a larger detector is cropped around the zero frequency, null takes its own"),
+        int | None, Ge(8), Le(1024), Doc("pattern size; a larger detector is cropped, null takes its own")
     ] = None
-    held_out_every: Annotated[int, Ge(3), Doc("one pattern in this many for validation and one for test")] = (
-        12
-    )
-    layout: Annotated[MeasuredLayout, Doc("names and conventions of the file (group data/layout)")] = field(
-        default_factory=MeasuredLayout
-    )
-    geometry: Annotated[MeasuredGeometry, Doc("what turns metres into object pixels")] = field(
-        default_factory=MeasuredGeometry
-    )
-    detector: Annotated[MeasuredDetector, Doc("orientation, centre, bins and saturation")] = field(
-        default_factory=MeasuredDetector
-    )
+    held_out_every: Annotated[int, Ge(3), Doc("of so many patterns one validates and one tests")] = 12
+    layout: Annotated[MeasuredLayout, Doc("of the file")] = field(default_factory=MeasuredLayout)
+    geometry: Annotated[MeasuredGeometry, Doc("of the instrument")] = field(default_factory=MeasuredGeometry)
+    detector: Annotated[MeasuredDetector, Doc("how it is read")] = field(default_factory=MeasuredDetector)

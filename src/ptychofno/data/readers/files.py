@@ -29,8 +29,7 @@ _UNREADABLE = (
 _BLOCK_BYTES = 2**20
 _LARGEST_TABLE_BYTES = 2**26
 _EXPECTED = "expected HDF5, NPZ, NPY or a table of numbers, also as .gz or .bz2"
-_ONLY_KEY = "array"
-"""The key of the only array of a file."""
+_ONLY_KEY = "array"  # the key of the only array of a file
 
 _REFUSED = {
     b"PK": "not a readable NPZ file (another archive, or cut short)",
@@ -53,10 +52,7 @@ def existing_file(path: str, setting: str) -> Path:
 
 @contextmanager
 def open_source(path: str, setting: str) -> Iterator[Source]:
-    """The file that ``setting`` names, opened as what it is, whatever its name.
-
-    Raises ValueError with one line for a file that is missing, damaged or of no kind that is read.
-    """
+    """The file that ``setting`` names, whatever its name. Raises ValueError for one that cannot be read."""
     label = f"{setting}={path}"
     with ExitStack() as stack:
         try:
@@ -96,9 +92,6 @@ def _decompressed(file: Path, label: str, stack: ExitStack, opener: Any) -> Sour
             raise ValueError(f"{label}: is cut short or damaged ({one_line(error)})") from error
         out.flush()
         return _opened(Path(out.name), label, stack)
-
-
-# --- NPZ and NPY -----------------------------------------------------------------------------
 
 
 def _open_npz(file: Path, label: str, stack: ExitStack) -> Source:

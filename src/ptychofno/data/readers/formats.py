@@ -16,32 +16,32 @@ from ptychofno.data.readers.source import Source
 Names = tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Format:
     """Where a kind of file keeps what. Of several names the first that is there counts; ``*`` is anything."""
 
     name: str
-    known_by: Sequence[Names] = ()
-    """A file is of this format if it has one name of each."""
     patterns: Names = ()
-    chunks: bool = False
-    """Whether patterns and positions stand under all the keys that a name fits, one after the other."""
-    patterns_index: Names = ()
+    positions: Sequence[Names] = ()  # each a name of (row, col) pairs, or the names of rows and of columns
+    known_by: Sequence[Names] = ()  # a name of each is there; () means patterns and positions
+    chunks: bool = False  # whether all keys that a name of patterns or positions fits follow one another
+    numbers: Names = ()  # of the patterns
+    numbers_of_positions: Names = ()  # the patterns they belong to
     quantity: str | None = None
     zero_frequency: str | None = None
-    positions: Sequence[Names] = ()
-    """Each a name of (row, col) pairs, or the names of rows and of columns."""
-    positions_index: Names = ()
     unit: str | None = None
-    turned: Callable[[Source, np.ndarray], np.ndarray] | None = None
-    """From positions as the file has them, (n, 2 or 3), to (row, col) as the probe moves."""
-    probe: Names = ()
+    turned: Callable[[Source, np.ndarray], np.ndarray] | None = None  # to (row, col) of the probe
+    probe: Names = ("probe",)
     probe_pixel_m: Names = ()
     object_pixel_m: Names = ()
     mask: Names = ()
     mask_means: str | None = None
-    mask_bits: int | None = None
-    """Those that count where a mask has several; None for all."""
+    mask_bits: int | None = None  # those that count where a mask has several; None for all
+
+    def fits(self, source: Source) -> bool:
+        """Whether a file has the keys of this format."""
+        names = self.known_by or (self.patterns, *((name,) for name in self.positions[0]))
+        return all(source.find(*each) for each in names if each)
 
 
 def _probe_against_sample(source: Source, translation: np.ndarray) -> np.ndarray:
@@ -55,126 +55,96 @@ def _probe_against_sample(source: Source, translation: np.ndarray) -> np.ndarray
     return -translation @ axes[:, : translation.shape[-1]].T
 
 
-_CXI_PATTERNS = ("entry_*/instrument_1/detector_1/data", "entry_*/data_1/data")
-_CXI_POSITIONS = (
-    *("entry_*/sample_1/geometry_1/translation", "entry_*/data_1/translation"),
-    "entry_*/instrument_1/detector_1/translation",
+_DETECTOR = "entry_*/instrument_1/detector_1"
+_CXI_PATTERNS = (f"{_DETECTOR}/data", "entry_*/data_1/data")
+_CXI_POSITIONS = tuple(
+    f"entry_*/{name}/translation" for name in ("sample_1/geometry_1", "data_1", "instrument_1/detector_1")
 )
-_CXI_PROBES = ("source_1/probe", "probe", "source_1/illumination")
-
 _CXI = Format(
-    name="CXI",
+    "CXI",
+    _CXI_PATTERNS,
+    [(name,) for name in _CXI_POSITIONS],
     known_by=((*_CXI_PATTERNS, *_CXI_POSITIONS),),
-    patterns=_CXI_PATTERNS,
+    numbers_of_positions=("entry_*/ptychodus/probe_position_indexes",),
     quantity="counts",
-    positions=tuple((name,) for name in _CXI_POSITIONS),
-    positions_index=("entry_*/ptychodus/probe_position_indexes",),
     unit="m",
     turned=_probe_against_sample,
-    probe=tuple(f"entry_*/instrument_1/{name}" for name in _CXI_PROBES),
-    mask=("entry_*/instrument_1/detector_1/mask", "entry_*/instrument_1/detector_1/mask_shared"),
+    probe=tuple(
+        f"entry_*/instrument_1/{name}" for name in ("source_1/probe", "probe", "source_1/illumination")
+    ),
+    mask=(f"{_DETECTOR}/mask", f"{_DETECTOR}/mask_shared"),
     mask_means="bad",
     mask_bits=~0x1000,  # a pixel with signal; every other bit says what is wrong with it
 )
-# Of two images the second is the object, as ptychodus has it; a single one is the object itself.
-_CXI_WITH_PROBE = replace(
-    _CXI,
-    known_by=(*_CXI.known_by, ("entry_*/image_2/data",)),
-    probe=(*_CXI.probe, "entry_*/image_1/data"),
+_PTYPY = Format(
+    "ptypy data",
+    ("chunks/*/data",),
+    (("chunks/*/positions",),),
+    known_by=(("chunks/*/data",),),
+    chunks=True,
+    quantity="counts",
+    unit="m",
+    mask=("chunks/*/weights", "meta/weight2d", "common/weight2d"),
+    mask_means="valid",
+)
+_PTYPY_PROBE = Format(
+    "ptypy reconstruction",
+    known_by=(("content/probe/*/data",),),
+    probe=("content/probe/*/data",),
+    probe_pixel_m=("content/probe/*/_psize", "content/probe/*/psize"),
+)
+_PTYCHODUS = Format(
+    "ptychodus product",
+    positions=(("probe_position_y_m", "probe_position_x_m"),),
+    numbers_of_positions=("probe_position_indexes",),
+    unit="m",
+    probe_pixel_m=("probe_pixel_height_m", "probe/pixel_height_m", "object/pixel_height_m"),
+    object_pixel_m=("object_pixel_height_m", "object/pixel_height_m", "probe_pixel_height_m"),
+)
+_PTYCHODUS_PATTERNS = Format(
+    "ptychodus patterns",
+    ("patterns",),
+    known_by=(("patterns",), ("indexes", "bad_pixels")),
+    numbers=("indexes",),
+    quantity="counts",
+    mask=("bad_pixels",),
+    mask_means="bad",
+)
+# The motion of the sample, here x before y; in other versions each in an array of its own.
+_FOLD_SLICE = Format(
+    "fold_slice parameters",
+    positions=(("probe_positions_0",),),
+    turned=lambda source, found: -found[:, ::-1],
+    object_pixel_m=("dx", "dx_spec"),
+)
+_PTYCHOPINN = Format(
+    "PtychoPINN",
+    ("diff3d", "diffraction"),
+    (("ycoords", "xcoords"),),
+    quantity="amplitude",
+    zero_frequency="centre",
+    unit="px",
+    probe=("probeGuess",),
 )
 
 FORMATS = (
-    _CXI_WITH_PROBE,
+    # Of two images the second is the object, as ptychodus has it; a single one is the object itself.
+    replace(
+        _CXI,
+        known_by=(*_CXI.known_by, ("entry_*/image_2/data",)),
+        probe=(*_CXI.probe, "entry_*/image_1/data"),
+    ),
     _CXI,
-    Format(
-        name="ptypy data",
-        known_by=(("chunks/*/data",),),
-        patterns=("chunks/*/data",),
-        chunks=True,
-        quantity="counts",
-        positions=(("chunks/*/positions",),),
-        unit="m",
-        mask=("chunks/*/weights", "meta/weight2d", "common/weight2d"),
-        mask_means="valid",
-    ),
-    Format(
-        name="ptypy reconstruction",
-        known_by=(("content/probe/*/data",),),
-        probe=("content/probe/*/data",),
-        probe_pixel_m=("content/probe/*/_psize", "content/probe/*/psize"),
-    ),
-    Format(
-        name="ptychodus product",
-        known_by=(("probe_position_x_m",), ("probe_position_y_m",)),
-        positions=(("probe_position_y_m", "probe_position_x_m"),),
-        positions_index=("probe_position_indexes",),
-        unit="m",
-        probe=("probe",),
-        probe_pixel_m=("probe_pixel_height_m", "probe/pixel_height_m", "object/pixel_height_m"),
-        object_pixel_m=("object_pixel_height_m", "object/pixel_height_m", "probe_pixel_height_m"),
-    ),
-    Format(
-        name="ptychodus patterns",
-        known_by=(("patterns",), ("indexes", "bad_pixels")),
-        patterns=("patterns",),
-        patterns_index=("indexes",),
-        quantity="counts",
-        mask=("bad_pixels",),
-        mask_means="bad",
-    ),
-    # Both have x before y, and the motion of the sample.
-    Format(
-        name="fold_slice parameters",
-        known_by=(("probe_positions_0",),),
-        positions=(("probe_positions_0",),),
-        turned=lambda source, found: -found[:, ::-1],
-        probe=("probe",),
-        object_pixel_m=("dx", "dx_spec"),
-    ),
-    Format(
-        name="fold_slice parameters",
-        known_by=(("ppX",), ("ppY",)),
-        positions=(("ppY", "ppX"),),
-        turned=lambda source, found: -found,
-        probe=("probe",),
-        object_pixel_m=("dx", "dx_spec"),
-    ),
-    Format(
-        name="PtyLab",
-        known_by=(("ptychogram",), ("encoder",)),
-        patterns=("ptychogram",),
-        quantity="counts",
-        positions=(("encoder",),),
-        unit="m",
-        probe=("probe",),
-    ),
-    Format(
-        name="PtychoPINN",
-        known_by=(("diff3d", "diffraction"), ("xcoords",), ("ycoords",)),
-        patterns=("diff3d", "diffraction"),
-        quantity="amplitude",
-        zero_frequency="centre",
-        positions=(("ycoords", "xcoords"),),
-        unit="px",
-        probe=("probeGuess",),
-    ),
-    Format(
-        name="PtychoNN",
-        known_by=(("reciprocal",), ("position",)),
-        patterns=("reciprocal",),
-        positions=(("position",),),
-        probe=("probe",),
-    ),
-    Format(
-        name="tike",
-        known_by=(("data",), ("scan",)),
-        patterns=("data",),
-        quantity="counts",
-        zero_frequency="corner",
-        positions=(("scan",),),
-        unit="px",
-        probe=("probe",),
-    ),
+    _PTYPY,
+    _PTYPY_PROBE,
+    _PTYCHODUS,
+    _PTYCHODUS_PATTERNS,
+    _FOLD_SLICE,
+    replace(_FOLD_SLICE, positions=(("ppY", "ppX"),), turned=lambda source, found: -found),
+    Format("PtyLab", ("ptychogram",), (("encoder",),), quantity="counts", unit="m"),
+    _PTYCHOPINN,
+    Format("PtychoNN", ("reciprocal",), (("position",),)),
+    Format("tike", ("data",), (("scan",),), quantity="counts", zero_frequency="corner", unit="px"),
 )
 """In the order in which they are tried. What none of them is, is read by usual names."""
 
@@ -184,8 +154,10 @@ PATTERNS = (
     *("intensity", "intensities", "diffraction", "diff3d", "patterns", "diffraction_patterns", "ptychogram"),
     *("dp", "dps", "data", "counts", "measurements", "reciprocal", "amplitude", "amplitudes"),
 )
-AMPLITUDES = ("diff3d", "amplitude", "amplitudes", "diffraction_amplitude")
-COUNTS = ("intensity", "intensities", "counts", "ptychogram", "dp", "dps")
+QUANTITIES = {
+    "amplitude": ("diff3d", "amplitude", "amplitudes", "diffraction_amplitude"),
+    "counts": ("intensity", "intensities", "counts", "ptychogram", "dp", "dps"),
+}
 POSITIONS = (
     *("positions", "position", "scan", "pos", "probe_positions", "scan_positions", "coords", "translation"),
     "positions_px",

@@ -12,10 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptychofno.data.readers.source import Lazy, Source, damaged, one_line, require_content
+from ptychofno.data.readers.source import Source, damaged, one_line, require_content
 
 _MOST_NODES = 10_000
-_MOST_LINKS = 16
+_LONGEST_CHAIN = 16  # of links that lead to one another
 _MOST_ATTRIBUTES = 100
 _BROKEN = (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
 
@@ -24,76 +24,74 @@ def open_hdf5(file: Path, label: str, stack: ExitStack) -> Source:
     """An HDF5 file. Soft links within it are followed, links to other files are not."""
     try:
         opened = stack.enter_context(h5py.File(file, "r"))
-        tree = _Tree(opened)
+        nodes, elsewhere = _tree(opened)
     except _BROKEN as error:
         raise ValueError(f"{label}: not a readable HDF5 file ({one_line(error)})") from error
     with file.open("rb") as start:
         matlab = start.read(6) == b"MATLAB"
-    datasets = {key: node for key, node in sorted(tree.nodes.items()) if isinstance(node, h5py.Dataset)}
+    datasets = {key: node for key, node in sorted(nodes.items()) if isinstance(node, h5py.Dataset)}
     return Source(
         label,
         "MATLAB v7.3" if matlab else "HDF5",
-        {key: partial(_lazy, label, key, dataset) for key, dataset in datasets.items()},
-        lambda key: _attributes(tree.nodes.get(key)),
+        {key: partial(_Reader, label, key, dataset) for key, dataset in datasets.items()},
+        lambda key: _attributes(nodes.get(key)),
         swapped=matlab,
-        elsewhere=tree.elsewhere,
+        elsewhere=elsewhere,
     )
 
 
-class _Tree:
-    """Everything in a file by its key, and the links that lead out of it."""
+Nodes = dict[str, h5py.Group | h5py.Dataset]
 
-    def __init__(self, file: h5py.File) -> None:
-        self.nodes: dict[str, h5py.Group | h5py.Dataset] = {"": file}
-        self.elsewhere: dict[str, str] = {}
-        self._soft: dict[str, str] = {}
-        self._walk(file, "", frozenset())
-        for _ in range(_MOST_LINKS):
-            for alias, target in self._soft.items():
-                self._follow(alias, target)
 
-    def _walk(self, group: h5py.Group, prefix: str, above: frozenset[int]) -> None:
+def _tree(file: h5py.File) -> tuple[Nodes, dict[str, str]]:
+    """Everything in a file by its key, and the links that lead out of it with the files they name."""
+    nodes: Nodes = {"": file}
+    inside: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
+
+    def walk(group: h5py.Group, prefix: str, above: frozenset[int]) -> None:
         """Collect what is below ``group``; ``above`` are the groups on the way to it."""
         address = h5py.h5o.get_info(group.id).addr
-        if address in above:
-            return
-        for name in group:
-            if len(self.nodes) >= _MOST_NODES:
+        for name in group if address not in above else ():
+            if len(nodes) + len(inside) >= _MOST_NODES:
                 return
             key, link = f"{prefix}{name}", group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
-                self.elsewhere[key] = link.filename
+                elsewhere[key] = link.filename
             elif isinstance(link, h5py.SoftLink):
-                self._soft[key] = posixpath.normpath(posixpath.join(f"/{prefix}", link.path)).strip("/")
+                inside[key] = posixpath.normpath(posixpath.join(f"/{prefix}", link.path)).strip("/")
             else:
-                self.nodes[key] = group[name]
-                if isinstance(self.nodes[key], h5py.Group):
-                    self._walk(self.nodes[key], f"{key}/", above | {address})
+                nodes[key] = group[name]
+                if isinstance(nodes[key], h5py.Group):
+                    walk(nodes[key], f"{key}/", above | {address})
 
-    def _follow(self, alias: str, target: str) -> None:
-        """Everything at and below ``target`` is also at and below ``alias``."""
-        for key, node in list(self.nodes.items()):
-            inside = key.startswith(f"{target}/") and not key.startswith(f"{alias}/")
-            if (key == target or inside) and len(self.nodes) < _MOST_NODES:
-                self.nodes.setdefault(alias + key.removeprefix(target), node)
-
-
-def _lazy(label: str, key: str, dataset: h5py.Dataset) -> Lazy:
-    parts = dataset.virtual_sources() if dataset.is_virtual else ()
-    if dataset.external or any(part.file_name != "." for part in parts):
-        raise ValueError(f"{label}: '{key}' has its numbers in another file; give that file instead")
-    if dataset.shape is None:
-        raise ValueError(f"{label}: '{key}' is empty; expected numbers")
-    if not dataset.is_virtual:
-        size = dataset.size * dataset.dtype.itemsize
-        require_content(label, key, size, dataset.id.get_storage_size())
-    return _Reader(label, key, dataset)
+    walk(file, "", frozenset())
+    # What is at and below a target is also at and below the link, unless that is in there itself.
+    links = [(key, target) for key, target in inside.items() if not key.startswith(f"{target}/")]
+    for _ in range(_LONGEST_CHAIN):
+        known = len(nodes)
+        for key, target in links:
+            if target in nodes and len(nodes) < _MOST_NODES:
+                group = isinstance(nodes[target], h5py.Group)
+                below = [name for name in nodes if name.startswith(f"{target}/")] if group else []
+                nodes |= {key + name.removeprefix(target): nodes[name] for name in (target, *below)}
+        if len(nodes) == known:
+            break
+    return nodes, elsewhere
 
 
 class _Reader:
     """A dataset whose failures name file and key."""
 
     def __init__(self, label: str, key: str, dataset: h5py.Dataset) -> None:
+        parts = dataset.virtual_sources() if dataset.is_virtual else ()
+        if dataset.external or any(part.file_name != "." for part in parts):
+            raise ValueError(f"{label}: '{key}' has its numbers in another file; give that file instead")
+        if dataset.shape is None:
+            raise ValueError(f"{label}: '{key}' is empty; expected numbers")
+        if not dataset.is_virtual:
+            size = dataset.size * dataset.dtype.itemsize
+            require_content(label, key, size, dataset.id.get_storage_size())
         self.shape, self.dtype = tuple(dataset.shape), dataset.dtype
         self._label, self._key, self._dataset = label, key, dataset
 

@@ -6,17 +6,17 @@ names takes the place of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ptychofno.data.readers import formats
-from ptychofno.data.readers.files import TABLE
+from ptychofno.data.readers.files import TABLE, open_source
 from ptychofno.data.readers.formats import FORMATS, Format
-from ptychofno.data.readers.frames import frames
-from ptychofno.data.readers.scan import HC_EV_M, Modes, PixelMask, Positions, RawScan
+from ptychofno.data.readers.scan import HC_EV_M, Modes, PixelMask, Positions, RawScan, frames, joined, merged
 from ptychofno.data.readers.source import Lazy, Source, is_complex, require_finite, require_scale, size_of
 from ptychofno.data.settings import MeasuredLayout
 
@@ -24,57 +24,61 @@ _LONGEST_WAVELENGTH_M = 1e-4
 _MASKS_SAMPLED = 16
 
 
-# --- what a file is taken for ----------------------------------------------------------------
+@contextmanager
+def open_scan(path: str, also: Sequence[str], layout: MeasuredLayout | None) -> Iterator[RawScan]:
+    """What ``data.path`` and ``data.also`` tell of one scan, and its layout instead; patterns are read later.
+
+    Raises ValueError with one line naming file, key and index of whatever is unusable.
+    """
+    with ExitStack() as stack:
+        named = [(path, "data.path"), *((other, "data.also") for other in also)]
+        sources = [stack.enter_context(open_source(file, setting)) for file, setting in named]
+        forms: Sequence[Format] = [recognised(source) for source in sources]
+        if layout is not None:
+            forms = laid_out(forms, sources, layout)
+        yield joined(merged([read_as(form, source) for form, source in zip(forms, sources, strict=True)]))
 
 
 def recognised(source: Source) -> Format:
     """The first format that a file has the keys of, and a mask beside it by its name; else usual names."""
     usual = _by_usual_names(source)
-    for form in FORMATS:
-        if all(source.find(*names) for names in form.known_by):
-            if source.find(*form.mask):
-                return form
-            return replace(form, mask=usual.mask, mask_means=None, mask_bits=None)
-    return usual
+    found = next((form for form in FORMATS if form.fits(source)), usual)
+    if source.find(*found.mask) is None:
+        found = replace(found, mask=usual.mask, mask_means=None, mask_bits=None)
+    counts = str(source.attributes("").get("measurement_domain")) in ("counts", "intensity")
+    return replace(found, quantity="counts") if counts else found
 
 
 def _by_usual_names(source: Source) -> Format:
     """What the arrays of a file are, by their names, and where one of a kind is alone by their shapes."""
     arrays = {key: array for key in source.keys if (array := _readable(source, key)) is not None}
 
-    def named(wanted: Sequence[str], fits: Callable[[Lazy], bool]) -> list[str]:
-        """The first key with one of these names, in their order."""
+    def chosen(fits: Callable[[Lazy], bool], names: Sequence[str], *, alone: bool = False) -> list[str]:
+        """The first key with one of these names, in their order, or else the only one that fits."""
         keys = [key for key, array in arrays.items() if fits(array)]
-        return [key for name in wanted for key in keys if _last(key) == name][:1]
+        named = [key for name in names for key in keys if _last(key) == name]
+        return named[:1] or (keys if alone and len(keys) == 1 else [])
 
-    def alone(fits: Callable[[Lazy], bool]) -> list[str]:
-        keys = [key for key, array in arrays.items() if fits(array)]
-        return keys if len(keys) == 1 else []
-
-    positions = named(formats.POSITIONS, _is_pairs) or alone(_is_pairs)
-    for pair in () if positions else formats.ROWS_COLS:
-        rows, cols = (named((name,), _is_line) for name in pair)
-        if rows and cols:
-            positions = rows + cols
-            break
+    pairs = ([key for name in pair for key in chosen(_is_line, [name])] for pair in formats.ROWS_COLS)
+    positions = chosen(_is_pairs, formats.POSITIONS, alone=True)
+    positions = positions or next((pair for pair in pairs if len(pair) == 2), [])
     patterns: list[str] = []
     if source.kind != TABLE:
-        patterns = named(formats.PATTERNS, _is_stack) or alone(lambda a: _is_stack(a) and len(a.shape) > 2)
-    probe = named(formats.PROBES, lambda array: is_complex(array.dtype))
-    mask = [key for key in named(formats.MASKS, _is_image) if key not in patterns]
+        patterns = chosen(_is_stack, formats.PATTERNS)
+        patterns = patterns or chosen(lambda a: len(a.shape) > 2 and _is_stack(a), (), alone=True)
+    probe = chosen(lambda array: is_complex(array.dtype), formats.PROBES)
+    mask = [key for key in chosen(_is_image, formats.MASKS) if key not in patterns]
     if len(arrays) == 1 and not positions and not probe:
         ((key, array),) = arrays.items()
         if is_complex(array.dtype) and len(array.shape) >= 2 and array.shape[-1] == array.shape[-2]:
             probe = [key]
         elif _is_image(array):
             mask, patterns = ([key], []) if np.asarray(array[()]).max() <= 1 else ([], [key])
-    return Format(
-        name=source.kind,
-        patterns=tuple(patterns),
-        positions=(tuple(positions),) if positions else (),
-        probe=tuple(probe),
-        mask=tuple(mask),
-    )
+    unit = None
+    if len(positions) == 2 and "units" not in source.attributes(positions[0]):
+        unit = formats.UNIT_WORDS.get(_last(positions[0]).partition("_")[2])
+    places = [tuple(positions)] if positions else []
+    return Format(source.kind, tuple(patterns), places, unit=unit, probe=tuple(probe), mask=tuple(mask))
 
 
 def _readable(source: Source, key: str) -> Lazy | None:
@@ -114,18 +118,15 @@ def _is_line(array: Lazy) -> bool:
 # --- what the layout names -------------------------------------------------------------------
 
 _UNTOLD: dict[str, dict[str, Any]] = {
-    "patterns": {"patterns": (), "patterns_index": ()},
-    "positions": {"positions": (), "positions_index": (), "unit": None, "turned": None},
+    "patterns": {"patterns": (), "numbers": ()},
+    "positions": {"positions": (), "numbers_of_positions": (), "unit": None, "turned": None},
     "probe": {"probe": (), "probe_pixel_m": ()},
     "mask": {"mask": (), "mask_means": None, "mask_bits": None},
 }
 
 
 def laid_out(forms: Sequence[Format], sources: Sequence[Source], layout: MeasuredLayout) -> Sequence[Format]:
-    """What each file is taken for, with the keys that a layout names instead of those that were found.
-
-    Raises ValueError for a key that no file has.
-    """
+    """The formats with the keys that a layout names instead. Raises ValueError for a key that no file has."""
     typed = {
         "patterns": ("patterns_keys", layout.patterns_keys),
         "positions": ("positions_keys", layout.positions_keys),
@@ -145,35 +146,25 @@ def laid_out(forms: Sequence[Format], sources: Sequence[Source], layout: Measure
             replace(form, **_UNTOLD[part] | (told if source is holder else {}))
             for form, source in zip(forms, sources, strict=True)
         ]
-    return forms
-
-
-def with_conventions(raw: RawScan, layout: MeasuredLayout) -> RawScan:
-    """``raw`` with what a layout says instead of the files."""
-    positions, mask = raw.positions, raw.mask
-    if positions is not None and layout.positions_unit is not None:
-        positions = replace(positions, unit=layout.positions_unit)
-    if mask is not None and layout.mask_means is not None:
-        mask = replace(mask, means=layout.mask_means)
-    quantity = layout.quantity or raw.quantity
-    zero_frequency = layout.zero_frequency or raw.zero_frequency
-    return replace(raw, positions=positions, mask=mask, quantity=quantity, zero_frequency=zero_frequency)
-
-
-# --- what a file tells -----------------------------------------------------------------------
+    said: dict[str, Any] = {
+        "quantity": layout.quantity,
+        "zero_frequency": layout.zero_frequency,
+        "unit": layout.positions_unit,
+        "mask_means": layout.mask_means,
+    }
+    return [replace(form, **{name: value for name, value in said.items() if value}) for form in forms]
 
 
 def read_as(form: Format, source: Source) -> RawScan:
     """What a file tells as this format; the patterns stay unread. Raises ValueError naming key and index."""
     patterns = _present(source, form.patterns, every=form.chunks)
-    usual = {"amplitude": formats.AMPLITUDES, "counts": formats.COUNTS}
     quantity = form.quantity
     if patterns and quantity is None:
-        quantity = next((kind for kind, names in usual.items() if _last(patterns[0]) in names), None)
-    if str(source.attributes("").get("measurement_domain")) in ("counts", "intensity"):
-        quantity = "counts"
+        quantity = next(
+            (kind for kind, names in formats.QUANTITIES.items() if _last(patterns[0]) in names), None
+        )
     probe, pixel_m = source.find(*form.probe), dict.fromkeys(form.probe_pixel_m, 1.0)
-    numbers = source.find(*form.patterns_index)
+    numbers = source.find(*form.numbers)
     energy_ev, wavelength_m = _scaled(source, formats.ENERGIES), _scaled(source, formats.WAVELENGTHS)
     if energy_ev is None and wavelength_m is not None and wavelength_m < _LONGEST_WAVELENGTH_M:
         energy_ev = HC_EV_M / wavelength_m
@@ -221,9 +212,8 @@ def _positions(form: Format, source: Source) -> Positions | None:
     if values.ndim != 2 or values.shape[1] != 2:
         shape = read[0][0].shape
         raise ValueError(f"{where} has shape {shape}; expected (n, 2), a row and a column per pattern")
-    said, suffix = str(source.attributes(first[0]).get("units", "")).lower(), _last(first[0]).split("_")[1:]
-    unit = form.unit or formats.UNIT_WORDS.get(said) or formats.UNIT_WORDS.get("".join(suffix[-1:]))
-    index = source.find(*form.positions_index)
+    unit = form.unit or formats.UNIT_WORDS.get(str(source.attributes(first[0]).get("units", "")).lower())
+    index = source.find(*form.numbers_of_positions)
     numbers = None if index is None else source.array(index)
     return Positions(np.ascontiguousarray(values), where, unit, numbers)
 

@@ -14,12 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# Between these a peak amplitude may lie: single precision has to hold its square, summed over pixels.
 SMALLEST, LARGEST = 1e-12, 1e12
-"""Between these a peak amplitude may lie: single precision has to hold its square, summed over pixels."""
-
-_EMPTY_BYTES, _EMPTY_RATIO = 2**28, 500
-"""No measurement is that large and that empty."""
-
+_EMPTY_BYTES, _EMPTY_RATIO = 2**28, 500  # no measurement is that large and that empty
 _COMPLEX_FIELDS = (("real", "imag"), ("r", "i"))
 _SHOWN_KEYS = 12
 
@@ -38,18 +35,14 @@ class Lazy(Protocol):
 class Source:
     """An open file."""
 
-    label: str
-    """The setting and the path that named it, such as ``data.path=scan.h5``; starts every message."""
-    kind: str
-    """What the file is, such as HDF5."""
-    arrays: Mapping[str, Callable[[], Lazy]]
-    """What gives the unread array under a key; groups in a key end in '/'."""
-    attributes: Callable[[str], Mapping[str, Any]] = lambda key: {}
-    """What the file says of an array, or of itself (key empty): numbers and texts."""
-    swapped: bool = False
-    """Whether the last two axes of every array stand the other way, as MATLAB writes them."""
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
-    """Keys that link to another file, and which."""
+    label: str  # the setting and the path that named it, such as ``data.path=scan.h5``; starts every message
+    kind: str  # what the file is, such as HDF5
+    arrays: Mapping[str, Callable[[], Lazy]]  # what gives the unread array under a key; groups end in '/'
+    attributes: Callable[[str], Mapping[str, Any]] = lambda key: {}  # of an array, or of the file (key empty)
+    swapped: bool = (
+        False  # whether the last two axes of every array stand the other way, as in MATLAB's files
+    )
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # keys that link to another file, and which
 
     @property
     def keys(self) -> list[str]:

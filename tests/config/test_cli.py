@@ -80,7 +80,7 @@ def test_a_sweep_runs_every_combination_in_a_directory_of_its_own() -> None:
         (["-m", "--cfg", "job"], "-m is for several runs"),
         (["hydra.searchpath=[file://x]", "clip=mine"], "hydra.searchpath=[file://x]: further YAML files"),
         (["-m", "hydra.sweep.dir=x", "seed=1,2"], "hydra.sweep.dir=x: has no effect; run_dir=…"),
-        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: would execute what is in the file"),
+        (["--experimental-rerun", "x.pickle"], "unrecognized arguments: --experimental-rerun"),
         (["-m", "--run", "seed=1,2"], "-m is for several runs"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -21,21 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 import ptychofno
 from ptychofno.command.line import is_repeated
 from ptychofno.command.usage import usage
-from ptychofno.config.composition import (
-    checked,
-    combinations,
-    compose,
-    composed,
-    current,
-    job_restored,
-    normalised,
-    parsed,
-    register,
-    settle,
-)
-from ptychofno.config.diagnosis import REFUSALS, check_readable, explain
+from ptychofno.config.composition import checked, compose, composed, current, job_restored, register, settle
+from ptychofno.config.diagnosis import REFUSALS
 from ptychofno.config.errors import ConfigError, leave_unread
 from ptychofno.config.files import Files, refuse_hidden
+from ptychofno.config.overrides import check_readable, combinations, normalised, parsed
 
 Task = Callable[[DictConfig], Any]
 
@@ -48,10 +38,6 @@ def launch(task: Task, argv: list[str]) -> None:
         refuse_hidden(Path(args.config_dir))
     overrides = [normalised(override) for override in args.overrides]
     multirun = args.multirun or "hydra.mode=MULTIRUN" in overrides
-    if args.experimental_rerun:
-        raise ConfigError(
-            "--experimental-rerun: would execute what is in the file; a run goes on by its command"
-        )
     if args.help:
         print(usage(files, checked(files, overrides)))
         return
@@ -97,7 +83,7 @@ def _through_hydra(job: OneJob, flags: list[str]) -> None:
         # Sweeping or not, a mistake is told best with one of the values that a key is to take.
         for one in combinations(job.overrides):
             checked(job.files, one)
-        raise explain(job.files, job.overrides, error) from error
+        raise ConfigError(f"{' '.join(job.overrides)}: {error}") from error
     except OSError as error:
         raise ConfigError(f"run_dir={error.filename}: cannot be made: {error.strerror}") from error
     finally:
@@ -166,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for flags in switches:
         parser.add_argument(*flags.split(), action="store_true")
-    for flags in ("--cfg -c", "--package -p", "--config-dir -cd", "--experimental-rerun"):
+    for flags in ("--cfg -c", "--package -p", "--config-dir -cd"):
         parser.add_argument(*flags.split())
     return parser
 

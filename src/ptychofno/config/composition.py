@@ -1,4 +1,4 @@
-"""From overrides, read by Hydra's own parser, to a checked configuration."""
+"""From overrides to a checked configuration."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import product
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from ptychofno.config.checks import check
-from ptychofno.config.errors import ConfigError
-from ptychofno.config.files import RECIPES, Files
+from ptychofno.config.checks import check, known_at, settings_at, unknown
+from ptychofno.config.diagnosis import REFUSALS, explain
+from ptychofno.config.errors import ConfigError, nearest, shown
+from ptychofno.config.files import Files
+from ptychofno.config.overrides import check_typed, is_choice, nearest_group, normalised, parsed
 from ptychofno.runs import place
 
 CONFIG_MODULE, CONFIG_NAME = "ptychofno.conf", "config"
@@ -33,10 +33,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
     ``run_dir`` is resolved, no state is left behind and none is needed. ``config_dir`` holds
     further YAML files. Raises ConfigError with one line for whatever is not valid.
     """
-    cfg = checked(Files(config_dir), list(overrides))
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return without_hydra(checked(Files(config_dir), list(overrides)))
 
 
 def checked(files: Files, overrides: list[str]) -> DictConfig:
@@ -48,14 +45,67 @@ def checked(files: Files, overrides: list[str]) -> DictConfig:
 
 
 def composed(files: Files, overrides: list[str]) -> DictConfig:
-    """``loaded``, with whatever Hydra refuses told in one line."""
-    from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
-
+    """The composed configuration with Hydra's own node, its values not checked. Raises ConfigError."""
     check_typed(files, overrides)
+    found = parsed(overrides)
+    cfg = of_files(files, [str(one.input_line) for one in found if is_choice(one, files)])
+    set_values(cfg, files, [one for one in found if not is_choice(one, files)])
+    cfg.hydra.overrides.task = [one.input_line for one in found if not one.is_hydra_override()]
+    return cfg
+
+
+def of_files(files: Files, choices: Sequence[str]) -> DictConfig:
+    """What the chosen files hold; composed once, as the jobs of a sweep differ by their values."""
+    chosen = tuple(choices)
     try:
-        return loaded(files, overrides)
+        if chosen not in files.composed:
+            files.composed[chosen] = pickle.dumps(_of_choices(files.config_dir, chosen))
     except REFUSALS as error:
-        raise explain(files, overrides, error) from error
+        raise explain(files, choices, error) from error
+    cfg: DictConfig = pickle.loads(files.composed[chosen])  # five times as fast as a deepcopy
+    return cfg
+
+
+def set_values(cfg: DictConfig, files: Files, overrides: Sequence[Override]) -> None:
+    """Give ``cfg`` what is typed. Raises ConfigError for a setting that it does not have."""
+    for override in overrides:
+        try:
+            _set_value(cfg, files, override)
+        except ConfigError:
+            raise
+        except REFUSALS as error:
+            raise ConfigError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+
+
+def _set_value(cfg: DictConfig, files: Files, override: Override) -> None:
+    key, value, text = override.key_or_group, override.value(), str(override.input_line)
+    added = override.is_add() or override.is_force_add()
+    if override.is_delete():
+        raise ConfigError(f"{text}: a setting cannot be removed; give {key} a value instead")
+    parent, _, name = key.rpartition(".")
+    around = OmegaConf.select(cfg, parent) if parent else cfg
+    if around is not None and not OmegaConf.is_config(around):
+        raise ConfigError(f"{key}: no such setting; did you mean {parent}?")
+    if override.is_add() and OmegaConf.select(cfg, key) is not None:
+        raise ConfigError(f"{text}: {key} exists already; write {key}={override.get_value_string()}")
+    there = isinstance(around, DictConfig) and (name in around or OmegaConf.is_missing(around, name))
+    if not there and not added and name in settings_at(cfg, parent):
+        raise ConfigError(f"{text}: its file does not set it; write +{key}={override.get_value_string()}")
+    try:
+        OmegaConf.update(cfg, key, value, merge=True, force_add=added)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        full_key = key if key.startswith(f"{error.full_key}.") else str(error.full_key)
+        guess = nearest_group(files, key) if full_key == key and "." not in key else None
+        if guess and not nearest(key, [one for one in known_at(cfg, "") if not files.choices(one)]):
+            raise ConfigError(f"{text}: no such group; did you mean {guess}={shown(value)}?") from error
+        raise ConfigError(f"{full_key}{unknown(cfg, full_key, files)}") from error
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """``cfg`` without Hydra's own node."""
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | None = None) -> None:
@@ -73,27 +123,6 @@ def settle(cfg: DictConfig, files: Files, overrides: Sequence[str] = (), file: s
     with open_dict(cfg):
         check(cfg, files, typed, file)
         cfg.run_dir = os.path.expanduser(cfg.run_dir)
-
-
-def loaded(files: Files, overrides: list[str]) -> DictConfig:
-    """The composed configuration with Hydra's own node, unchecked; raises whatever Hydra raises.
-
-    Of the same files composed once: the jobs of a sweep differ by their values.
-    """
-    found = parsed(overrides)
-    chosen = tuple(str(o.input_line) for o in found if is_choice(o, files))
-    if chosen not in files.composed:
-        files.composed[chosen] = pickle.dumps(_of_choices(files.config_dir, chosen))
-    cfg: DictConfig = pickle.loads(files.composed[chosen])  # five times as fast as a deepcopy
-    for override in found:
-        if is_choice(override, files):
-            continue
-        key, new = override.key_or_group, override.is_add() or override.is_force_add()
-        if override.is_delete() or (override.is_add() and OmegaConf.select(cfg, key) is not None):
-            raise ValueError(override.input_line)
-        OmegaConf.update(cfg, key, override.value(), merge=True, force_add=new)
-    cfg.hydra.overrides.task = [o.input_line for o in found if not o.is_hydra_override()]
-    return cfg
 
 
 def _of_choices(config_dir: str | None, chosen: tuple[str, ...]) -> DictConfig:
@@ -145,48 +174,3 @@ def job_restored() -> Iterator[None]:
         yield
     finally:
         holder.cfg = before
-
-
-# --- overrides as they are typed -------------------------------------------------------------
-
-
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """Raises hydra's OverrideParseException."""
-    return [_parsed(override) for override in overrides]
-
-
-@lru_cache(maxsize=4096)  # the jobs of a sweep share most of theirs
-def _parsed(override: str) -> Override:
-    return OverridesParser.create().parse_overrides([override])[0]
-
-
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep; of several for one key the last counts, as with Hydra's own.
-
-    Raises ConfigError for a sweep over other than a list of values.
-    """
-    values: dict[str, list[str]] = {}
-    for override in parsed(overrides):
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        if swept and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line}: expected a list of values, as in {key}=1,2")
-        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values[key] = [f"{key}={value}" for value in each]
-    return [list(job) for job in product(*values.values())]
-
-
-def is_choice(override: Override, files: Files) -> bool:
-    """Whether an override chooses a file of a group, or concerns Hydra, rather than setting a value."""
-    if override.is_hydra_override():
-        return True
-    return override.key_or_group in files.groups and not isinstance(override.value(), dict)
-
-
-def normalised(override: str) -> str:
-    """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
-    group, equals, choice = place.with_home(override).partition("=")
-    recipe, *folders = group.lstrip("+").split("/")
-    if not (equals and recipe in RECIPES):
-        return f"{group}{equals}{choice}"
-    return f"+{recipe}={','.join('/'.join([*folders, one]) for one in choice.split(','))}"

@@ -63,8 +63,8 @@ class _Module:
 
 @cache
 def _declared(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> dict[str, Setting] | None:
-    is_class = isinstance(node, ast.ClassDef)
-    if is_class and any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+
+    if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(one) for one in node.decorator_list):
         listed: list[Setting] | None = list(_fields(module, node).values())
     else:
         listed = _parameters(module, node)

@@ -83,11 +83,6 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def with_home(override: str) -> str:
-    """``data.path=~/scan.npz`` with the home directory written out, as Hydra's grammar has no ``~``."""
-    return re.sub(r"(?<=[=,])~(?=/|$)", lambda _: os.path.expanduser("~"), override)
-
-
 def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[str] = frozenset()) -> str:
     """What a directory's name tells of ``overrides``: those that change a result and are not ``shared``."""
     common = _values(shared)
@@ -113,10 +108,10 @@ def suffix(overrides: Iterable[str], shared: Iterable[str] = (), unnamed: Set[st
 
 def _values(overrides: Iterable[str]) -> dict[str, str]:
     """What is set to what; a key with several values, to be swept, is left out."""
-    from ptychofno.config.composition import parsed
+    from ptychofno.config.overrides import normalised, parsed
 
     values: dict[str, str] = {}
-    for override in parsed(list(map(with_home, overrides))):
+    for override in parsed(list(map(normalised, overrides))):
         if override.is_sweep_override():
             continue
         for key, value in _entries(override.key_or_group, override.value()):

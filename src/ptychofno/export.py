@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.runs import artifacts
 from ptychofno.runs.naming import read
-from ptychofno.runs.trained import read_where_it_was
+from ptychofno.runs.standing import read_where_it_was
 
 if TYPE_CHECKING:
     import numpy as np

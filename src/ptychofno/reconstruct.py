@@ -12,7 +12,7 @@ from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.display.text import duration, make_console
 from ptychofno.runs import artifacts
 from ptychofno.runs.naming import Recorded, read, says_settings, subject
-from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
+from ptychofno.runs.standing import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -280,7 +280,7 @@ def _check_settings(changes: Sequence[str]) -> None:
 
 def _name(changes: Sequence[str], which: str) -> str:
     """What to call the directory: by the settings, and by the checkpoint where it is not the default."""
-    from ptychofno.runs.place import suffix
+    from ptychofno.runs.comparison import suffix
 
     said = suffix(changes) or "own-data"
     return said if which == "judged" else f"{said}-{which}"

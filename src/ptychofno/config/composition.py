@@ -22,7 +22,7 @@ from ptychofno.config.diagnosis import REFUSALS, explain
 from ptychofno.config.errors import ConfigError, nearest, shown
 from ptychofno.config.files import Files
 from ptychofno.config.overrides import check_typed, is_choice, nearest_group, normalised, parsed
-from ptychofno.runs import place
+from ptychofno.runs import comparison
 
 CONFIG_MODULE, CONFIG_NAME = "ptychofno.conf", "config"
 
@@ -153,8 +153,8 @@ def _hydra_of_its_own() -> Iterator[None]:
 def register() -> None:
     """Make our resolvers known in this process. May be called any number of times."""
     setup_globals()
-    OmegaConf.register_new_resolver("default_run_dir", place.of_current_job, replace=True)
-    OmegaConf.register_new_resolver("absolute_path", place.absolute, replace=True)
+    OmegaConf.register_new_resolver("default_run_dir", comparison.of_current_job, replace=True)
+    OmegaConf.register_new_resolver("absolute_path", comparison.absolute, replace=True)
 
 
 @contextmanager

@@ -224,12 +224,6 @@ def test_no_terminal_and_no_notebook_ends_a_command() -> None:
     assert closed.returncode == 0
 
 
-def test_stripped_docstrings_are_refused_in_one_line() -> None:
-    command = [sys.executable, "-OO", "-m", "ptychofno.train"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("python -OO: ") and done.stderr.count("\n") == 1
-
-
 def test_a_refusal_does_not_command_the_terminal() -> None:
     assert str(ConfigError("x=\x1b[31m\x9b:  no\n")) == r"x=\x1b[31m\x9b: no"
 

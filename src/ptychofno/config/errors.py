@@ -40,10 +40,6 @@ def exit_codes(*, silent: bool = False) -> Iterator[None]:
             stream.reconfigure(errors="replace")  # a plain terminal must not end a run
     try:
         try:
-            if sys.flags.optimize > 1:
-                raise ConfigError(
-                    "python -OO: scikit-image does not work without docstrings; use -O or neither"
-                )
             yield
         finally:
             sys.stdout.flush()

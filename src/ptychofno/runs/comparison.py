@@ -77,11 +77,10 @@ def default_run_dir(
     shared: Mapping[str, str] | None = None,
     model: str | None = None,
 ) -> str:
-    """The directory of a run, relative to the working directory; different sets of overrides get different
-    ones.
+    """The directory of a run, relative to the working directory, another one for other ``overrides``.
 
-    ``overrides`` are as typed; order and spelling (``2e-4`` or ``0.0002``) do not matter. A ``study`` names
-    the directory above, and what its file gives to every run (``shared``) is not repeated; without arms it
+    These are as typed; order and spelling (``2e-4`` or ``0.0002``) do not matter. A ``study`` names the
+    directory above, and what its file gives to every run (``shared``) is not repeated; without arms it
     compares models, and ``model`` names a run.
     """
     by_model = study is not None and arm is None and model is not None

@@ -69,12 +69,11 @@ class Run:
 
 @contextmanager
 def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[Run]:
-    """Hold ``path`` for one process; on the way out, say how the run ended. A finished run is handed out as
-    it is.
+    """Hold ``path`` for one process; on the way out, say how the run ended.
 
-    ``config`` is the resolved configuration as YAML. ``resume=never`` sets an earlier run aside and starts
-    over. Raises Held when another process writes the run; ConfigError when its configuration is another one,
-    its files are damaged, or the directory cannot be written.
+    A finished run is handed out as it is. ``config`` is the resolved configuration as YAML. ``resume=never``
+    sets an earlier run aside. Raises Held when another process writes the run; ConfigError when its
+    configuration is another one, its files are damaged, or the directory cannot be written.
     """
     if reason := foreign(path):
         raise ConfigError(reason)

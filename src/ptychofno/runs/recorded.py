@@ -30,8 +30,7 @@ def recomposed(
     config_dir: str | None = None,
     parts: Sequence[str] = _PARTS,
 ) -> DictConfig:
-    """A checked configuration from what a run recorded, changed by ``overrides``; ConfigError for what is not
-    valid.
+    """A checked configuration from what a run recorded, changed by ``overrides``. Raises ConfigError.
 
     Each recorded part of ``parts`` replaces today's. Its classes have to be named by a file of ours or of
     ``config_dir``, and nothing in it is resolved. ``data=…`` replaces the recorded data together with the

@@ -23,11 +23,11 @@ from ptychofno.runs.standing import UNREADABLE, conflict, damaged, foreign, reco
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a sweep, composed from ``overrides``. ``name`` is its arm, or its model in a study without
-    arms.
+    """One run of a sweep, composed from ``overrides``.
 
-    ``state`` is that of what stands in its directory, ``new`` for nothing. ``action`` is ``run``, ``resume``,
-    ``skip`` what is finished or held by another process, or ``refuse``, for a ``reason``.
+    ``name`` is its arm, or its model in a study without arms. ``state`` is that of what stands in its
+    directory, ``new`` for nothing. ``action`` is ``run``, ``resume``, ``skip`` what is finished or held by
+    another process, or ``refuse``, for a ``reason``.
     """
 
     overrides: list[str]

@@ -82,8 +82,7 @@ class Thinning:
 
 
 class ResidentBatches:
-    """Slices of resident ``samples``, reshuffled every epoch (with ``seed`` None, validation: in their
-    order).
+    """Slices of resident ``samples``, reshuffled every epoch; in their order where ``seed`` is None.
 
     The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one
     would have seen. The training loop tells ``start_epoch`` and ``consumed``, the batches already trained on.

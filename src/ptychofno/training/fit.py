@@ -116,8 +116,7 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
-    """Train for ``module.total_epochs``, from the resume checkpoint where there is one and ``resume`` is
-    true.
+    """Train for ``module.total_epochs``, with ``resume`` from the resume checkpoint where there is one.
 
     With ``strategy="ddp"`` all processes, ``devices`` (None: one per GPU) on each of ``num_nodes``, call it;
     the first one writes, and starts those that are not there. ``flat_baseline`` see ``losses``. Raises

@@ -10,7 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -229,10 +229,16 @@ def objective(run: Run, name: str) -> float:
     """``best_val_loss``, a metric or ``<metric>_amplitude`` of a finished run; NaN where it has none."""
     file = run.path / artifacts.METRICS
     metrics = artifacts.read_json(file) if file.exists() else {}
-    for index, part in enumerate(("amplitude", "phase")):
-        metrics |= {f"{key}_{part}": pair[index] for key, pair in metrics.items() if isinstance(pair, list)}
-    value = (run.record | metrics).get(name)
-    return math.nan if value is None else float(value)
+    return numbers(run.record | metrics).get(name, math.nan)
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among ``values``; of a pair, ``<name>_amplitude`` and ``<name>_phase``."""
+    found = dict(values)
+    for key, value in values.items():
+        if isinstance(value, list) and len(value) == 2:
+            found[f"{key}_amplitude"], found[f"{key}_phase"] = value
+    return {key: float(value) for key, value in found.items() if isinstance(value, (int, float))}
 
 
 def _now() -> str:

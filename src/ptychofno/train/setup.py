@@ -22,6 +22,7 @@ from ptychofno import build
 from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
+from ptychofno.runs.directory import numbers
 from ptychofno.training.batches import Thinning
 from ptychofno.training.fit import ResidentData
 from ptychofno.training.module import PhysicsSupervised
@@ -123,11 +124,8 @@ def described(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> Iterato
 def log_result(
     loggers: Sequence[Logger], settings: Mapping[str, Any], values: Mapping[str, Any], figures: Sequence[Path]
 ) -> None:
-    """Log the numbers among ``values`` under ``final/``, and the figures where a logger takes pictures.
-
-    A pair of numbers is that of amplitude and phase, as in metrics.json.
-    """
-    final = {f"final/{key}": number for key, number in _numbers(values)}
+    """Log the numbers among ``values`` under ``final/``, and the figures where a logger takes pictures."""
+    final = {f"final/{key}": number for key, number in numbers(values).items()}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(settings), final)  # once more: it shows them beside a result only
@@ -144,19 +142,11 @@ def _attach(logger: Logger, figure: Path) -> None:
     elif isinstance(logger, MLFlowLogger):
         logger.experiment.log_artifact(logger.run_id, str(figure))
     elif isinstance(logger, TensorBoardLogger):
-        logger.experiment.file_writer.add_summary(_encoded(figure))
-
-
-def _encoded(figure: Path) -> Summary:
-    """A PNG as it is: to decode it and to encode it again takes a second."""
-    with Image.open(figure) as opened:
-        width, height = opened.size
-    image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=figure.read_bytes())
-    return Summary(value=[Summary.Value(tag=figure.stem, image=image)])
-
-
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in values.items():
-        pair = isinstance(value, list) and len(value) == 2
-        named = zip((f"{key}_amplitude", f"{key}_phase"), value, strict=True) if pair else [(key, value)]
-        yield from ((name, float(one)) for name, one in named if isinstance(one, (int, float)))
+        with Image.open(figure) as opened:
+            width, height = opened.size
+        # As it is: to decode it and to encode it again takes a second.
+        size = {"height": height, "width": width, "colorspace": 4}
+        image = Summary.Value(
+            tag=figure.stem, image=Summary.Image(encoded_image_string=figure.read_bytes(), **size)
+        )
+        logger.experiment.file_writer.add_summary(Summary(value=[image]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from ptychofno.config.errors import shown
@@ -147,15 +147,7 @@ def _values(overrides: Iterable[str]) -> dict[str, str]:
     for override in parsed(list(map(normalised, overrides))):
         if override.is_sweep_override():
             continue
-        for key, value in _entries(override.key_or_group, override.value()):
-            values[key] = shown(value)
+        # optimizer={lr: 1} says what optimizer.lr=1 says
+        entries = flat(override.value(), override.key_or_group)
+        values |= {key: shown(value) for key, value in entries.items()}
     return values
-
-
-def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """``optimizer={lr: 1}`` says what ``optimizer.lr=1`` says."""
-    if isinstance(value, dict):
-        for name, entry in value.items():
-            yield from _entries(f"{key}.{name}", entry)
-    else:
-        yield key, value

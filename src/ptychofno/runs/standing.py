@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,16 +51,11 @@ def recorded_state(run_dir: Path) -> str:
     except ConfigError:
         return UNREADABLE
     state = str(record.get("state", UNREADABLE if record else "new"))
-    return KILLED if state == "running" and not _held(run_dir) else state
-
-
-def _held(run_dir: Path) -> bool:
-    """Whether another process is writing this run."""
-    try:
-        with FileLock(run_dir / artifacts.LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
+    if state == "running":
+        # Where another process is writing this run, it holds the lock.
+        with suppress(Timeout), FileLock(run_dir / artifacts.LOCK, timeout=0):
+            return KILLED
+    return state
 
 
 def foreign(run_dir: Path) -> str | None:

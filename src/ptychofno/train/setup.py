@@ -36,28 +36,24 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
         if build.device(cfg).type == "cpu" and shutil.which(compiler) is None:
             raise ConfigError(f"trainer.compile=true: needs a C++ compiler, {compiler} is not there")
         network.compile()
-    make_optimizer, made_for = build.part(cfg, "optimizer"), schedule(cfg, len(dataset.train))
+    steps, rest = divmod(len(dataset.train), cfg.data.batch_size)
+    steps += rest > 0 and not cfg.data.drop_last
+    schedule = Schedule(build.part(cfg, "scheduler"), cfg.scheduler.get("interval", "epoch"), steps)
+    make_optimizer = build.part(cfg, "optimizer")
     with build.of_a_user(cfg, "optimizer"):
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
     with build.of_a_user(cfg, "scheduler"):
-        made_for(optimizer, cfg.trainer.max_epochs)
+        schedule(optimizer, cfg.trainer.max_epochs)
     return PhysicsSupervised(
         network,
         torch.from_numpy(dataset.probe.copy()),
         loss(cfg, dataset),
         make_optimizer,
-        made_for,
+        schedule,
         build.made(cfg, "clip"),
         cfg.trainer.max_epochs,
         build.valid_pixels(dataset),
     )
-
-
-def schedule(cfg: DictConfig, patterns: int) -> Schedule:
-    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's, for so many samples."""
-    steps, rest = divmod(patterns, cfg.data.batch_size)
-    steps += rest > 0 and not cfg.data.drop_last
-    return Schedule(build.part(cfg, "scheduler"), cfg.scheduler.get("interval", "epoch"), steps)
 
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:

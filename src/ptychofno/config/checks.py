@@ -111,10 +111,7 @@ def unknown(cfg: DictConfig, key: str, files: Files) -> str:
 def known_at(cfg: DictConfig, parent: str) -> list[str]:
     """The names of the settings below ``parent``: those that its class declares, else those it has."""
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    if not isinstance(node, DictConfig):
-        return []
-    known = _declared_by(node, parent)
-    return list(map(str, node)) if known is None else list(known)
+    return list(settings_at(cfg, parent) or (map(str, node) if isinstance(node, DictConfig) else ()))
 
 
 def settings_at(cfg: DictConfig, parent: str) -> dict[str, Setting]:

@@ -40,7 +40,8 @@ def checked(files: Files, overrides: list[str]) -> DictConfig:
     """The composed and validated configuration with a resolved ``run_dir`` and Hydra's own node."""
     overrides = [normalised(override) for override in overrides]
     cfg = composed(files, overrides)
-    validate(cfg, files, overrides)
+    with current(cfg):
+        settle(cfg, files, overrides)
     return cfg
 
 
@@ -108,12 +109,6 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | None = None) -> None:
-    """Check a composed ``cfg`` in place, Hydra's node among it, and settle its ``run_dir``."""
-    with current(cfg):
-        settle(cfg, files, overrides, file)
-
-
 def settle(cfg: DictConfig, files: Files, overrides: Sequence[str] = (), file: str | None = None) -> None:
     """Check the ``cfg`` of the current job and give its values their types and what they resolve to.
 
@@ -127,15 +122,10 @@ def settle(cfg: DictConfig, files: Files, overrides: Sequence[str] = (), file: s
 
 def _of_choices(config_dir: str | None, chosen: tuple[str, ...]) -> DictConfig:
     register()
+    places = [] if config_dir is None else [json.dumps("file://" + os.path.abspath(config_dir))]
+    searched = [f"hydra.searchpath=[{place}]" for place in places]
     with _hydra_of_its_own():
-        return hydra_compose(CONFIG_NAME, [*searched(config_dir), *chosen], return_hydra_config=True)
-
-
-def searched(config_dir: str | None) -> list[str]:
-    """The override that adds a user's directory to where Hydra looks."""
-    if config_dir is None:
-        return []
-    return [f"hydra.searchpath=[{json.dumps('file://' + os.path.abspath(config_dir))}]"]
+        return hydra_compose(CONFIG_NAME, [*searched, *chosen], return_hydra_config=True)
 
 
 @contextmanager

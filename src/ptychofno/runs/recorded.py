@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ptychofno.config.composition import of_files, set_values, validate, without_hydra
+from ptychofno.config.composition import current, of_files, set_values, settle, without_hydra
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files
 from ptychofno.config.overrides import check_typed, is_choice, normalised, parsed
@@ -53,7 +53,8 @@ def recomposed(
         if key in values:
             _take(cfg, key, _plain(values[key], key, file, mapping=False), replaced)
     set_values(cfg, files, [one for one in typed if one not in choices])
-    validate(cfg, files, overrides, str(file))
+    with current(cfg):
+        settle(cfg, files, overrides, str(file))
     return without_hydra(cfg)
 
 

@@ -146,7 +146,7 @@ def _evaluated(
     from ptychofno.display.terminal import RoundsBar, reading_bar, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.evaluation.export import check_formats
-    from ptychofno.runs.carrying import differences
+    from ptychofno.runs.weights import differences
 
     in_training = build.dataset_key(settings(cfg))
     if start.run_dir is None:
@@ -230,7 +230,7 @@ def _bring_to_size(start: Start, changes: Sequence[str], cfg: Any) -> None:
         return
     from ptychofno import build
     from ptychofno.config.records import settings
-    from ptychofno.runs.carrying import settings_for
+    from ptychofno.runs.weights import settings_for
 
     with build.as_config_errors():
         wanted = settings_for(settings(cfg).data, start.run_dir / artifacts.MODEL, changes)

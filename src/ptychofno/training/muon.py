@@ -61,10 +61,8 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         found_inf = self.found_inf
         taken = torch.ones((), dtype=torch.bool) if found_inf is None else found_inf == 0
         for group in self.param_groups:

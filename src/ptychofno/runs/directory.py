@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
         resumed=earlier.get("resumed", 0) + 1 if resume else 0,
         **{key: earlier[key] for key in ("epochs_before", "init_from", "judged") if key in earlier},
         pid=os.getpid(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         **_source_version(),
         dataset_key=dataset_key,
         **values,
@@ -243,6 +243,13 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @cache  # what a process has imported stays, whatever is edited while it runs

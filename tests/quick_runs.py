@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ptychofno.config.composition import compose
-from ptychofno.runs.trained import record_of, weights_of
+from ptychofno.runs.standing import record_of, weights_of
 from ptychofno.train import train
 
 QUICK = [

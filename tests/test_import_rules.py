@@ -47,7 +47,6 @@ ALLOWED = {
         "data",
         "display",
         "evaluation",
-        "models",
         "runs",
         "training",
     },

@@ -13,7 +13,7 @@ import torch
 from ptychofno import build, reconstruct
 from ptychofno.command import line
 from ptychofno.config.records import settings
-from ptychofno.runs import artifacts, carrying, weights
+from ptychofno.runs import artifacts, weights
 from ptychofno.runs.naming import read
 from ptychofno.runs.recorded import recomposed
 from ptychofno.train import train
@@ -108,14 +108,14 @@ def test_the_probe_is_that_of_the_data() -> None:
 def test_data_far_from_training_are_told() -> None:
     values = read(RUN / artifacts.CONFIG)
     own = build.dataset(settings(recomposed(values, [], RUN)))
-    assert carrying.differences(RUN / artifacts.MODEL, values, own) == []
-    assert carrying.share_outside(own, np.zeros((own.N, own.N))) == 1
+    assert weights.differences(RUN / artifacts.MODEL, values, own) == []
+    assert weights.share_outside(own, np.zeros((own.N, own.N))) == 1
 
     moved = replace(own, train=replace(own.train, amplitude=np.roll(own.train.amplitude, 8, axis=-1)))
-    (line,) = carrying.differences(RUN / artifacts.MODEL, values, moved)
+    (line,) = weights.differences(RUN / artifacts.MODEL, values, moved)
     assert "% of the amplitude lies in pixels brighter than they ever were in training" in line
     dim = replace(own, photon_scale=own.photon_scale / 100, probe=np.roll(own.probe[::-1], 5) * 1j)
-    said = carrying.differences(RUN / artifacts.MODEL, values, dim)
+    said = weights.differences(RUN / artifacts.MODEL, values, dim)
     assert "the network has not seen such noise" in said[-2] and "0.0% of the amplitude lies" in said[-1]
 
 

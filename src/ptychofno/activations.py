@@ -13,7 +13,7 @@ from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.display.text import make_console, printable
 from ptychofno.runs import artifacts
 from ptychofno.runs.naming import Composed, Recorded, read, says_settings, subject
-from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
+from ptychofno.runs.standing import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     from ptychofno.data import PtychoDataset

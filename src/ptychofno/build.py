@@ -164,7 +164,8 @@ def find(target: str) -> Callable[..., Any]:
 def part(cfg: DictConfig, key: str) -> Callable[..., Any]:
     """The class or function of a part with its settings, to be called with the rest."""
     node = to_plain(OmegaConf.select(cfg, key))
-    node.pop("interval", None)  # of a schedule: when it is stepped
+    if key == "scheduler":
+        node.pop("interval", None)  # when it is stepped
     with of_a_user(cfg, key):
         return models.part(node, find)
 

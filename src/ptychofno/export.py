@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.runs import artifacts
 from ptychofno.runs.naming import read
-from ptychofno.runs.trained import read_where_it_was
+from ptychofno.runs.standing import read_where_it_was
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,13 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         " inside. The file is checked against the network on patterns of the run. Patches of a sample that"
         " share an object (gridsize > 1) come out one by one, not averaged.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="a finished run")
-    parser.add_argument(
-        "--format", choices=sorted(NAMES), default="onnx", help="onnx, or torch: for torch.export.load"
-    )
-    parser.add_argument(
-        "--output", metavar="FILE", type=Path, help="default: model.onnx or model.pt2 in RUN_DIR"
-    )
+    add = parser.add_argument
+    add("run_dir", metavar="RUN_DIR", type=Path, help="a finished run")
+    add("--format", choices=sorted(NAMES), default="onnx", help="onnx, or torch: for torch.export.load")
+    add("--output", metavar="FILE", type=Path, help="default: model.onnx or model.pt2 in RUN_DIR")
     args = parser.parse_args(argv)
     with exit_codes():
         export(args.run_dir, args.format, args.output or args.run_dir / NAMES[args.format])

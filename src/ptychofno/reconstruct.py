@@ -12,7 +12,7 @@ from ptychofno.config.errors import ConfigError, exit_codes
 from ptychofno.display.text import duration, make_console
 from ptychofno.runs import artifacts
 from ptychofno.runs.naming import Recorded, read, says_settings, subject
-from ptychofno.runs.trained import checkpoints, read_where_it_was, record_of, weights_of
+from ptychofno.runs.standing import checkpoints, read_where_it_was, record_of, weights_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +146,7 @@ def _evaluated(
     from ptychofno.display.terminal import reading_bar, rounds_bar, tell_scan
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.evaluation.export import check_formats
-    from ptychofno.runs.carrying import differences
+    from ptychofno.runs.weights import differences
 
     in_training = build.dataset_key(settings(cfg))
     if start.run_dir is None:
@@ -230,7 +230,7 @@ def _bring_to_size(start: Start, changes: Sequence[str], cfg: Any) -> None:
         return
     from ptychofno import build
     from ptychofno.config.records import settings
-    from ptychofno.runs.carrying import settings_for
+    from ptychofno.runs.weights import settings_for
 
     with build.as_config_errors():
         wanted = settings_for(settings(cfg).data, start.run_dir / artifacts.MODEL, changes)
@@ -280,7 +280,7 @@ def _check_settings(changes: Sequence[str]) -> None:
 
 def _name(changes: Sequence[str], which: str) -> str:
     """What to call the directory: by the settings, and by the checkpoint where it is not the default."""
-    from ptychofno.runs.place import suffix
+    from ptychofno.runs.comparison import suffix
 
     said = suffix(changes) or "own-data"
     return said if which == "judged" else f"{said}-{which}"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ptychofno.config.composition import compose, loaded
+from ptychofno.config.composition import compose, composed
 from ptychofno.config.declared import declared
 from ptychofno.config.files import Files
 from ptychofno.config.records import resolved_yaml, settings
@@ -221,7 +221,7 @@ def test_every_shipped_file_states_every_setting_of_its_part() -> None:
     """So that all of them can be typed without a plus; and each says what it is."""
     sources, seen = Files(), set()
     for picked, overrides in turns(sources):
-        cfg = loaded(sources, overrides)
+        cfg = composed(sources, overrides)
         for group in picked.keys() - {"logger"}:
             for key, node in parts_of(OmegaConf.to_container(cfg[group], resolve=False), group):
                 known = declared(node["_target_"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptychofno.config.composition import compose
-from ptychofno.runs.place import LONGEST_SUFFIX, default_run_dir
+from ptychofno.runs.comparison import LONGEST_SUFFIX, default_run_dir
 
 
 def suffix(*overrides: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ptychofno.config.declared import Hint, Setting, declared
@@ -20,7 +20,7 @@ ROOT = "ptychofno.config.schema.Config"
 
 _DIRECTORY_NAME = r"\w[\w.-]*"
 # Where the environment may say what differs from machine to machine: it is written down as any value is.
-_PATHS = ("run_dir", "data.cache_dir", "data.path", "probe.path", "init_from", "hydra")
+_PATHS = ("run_dir", "data.cache_dir", "data.path", "probe.path", "init_from")
 _MISSING, _ABSENT = "???", object()
 _INTERVAL = Setting("interval", Hint(str, choices=("epoch", "step")), "when the schedule is stepped")
 
@@ -31,7 +31,6 @@ def check(cfg: DictConfig, files: Files, typed: list[str], file: str | None = No
     ``typed`` are the dotted keys of the command line; of any other setting the file that sets it is named, or
     ``file``, the record of a run that they come from, which says nothing of training.
     """
-    _refuse_environment(cfg)
     choices = HydraConfig.get().runtime.choices
     chosen = {group: str(name) for group, name in choices.items() if name is not None}
     for key, problem in _complaints(cfg, files):
@@ -112,10 +111,7 @@ def unknown(cfg: DictConfig, key: str, files: Files) -> str:
 def known_at(cfg: DictConfig, parent: str) -> list[str]:
     """The names of the settings below ``parent``: those that its class declares, else those it has."""
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    if not isinstance(node, DictConfig):
-        return []
-    known = _declared_by(node, parent)
-    return list(map(str, node)) if known is None else list(known)
+    return list(settings_at(cfg, parent) or (map(str, node) if isinstance(node, DictConfig) else ()))
 
 
 def settings_at(cfg: DictConfig, parent: str) -> dict[str, Setting]:
@@ -146,23 +142,16 @@ def _keys(node: DictConfig, prefix: str) -> Iterator[str]:
 
 def _complaints(cfg: DictConfig, files: Files) -> Iterator[tuple[str, str]]:
     """Key and complaint of everything wrong with ``cfg``; gives its values their types and defaults."""
-    values: dict[str, Any] = {}
-    try:
-        for name in map(str, cfg):
-            node = _MISSING if OmegaConf.is_missing(cfg, name) else None if name == "hydra" else cfg[name]
-            values[name] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    except OmegaConfBaseException:
-        yield from _unresolved(cfg)
-        raise
-    values.pop("hydra", None)
-    yield from _problems(cfg, values, "", declared(ROOT) or {}, files)
-
-
-def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """What refers to something that is not there."""
-    for key, text in _texts(OmegaConf.to_container(cfg, resolve=False), ""):
-        if "${" not in text or key.startswith("hydra."):
-            continue
+    names = [name for name in map(str, cfg) if name != "hydra"]
+    raw = {name: cfg._get_node(name) for name in names}
+    references = [(key, text) for name in names for key, text in _texts(raw[name], name) if "${" in text]
+    for key, text in references:
+        if "oc.env" in text and not f"{key}.".startswith(tuple(f"{path}." for path in _PATHS)):
+            paths = ", ".join(_PATHS)
+            yield (
+                key,
+                f"={text}: a run records its settings, so only paths may come from the environment ({paths})",
+            )
         try:
             OmegaConf.select(cfg, key)
         except OmegaConfBaseException as error:
@@ -170,6 +159,12 @@ def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             setting = settings_at(cfg, parent).get(name)
             expected = f"{expectation(setting.hint)}, but " if setting else ""
             yield key, f"={shown(text)}: {expected}{str(error).splitlines()[0]}"
+    values = {name: _MISSING if OmegaConf.is_missing(cfg, name) else _plain(cfg[name]) for name in names}
+    yield from _problems(cfg, values, "", declared(ROOT) or {}, files)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _problems(
@@ -231,17 +226,10 @@ def shown_as_typed(value: Any) -> str:
     return str(value) if isinstance(value, float) and value.is_integer() else shown(value)
 
 
-def _refuse_environment(cfg: DictConfig) -> None:
-    """Raise ConfigError for a value from the environment that is no path: it may be secret."""
-    for key, text in _texts(OmegaConf.to_container(cfg, resolve=False), ""):
-        if "oc.env" in text and not f"{key}.".startswith(tuple(f"{path}." for path in _PATHS)):
-            raise ConfigError(
-                f"{key}={text}: a run records its settings, so only paths may come from the environment"
-                f" ({', '.join(_PATHS[:-1])})"
-            )
-
-
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Key and text of every text in a value; a node of OmegaConf's is not resolved."""
+    if isinstance(value, Node):
+        value = OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value._value()
     if isinstance(value, dict):
         for name, entry in value.items():
             yield from _texts(entry, f"{key}.{name}" if key else str(name))

@@ -1,30 +1,35 @@
-"""From overrides, read by Hydra's own parser, to a checked configuration."""
+"""From overrides to a checked configuration; and why Hydra refused to compose, in one line."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import product
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
-from ptychofno.config.checks import check
-from ptychofno.config.errors import ConfigError
-from ptychofno.config.files import RECIPES, Files
-from ptychofno.runs import place
+from ptychofno.config.checks import check, known_at, settings_at, unknown
+from ptychofno.config.errors import ConfigError, did_you_mean, nearest, one_of, shown
+from ptychofno.config.files import Files, shortened
+from ptychofno.config.overrides import check_typed, is_choice, nearest_group, normalised, parsed
+from ptychofno.runs import comparison
 
 CONFIG_MODULE, CONFIG_NAME = "ptychofno.conf", "config"
+
+REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError)
+"""What Hydra raises for a configuration that it cannot compose."""
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
@@ -33,35 +38,80 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> 
     ``run_dir`` is resolved, no state is left behind and none is needed. ``config_dir`` holds
     further YAML files. Raises ConfigError with one line for whatever is not valid.
     """
-    cfg = checked(Files(config_dir), list(overrides))
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return without_hydra(checked(Files(config_dir), list(overrides)))
 
 
 def checked(files: Files, overrides: list[str]) -> DictConfig:
     """The composed and validated configuration with a resolved ``run_dir`` and Hydra's own node."""
     overrides = [normalised(override) for override in overrides]
     cfg = composed(files, overrides)
-    validate(cfg, files, overrides)
+    with current(cfg):
+        settle(cfg, files, overrides)
     return cfg
 
 
 def composed(files: Files, overrides: list[str]) -> DictConfig:
-    """``loaded``, with whatever Hydra refuses told in one line."""
-    from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
-
+    """The composed configuration with Hydra's own node, its values not checked. Raises ConfigError."""
     check_typed(files, overrides)
+    found = parsed(overrides)
+    cfg = of_files(files, [str(one.input_line) for one in found if is_choice(one, files)])
+    set_values(cfg, files, [one for one in found if not is_choice(one, files)])
+    cfg.hydra.overrides.task = [one.input_line for one in found if not one.is_hydra_override()]
+    return cfg
+
+
+def of_files(files: Files, choices: Sequence[str]) -> DictConfig:
+    """What the chosen files hold; composed once, as the jobs of a sweep differ by their values."""
+    chosen = tuple(choices)
     try:
-        return loaded(files, overrides)
+        if chosen not in files.composed:
+            files.composed[chosen] = pickle.dumps(_of_choices(files.config_dir, chosen))
     except REFUSALS as error:
-        raise explain(files, overrides, error) from error
+        raise explain(files, choices, error) from error
+    cfg: DictConfig = pickle.loads(files.composed[chosen])  # five times as fast as a deepcopy
+    return cfg
 
 
-def validate(cfg: DictConfig, files: Files, overrides: list[str], file: str | None = None) -> None:
-    """Check a composed ``cfg`` in place, Hydra's node among it, and settle its ``run_dir``."""
-    with current(cfg):
-        settle(cfg, files, overrides, file)
+def set_values(cfg: DictConfig, files: Files, overrides: Sequence[Override]) -> None:
+    """Give ``cfg`` what is typed. Raises ConfigError for a setting that it does not have."""
+    for override in overrides:
+        try:
+            _set_value(cfg, files, override)
+        except ConfigError:
+            raise
+        except REFUSALS as error:
+            raise ConfigError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+
+
+def _set_value(cfg: DictConfig, files: Files, override: Override) -> None:
+    key, value, text = override.key_or_group, override.value(), str(override.input_line)
+    added = override.is_add() or override.is_force_add()
+    if override.is_delete():
+        raise ConfigError(f"{text}: a setting cannot be removed; give {key} a value instead")
+    parent, _, name = key.rpartition(".")
+    around = OmegaConf.select(cfg, parent) if parent else cfg
+    if around is not None and not OmegaConf.is_config(around):
+        raise ConfigError(f"{key}: no such setting; did you mean {parent}?")
+    if override.is_add() and OmegaConf.select(cfg, key) is not None:
+        raise ConfigError(f"{text}: {key} exists already; write {key}={override.get_value_string()}")
+    there = isinstance(around, DictConfig) and (name in around or OmegaConf.is_missing(around, name))
+    if not there and not added and name in settings_at(cfg, parent):
+        raise ConfigError(f"{text}: its file does not set it; write +{key}={override.get_value_string()}")
+    try:
+        OmegaConf.update(cfg, key, value, merge=True, force_add=added)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        full_key = key if key.startswith(f"{error.full_key}.") else str(error.full_key)
+        guess = nearest_group(files, key) if full_key == key and "." not in key else None
+        if guess and not nearest(key, [one for one in known_at(cfg, "") if not files.choices(one)]):
+            raise ConfigError(f"{text}: no such group; did you mean {guess}={shown(value)}?") from error
+        raise ConfigError(f"{full_key}{unknown(cfg, full_key, files)}") from error
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """``cfg`` without Hydra's own node."""
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 def settle(cfg: DictConfig, files: Files, overrides: Sequence[str] = (), file: str | None = None) -> None:
@@ -75,38 +125,12 @@ def settle(cfg: DictConfig, files: Files, overrides: Sequence[str] = (), file: s
         cfg.run_dir = os.path.expanduser(cfg.run_dir)
 
 
-def loaded(files: Files, overrides: list[str]) -> DictConfig:
-    """The composed configuration with Hydra's own node, unchecked; raises whatever Hydra raises.
-
-    Of the same files composed once: the jobs of a sweep differ by their values.
-    """
-    found = parsed(overrides)
-    chosen = tuple(str(o.input_line) for o in found if is_choice(o, files))
-    if chosen not in files.composed:
-        files.composed[chosen] = pickle.dumps(_of_choices(files.config_dir, chosen))
-    cfg: DictConfig = pickle.loads(files.composed[chosen])  # five times as fast as a deepcopy
-    for override in found:
-        if is_choice(override, files):
-            continue
-        key, new = override.key_or_group, override.is_add() or override.is_force_add()
-        if override.is_delete() or (override.is_add() and OmegaConf.select(cfg, key) is not None):
-            raise ValueError(override.input_line)
-        OmegaConf.update(cfg, key, override.value(), merge=True, force_add=new)
-    cfg.hydra.overrides.task = [o.input_line for o in found if not o.is_hydra_override()]
-    return cfg
-
-
 def _of_choices(config_dir: str | None, chosen: tuple[str, ...]) -> DictConfig:
     register()
+    places = [] if config_dir is None else [json.dumps("file://" + os.path.abspath(config_dir))]
+    searched = [f"hydra.searchpath=[{place}]" for place in places]
     with _hydra_of_its_own():
-        return hydra_compose(CONFIG_NAME, [*searched(config_dir), *chosen], return_hydra_config=True)
-
-
-def searched(config_dir: str | None) -> list[str]:
-    """The override that adds a user's directory to where Hydra looks."""
-    if config_dir is None:
-        return []
-    return [f"hydra.searchpath=[{json.dumps('file://' + os.path.abspath(config_dir))}]"]
+        return hydra_compose(CONFIG_NAME, [*searched, *chosen], return_hydra_config=True)
 
 
 @contextmanager
@@ -124,8 +148,8 @@ def _hydra_of_its_own() -> Iterator[None]:
 def register() -> None:
     """Make our resolvers known in this process. May be called any number of times."""
     setup_globals()
-    OmegaConf.register_new_resolver("default_run_dir", place.of_current_job, replace=True)
-    OmegaConf.register_new_resolver("absolute_path", place.absolute, replace=True)
+    OmegaConf.register_new_resolver("default_run_dir", comparison.of_current_job, replace=True)
+    OmegaConf.register_new_resolver("absolute_path", comparison.absolute, replace=True)
 
 
 @contextmanager
@@ -147,46 +171,53 @@ def job_restored() -> Iterator[None]:
         holder.cfg = before
 
 
-# --- overrides as they are typed -------------------------------------------------------------
+# --- mistakes in files ------------------------------------------------------------------------
 
 
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """Raises hydra's OverrideParseException."""
-    return [_parsed(override) for override in overrides]
+def explain(files: Files, choices: Sequence[str], error: Exception) -> ConfigError:
+    """The one line for an ``error`` that composing ``choices`` raised: a mistake in one of their files."""
+    message = " ".join(str(error).split())
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return ConfigError(f"{shortened(mark.name)}, line {mark.line + 1}: {error.problem}")
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return ConfigError(_explain_choice(files, choices, error.missing_cfg_file))
+    if override := re.search(r"Could not override '([^']+)'\. No match", message):
+        return ConfigError(_explain_group(files, choices, override[1]))
+    if inside := re.match(r"In '([^']+)': ", message):
+        config, message = inside[1], message[inside.end() :]
+        if not files.content_of(config):
+            message = "expected settings, one 'key: value' per line"
+        return ConfigError(f"{shortened(files.file_of(config) or config)}: {message}")
+    return ConfigError(f"{' '.join(choices)}: {message}" if choices else message)
 
 
-@lru_cache(maxsize=4096)  # the jobs of a sweep share most of theirs
-def _parsed(override: str) -> Override:
-    return OverridesParser.create().parse_overrides([override])[0]
+def _explain_choice(files: Files, choices: Sequence[str], choice: str) -> str:
+    """``choice`` is a config that some defaults list names and no directory holds."""
+    file = _naming(files, choices, choice)
+    group, _, name = choice.rpartition("/")
+    extra = name.partition("_")[0]
+    if group == "hydra/launcher" and extra in ("joblib", "submitit"):
+        return f"{file}{group}={name}: needs pip install 'ptychofno[{extra}]'"
+    if known := files.choices(group):
+        return f"{file}{group}={name}: {one_of(name, known)}"
+    return f"{file}{choice}: no such group{did_you_mean(group, files.groups)}"
 
 
-def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep; of several for one key the last counts, as with Hydra's own.
-
-    Raises ConfigError for a sweep over other than a list of values.
-    """
-    values: dict[str, list[str]] = {}
-    for override in parsed(overrides):
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        if swept and not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line}: expected a list of values, as in {key}=1,2")
-        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values[key] = [f"{key}={value}" for value in each]
-    return [list(job) for job in product(*values.values())]
+def _explain_group(files: Files, choices: Sequence[str], group: str) -> str:
+    """``group`` is overridden, but nothing that is chosen has it."""
+    file, parent = _naming(files, choices, group, overriding=True), group.rpartition("/")[0]
+    if parent and group in files.groups:
+        chosen = next((one for one in choices if one.startswith(f"{parent}=")), f"the chosen {parent}")
+        return f"{file}{group}: {chosen} has no {group}"
+    return f"{file}{group}: no such group{did_you_mean(group, files.groups)}"
 
 
-def is_choice(override: Override, files: Files) -> bool:
-    """Whether an override chooses a file of a group, or concerns Hydra, rather than setting a value."""
-    if override.is_hydra_override():
-        return True
-    return override.key_or_group in files.groups and not isinstance(override.value(), dict)
-
-
-def normalised(override: str) -> str:
-    """As Hydra wants it: ``arm=mine/a`` and ``arm/mine=a`` mean ``+arm=mine/a``, ``~`` is home."""
-    group, equals, choice = place.with_home(override).partition("=")
-    recipe, *folders = group.lstrip("+").split("/")
-    if not (equals and recipe in RECIPES):
-        return f"{group}{equals}{choice}"
-    return f"+{recipe}={','.join('/'.join([*folders, one]) for one in choice.split(','))}"
+def _naming(files: Files, choices: Sequence[str], wanted: str, *, overriding: bool = False) -> str:
+    """``FILE: `` for the chosen file whose defaults list names a config or group, or nothing."""
+    for choice in [*reversed(choices), "config"]:
+        for config in files.bases_of(choice.lstrip("+").replace("=", "/")):
+            for name, overrides in files.defaults_of(config):
+                if f"{name}/".startswith(f"{wanted}/") and (overrides or not overriding):
+                    return f"{shortened(files.file_of(config))}: "
+    return ""

@@ -49,8 +49,9 @@ class Setting:
 
 def declared(target: str) -> dict[str, Setting] | None:
     """The settings of ``package.module.Name``; None where its source is not found or it takes any keyword."""
-    found = _definition(target)
-    return _declared(*found) if found else None
+    home, _, name = target.rpartition(".")
+    found = _found(_module(home), name) if home else None
+    return _declared(*found) if found and isinstance(found[1], (ast.ClassDef, ast.FunctionDef)) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +64,8 @@ class _Module:
 
 @cache
 def _declared(module: _Module, node: ast.ClassDef | ast.FunctionDef) -> dict[str, Setting] | None:
-    is_class = isinstance(node, ast.ClassDef)
-    if is_class and any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+
+    if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(one) for one in node.decorator_list):
         listed: list[Setting] | None = list(_fields(module, node).values())
     else:
         listed = _parameters(module, node)
@@ -117,12 +118,6 @@ def _found(module: _Module | None, name: str) -> tuple[_Module, Any] | None:
         home, _, name = found.rpartition(".")
         module = _module(home)
     return None
-
-
-def _definition(target: str) -> tuple[_Module, ast.ClassDef | ast.FunctionDef] | None:
-    home, _, name = target.rpartition(".")
-    found = _found(_module(home), name) if home else None
-    return found if found and isinstance(found[1], (ast.ClassDef, ast.FunctionDef)) else None
 
 
 def _bases(module: _Module, node: ast.ClassDef) -> Iterator[tuple[_Module, ast.ClassDef]]:

@@ -27,10 +27,11 @@ class Held(ConfigError):
 
 @contextmanager
 def exit_codes(*, silent: bool = False) -> Iterator[None]:
-    """Around all that a command does: 2 and one line on stderr for a ConfigError, 130 for Ctrl-C, 141 when
-    nobody reads stdout any more, whatever the terminal, notebook or service that starts it has set up.
+    """Around all that a command does: 2 and a line on stderr for a ConfigError, 130 for Ctrl-C, 141 for no
+    reader.
 
-    ``silent`` says that another process tells of the mistake.
+    No matter what the terminal, notebook or service that starts it has set up. ``silent`` says that another
+    process tells of the mistake.
     """
     os.environ["MPLBACKEND"] = "agg"  # figures only go to files; a notebook's backend is not installed here
     for name in ("stdout", "stderr"):
@@ -40,10 +41,6 @@ def exit_codes(*, silent: bool = False) -> Iterator[None]:
             stream.reconfigure(errors="replace")  # a plain terminal must not end a run
     try:
         try:
-            if sys.flags.optimize > 1:
-                raise ConfigError(
-                    "python -OO: scikit-image does not work without docstrings; use -O or neither"
-                )
             yield
         finally:
             sys.stdout.flush()

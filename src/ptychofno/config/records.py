@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,14 @@ def write_hydra_record(run_dir: Path | str) -> None:
     """
     if not HydraConfig.initialized():
         return
-    job = HydraConfig.get()
-    composed = OmegaConf.to_container(job._get_parent(), resolve=False)  # type: ignore[attr-defined]
-    assert isinstance(composed, dict)
+    composed: Any = OmegaConf.to_container(HydraConfig.get()._get_parent(), resolve=False)  # type: ignore[attr-defined]
     hydra = composed.pop("hydra")
+    typed = hydra["overrides"]
     hydra["job"]["env_set"] = dict.fromkeys(hydra["job"]["env_set"], "***")
-    hydra["overrides"]["hydra"] = [_masked(override) for override in hydra["overrides"]["hydra"]]
-    directory = Path(run_dir) / artifacts.HYDRA_DIR
-    for name, content in (
-        ("config.yaml", composed),
-        ("overrides.yaml", hydra["overrides"]["task"]),
-        ("hydra.yaml", {"hydra": hydra}),
-    ):
-        artifacts.write_text(directory / name, OmegaConf.to_yaml(OmegaConf.create(content)))
+    typed["hydra"] = [re.sub(r"(env_set.*?=).*", r"\1***", override) for override in typed["hydra"]]
+    for name, content in (("config", composed), ("overrides", typed["task"]), ("hydra", {"hydra": hydra})):
+        file = Path(run_dir) / artifacts.HYDRA_DIR / f"{name}.yaml"
+        artifacts.write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
 def chosen(group: str) -> str | None:
@@ -61,7 +57,3 @@ def chosen(group: str) -> str | None:
 def in_sweep() -> bool:
     """Whether the current job is one of several."""
     return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
-
-
-def _masked(override: str) -> str:
-    return f"{override.partition('=')[0]}=***" if "env_set" in override else override

@@ -10,11 +10,11 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,11 @@ class Run:
 
 @contextmanager
 def open_run(path: Path, config: str, resume: str, epochs: int = 0) -> Iterator[Run]:
-    """Hold ``path`` for one process; on the way out, say how the run ended. A finished run is handed out as
-    it is.
+    """Hold ``path`` for one process; on the way out, say how the run ended.
 
-    ``config`` is the resolved configuration as YAML. ``resume=never`` sets an earlier run aside and starts
-    over. Raises Held when another process writes the run; ConfigError when its configuration is another one,
-    its files are damaged, or the directory cannot be written.
+    A finished run is handed out as it is. ``config`` is the resolved configuration as YAML. ``resume=never``
+    sets an earlier run aside. Raises Held when another process writes the run; ConfigError when its
+    configuration is another one, its files are damaged, or the directory cannot be written.
     """
     if reason := foreign(path):
         raise ConfigError(reason)
@@ -204,7 +203,7 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
         resumed=earlier.get("resumed", 0) + 1 if resume else 0,
         **{key: earlier[key] for key in ("epochs_before", "init_from", "judged") if key in earlier},
         pid=os.getpid(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         **_source_version(),
         dataset_key=dataset_key,
         **values,
@@ -230,14 +229,27 @@ def objective(run: Run, name: str) -> float:
     """``best_val_loss``, a metric or ``<metric>_amplitude`` of a finished run; NaN where it has none."""
     file = run.path / artifacts.METRICS
     metrics = artifacts.read_json(file) if file.exists() else {}
-    for index, part in enumerate(("amplitude", "phase")):
-        metrics |= {f"{key}_{part}": pair[index] for key, pair in metrics.items() if isinstance(pair, list)}
-    value = (run.record | metrics).get(name)
-    return math.nan if value is None else float(value)
+    return numbers(run.record | metrics).get(name, math.nan)
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among ``values``; of a pair, ``<name>_amplitude`` and ``<name>_phase``."""
+    found = dict(values)
+    for key, value in values.items():
+        if isinstance(value, list) and len(value) == 2:
+            found[f"{key}_amplitude"], found[f"{key}_phase"] = value
+    return {key: float(value) for key, value in found.items() if isinstance(value, (int, float))}
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @cache  # what a process has imported stays, whatever is edited while it runs

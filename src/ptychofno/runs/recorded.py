@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ptychofno.config.composition import is_choice, loaded, normalised, parsed, validate
-from ptychofno.config.diagnosis import REFUSALS, check_typed, explain
+from ptychofno.config.composition import current, of_files, set_values, settle, without_hydra
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files
+from ptychofno.config.overrides import check_typed, is_choice, normalised, parsed
 from ptychofno.runs.comparison import flat
 
 # What says how a network is made, what it sees, how a step is taken and how it is judged; the rest has
@@ -30,8 +30,7 @@ def recomposed(
     config_dir: str | None = None,
     parts: Sequence[str] = _PARTS,
 ) -> DictConfig:
-    """A checked configuration from what a run recorded, changed by ``overrides``; ConfigError for what is not
-    valid.
+    """A checked configuration from what a run recorded, changed by ``overrides``. Raises ConfigError.
 
     Each recorded part of ``parts`` replaces today's. Its classes have to be named by a file of ours or of
     ``config_dir``, and nothing in it is resolved. ``data=…`` replaces the recorded data together with the
@@ -41,30 +40,22 @@ def recomposed(
     overrides = [normalised(override) for override in overrides]
     check_typed(files, overrides)
     typed = parsed(overrides)
-    choices = [str(o.input_line) for o in typed if is_choice(o, files)]
-    replaced = {o.key_or_group.replace("/", ".") for o in typed if is_choice(o, files)}
+    choices = [one for one in typed if is_choice(one, files)]
+    replaced = {one.key_or_group.replace("/", ".") for one in choices}
     replaced |= {"probe"} if "data" in replaced else set()
-    try:
-        cfg = loaded(files, choices)
-        for part in parts:
-            if part not in replaced:
-                node = _plain(values.get(part), part, file)
-                _check_targets(node, part, files, file)
-                _take(cfg, part, node, replaced)
-        for key in _SETTINGS:
-            if key in values:
-                _take(cfg, key, _known(_plain(values[key], key, file, mapping=False), cfg[key]), replaced)
-        for override in typed:
-            if not is_choice(override, files):
-                OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
-    except REFUSALS as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise explain(files, overrides, error) from error
-    validate(cfg, files, overrides, str(file))
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    cfg = of_files(files, [str(one.input_line) for one in choices])
+    for part in parts:
+        if part not in replaced:
+            node = _plain(values.get(part), part, file)
+            _check_targets(node, part, files, file)
+            _take(cfg, part, node, replaced)
+    for key in _SETTINGS:
+        if key in values:
+            _take(cfg, key, _known(_plain(values[key], key, file, mapping=False), cfg[key]), replaced)
+    set_values(cfg, files, [one for one in typed if one not in choices])
+    with current(cfg):
+        settle(cfg, files, overrides, str(file))
+    return without_hydra(cfg)
 
 
 def _plain(node: Any, key: str, file: Path | str, *, mapping: bool = True) -> Any:

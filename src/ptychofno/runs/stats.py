@@ -66,15 +66,19 @@ def statistics(
     val_loss = list(epochs["val_loss"])
     taken = [norm for norm in grad_norms if np.isfinite(norm)]
     layers = _gains(weights)
-    shares = {"median": 50, "p99": 99, "max": 100}
+    summary: dict[str, float | None] = dict.fromkeys(("median", "p99", "max"))
+    if taken:
+        summary = {
+            "median": float(np.median(taken)),
+            "p99": float(np.percentile(taken, 99)),
+            "max": float(np.max(taken)),
+        }
     return {
         "best_val_loss": min((loss for loss in val_loss if np.isfinite(loss)), default=None),
         "final_val_loss": val_loss[-1] if val_loss else None,
         "nan": diverged,
         "steps": len(taken),
-        "grad_norm": {
-            name: float(np.percentile(taken, share)) if taken else None for name, share in shares.items()
-        },
+        "grad_norm": summary,
         **{name: metrics.get(name, [None, None]) for name in ("ssim", "mae", "psnr")},
         "layers": layers,
         "stayed_near_zero": _all_near_zero(layers),

@@ -87,8 +87,10 @@ def _launch(
                 returned = relay.over(launch) if local else launch()
                 for job, entry in zip(batch, returned, strict=True):
                     swept.endings[job.run_dir] = entry.return_value
-            except (KeyboardInterrupt, SystemExit) as stop:
-                code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 1
+            except KeyboardInterrupt:
+                code = 130
                 if kind == "SlurmLauncher":
                     print("jobs that the cluster has already go on; scancel stops them", file=sys.stderr)
             except OSError as error:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from ptychofno.config.checks import check_divisible
-from ptychofno.config.composition import checked, combinations
+from ptychofno.config.composition import checked, without_hydra
 from ptychofno.config.errors import ConfigError, shown
 from ptychofno.config.files import Files, shortened
+from ptychofno.config.overrides import combinations
 from ptychofno.config.records import resolved_yaml
 from ptychofno.display.text import aligned
 from ptychofno.runs import artifacts
@@ -22,11 +23,11 @@ from ptychofno.runs.standing import UNREADABLE, conflict, damaged, foreign, reco
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a sweep, composed from ``overrides``. ``name`` is its arm, or its model in a study without
-    arms.
+    """One run of a sweep, composed from ``overrides``.
 
-    ``state`` is that of what stands in its directory, ``new`` for nothing. ``action`` is ``run``, ``resume``,
-    ``skip`` what is finished or held by another process, or ``refuse``, for a ``reason``.
+    ``name`` is its arm, or its model in a study without arms. ``state`` is that of what stands in its
+    directory, ``new`` for nothing. ``action`` is ``run``, ``resume``, ``skip`` what is finished or held by
+    another process, or ``refuse``, for a ``reason``.
     """
 
     overrides: list[str]
@@ -62,10 +63,8 @@ def _job(files: Files, own: list[str], hydra: list[str]) -> Job:
     _check_launcher(cfg)
     choices = cfg.hydra.runtime.choices
     name = choices.get("arm") or (choices.model if choices.get("study") else "default")
-    with open_dict(cfg):
-        del cfg["hydra"]
-    run_dir = str(cfg.run_dir)
-    return Job(own, run_dir, str(name), int(cfg.seed), *_standing(Path(run_dir), cfg))
+    run_dir, standing = str(cfg.run_dir), _standing(Path(cfg.run_dir), without_hydra(cfg))
+    return Job(own, run_dir, str(name), int(cfg.seed), *standing)
 
 
 def _check_launcher(cfg: DictConfig) -> None:

@@ -38,7 +38,6 @@ from ptychofno.train import setup
 from ptychofno.training.fit import Outcome, ResidentData, fit
 from ptychofno.training.history import ValidationSimilarity
 from ptychofno.training.interruption import Interrupted, StopRequest
-from ptychofno.training.live import described, log_result
 from ptychofno.training.losses import flat_baseline
 from ptychofno.training.module import PhysicsSupervised
 from ptychofno.training.numerics import keep_freed_memory
@@ -87,7 +86,7 @@ def _execute(
     _record_beginning(cfg, plan, dataset_key, run, console)
     loggers, logged = setup.loggers(cfg), build.to_plain(cfg)
     del logged["logger"]  # which may hold an address with a password
-    with build.reproducibly(cfg), described(loggers, logged):
+    with build.reproducibly(cfg), setup.described(loggers, logged):
         with _timed(seconds, "data"), terminal.reading_bar(console) as each_block:
             dataset = build.dataset(plan, each_block)
         training = _assemble(cfg, plan, dataset, run.record["resumed"] > 0)
@@ -97,7 +96,7 @@ def _execute(
         with _timed(seconds, "evaluation"):
             state, metrics = _evaluate(cfg, plan, run, training, outcome, console)
         values = {**metrics, "best_val_loss": outcome.best_val_loss, "crashed": state != "completed"}
-        log_result(loggers, logged, values, sorted(run.path.glob("*.png")))
+        setup.log_result(loggers, logged, values, sorted(run.path.glob("*.png")))
     seconds["total"] = sum(seconds.values())
     epochs, val_loss = outcome.epochs["epoch"], outcome.epochs["val_loss"]
     finish(

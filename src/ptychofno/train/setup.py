@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import nn
 
 from ptychofno import build
 from ptychofno.config.composition import job_restored
 from ptychofno.config.errors import ConfigError
 from ptychofno.data import PtychoDataset
+from ptychofno.runs.directory import numbers
 from ptychofno.training.batches import Thinning
 from ptychofno.training.fit import ResidentData
 from ptychofno.training.module import PhysicsSupervised
@@ -31,28 +36,24 @@ def experiment(cfg: DictConfig, dataset: PtychoDataset, network: nn.Module) -> P
         if build.device(cfg).type == "cpu" and shutil.which(compiler) is None:
             raise ConfigError(f"trainer.compile=true: needs a C++ compiler, {compiler} is not there")
         network.compile(options={"deterministic": True})
-    make_optimizer, made_for = build.part(cfg, "optimizer"), schedule(cfg, len(dataset.train))
+    steps, rest = divmod(len(dataset.train), cfg.data.batch_size)
+    steps += rest > 0 and not cfg.data.drop_last
+    schedule = Schedule(build.part(cfg, "scheduler"), cfg.scheduler.get("interval", "epoch"), steps)
+    make_optimizer = build.part(cfg, "optimizer")
     with build.of_a_user(cfg, "optimizer"):
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
     with build.of_a_user(cfg, "scheduler"):
-        made_for(optimizer, cfg.trainer.max_epochs)
+        schedule(optimizer, cfg.trainer.max_epochs)
     return PhysicsSupervised(
         network,
         torch.from_numpy(dataset.probe.copy()),
         loss(cfg, dataset),
         make_optimizer,
-        made_for,
+        schedule,
         build.made(cfg, "clip"),
         cfg.trainer.max_epochs,
         build.valid_pixels(dataset),
     )
-
-
-def schedule(cfg: DictConfig, patterns: int) -> Schedule:
-    """The learning rate of ``cfg.scheduler``, a part of ours or any of torch's, for so many samples."""
-    steps, rest = divmod(patterns, cfg.data.batch_size)
-    steps += rest > 0 and not cfg.data.drop_last
-    return Schedule(build.part(cfg, "scheduler"), cfg.scheduler.get("interval", "epoch"), steps)
 
 
 def loss(cfg: DictConfig, dataset: PtychoDataset) -> nn.Module:
@@ -101,3 +102,47 @@ def loggers(cfg: DictConfig) -> list[Any]:
         return [build.made(cfg, f"logger.{name}") for name in cfg.logger]
     except ModuleNotFoundError as missing:
         raise ConfigError(f"logger: {missing.name or missing}; see the extras of ptychofno") from None
+
+
+@contextmanager
+def described(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> Iterator[None]:
+    """Log the ``settings``; in the end close what would go on into the next run of this process."""
+    try:
+        for logger in loggers:
+            logger.log_hyperparams(dict(settings))
+        yield
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+
+
+def log_result(
+    loggers: Sequence[Logger], settings: Mapping[str, Any], values: Mapping[str, Any], figures: Sequence[Path]
+) -> None:
+    """Log the numbers among ``values`` under ``final/``, and the figures where a logger takes pictures."""
+    final = {f"final/{key}": number for key, number in numbers(values).items()}
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(settings), final)  # once more: it shows them beside a result only
+        else:
+            logger.log_metrics(final)
+        for figure in figures:
+            _attach(logger, figure)
+        logger.save()
+
+
+def _attach(logger: Logger, figure: Path) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.log_image(figure.stem, [str(figure)])
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_artifact(logger.run_id, str(figure))
+    elif isinstance(logger, TensorBoardLogger):
+        with Image.open(figure) as opened:
+            width, height = opened.size
+        # As it is: to decode it and to encode it again takes a second.
+        size = {"height": height, "width": width, "colorspace": 4}
+        image = Summary.Value(
+            tag=figure.stem, image=Summary.Image(encoded_image_string=figure.read_bytes(), **size)
+        )
+        logger.experiment.file_writer.add_summary(Summary(value=[image]))

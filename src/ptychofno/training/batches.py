@@ -82,8 +82,7 @@ class Thinning:
 
 
 class ResidentBatches:
-    """Slices of resident ``samples``, reshuffled every epoch (with ``seed`` None, validation: in their
-    order).
+    """Slices of resident ``samples``, reshuffled every epoch; in their order where ``seed`` is None.
 
     The order of an epoch depends on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one
     would have seen. The training loop tells ``start_epoch`` and ``consumed``, the batches already trained on.
@@ -119,7 +118,10 @@ class ResidentBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         first, self._first = self._first, 0
-        order = self._order()
+        order = None
+        if self.seed is not None:
+            permutation = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+            order = torch.from_numpy(permutation).to(self.device)
         for index in range(first, len(self)):
             begin, (start, stop) = index * self.batch_size, self._part(index)
             stop = max(stop, start + 1)
@@ -146,13 +148,6 @@ class ResidentBatches:
 
     def _shown(self, order: Tensor | None, start: int, stop: int) -> Batch:
         return at(self.samples, slice(start, stop) if order is None else order[start:stop])
-
-    def _order(self) -> Tensor | None:
-        """The permutation of this epoch, on the device."""
-        if self.seed is None:
-            return None
-        permutation = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        return torch.from_numpy(permutation).to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "consumed": self.consumed}

@@ -97,16 +97,14 @@ class Checkpoints(L.Callback):
             best, model = self.run_dir / artifacts.BEST_WEIGHTS, self.run_dir / artifacts.MODEL
             file = model if model.exists() and not best.exists() else best  # a run that had ended
             try:
-                self.best_weights = self._best_in(artifacts.load_tensors(file))
+                best_weights = artifacts.load_tensors(file)
+                if "state_dict" in best_weights:
+                    if (epoch := best_weights["epoch"]) != self.best_epoch:
+                        raise ValueError(f"holds weights of epoch {epoch}, the best are of {self.best_epoch}")
+                    best_weights = best_weights["state_dict"]
+                self.best_weights = dict(best_weights)
             except Exception as error:
                 raise CheckpointError(file, error) from error
-
-    def _best_in(self, content: dict[str, Any]) -> dict[str, Tensor]:
-        if "state_dict" not in content:
-            return content
-        if content["epoch"] != self.best_epoch:
-            raise ValueError(f"holds weights of epoch {content['epoch']}, the best are of {self.best_epoch}")
-        return dict(content["state_dict"])
 
     def _asked_to_stop(self, trainer: L.Trainer) -> int:
         """The signal by which any process was asked to stop, or 0: the same in all of them."""

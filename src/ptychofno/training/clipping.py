@@ -27,8 +27,7 @@ def total_gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def output_axes_of(module: nn.Module) -> dict[Tensor, int]:
-    """Which axis of each weight counts its output channels; biases and gains, which have none, are not
-    listed.
+    """Which axis of each weight counts its output channels; biases and gains have none and are not listed.
 
     Convolutions and linear layers have it first, transposed convolutions second; any other module says so in
     a class attribute ``output_axes``, from parameter name to axis.

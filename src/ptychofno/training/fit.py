@@ -116,8 +116,7 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[L.Callback] = (),
 ) -> Outcome:
-    """Train for ``module.total_epochs``, from the resume checkpoint where there is one and ``resume`` is
-    true.
+    """Train for ``module.total_epochs``, with ``resume`` from the resume checkpoint where there is one.
 
     With ``strategy="ddp"`` all processes, ``devices`` (None: one per GPU) on each of ``num_nodes``, call it;
     the first one writes, and starts those that are not there. ``flat_baseline`` see ``losses``. Raises
@@ -129,15 +128,25 @@ def fit(
     checkpoint = run_dir / artifacts.RESUME_CHECKPOINT
     from_checkpoint = enable_checkpointing and resume and checkpoint.exists()
     with quiet_lightning():
-        trainer = _trainer(
-            _processes(accelerator, strategy, devices, num_nodes),
-            accelerator=accelerator,
-            precision=precision,
-            max_epochs=module.total_epochs,
-            callbacks=[history, checkpoints, *callbacks],
-            logger=list(loggers),
-            default_root_dir=run_dir,
-        )
+        try:
+            trainer = L.Trainer(
+                accelerator=accelerator,
+                precision=precision,  # type: ignore[arg-type]
+                max_epochs=module.total_epochs,
+                callbacks=[history, checkpoints, *callbacks],
+                logger=list(loggers),
+                default_root_dir=run_dir,
+                log_every_n_steps=1,
+                num_sanity_val_steps=0,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
+                deterministic=None,
+                **_processes(accelerator, strategy, devices, num_nodes),
+            )
+        except (MisconfigurationException, RuntimeError) as error:
+            raise ValueError(" ".join(f"trainer: {error}".split())) from error
         diverged = _train(trainer, module, data, checkpoint if from_checkpoint else None, checkpoints)
     return Outcome(
         diverged,
@@ -163,7 +172,7 @@ def _processes(accelerator: str, strategy: str, devices: int | None, num_nodes: 
     Lightning never queues a Slurm job anew: an interrupted run goes on by its command.
     """
     if strategy != "ddp":
-        return {"devices": 1, "plugins": [LightningEnvironment()]}
+        return {"devices": 1, "plugins": [_DirectCheckpointIO(), LightningEnvironment()]}
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return {
         "strategy": DDPStrategy(
@@ -173,28 +182,9 @@ def _processes(accelerator: str, strategy: str, devices: int | None, num_nodes: 
         ),
         "devices": devices or "auto",
         "num_nodes": num_nodes,
-        "plugins": [SLURMEnvironment(auto_requeue=False)] if slurm else [],
+        "plugins": [_DirectCheckpointIO(), *([SLURMEnvironment(auto_requeue=False)] if slurm else [])],
         "use_distributed_sampler": False,
     }
-
-
-def _trainer(processes: dict[str, Any], **settings: Any) -> L.Trainer:
-    """Lightning's trainer without what a run does itself. Raises ValueError when it refuses its settings."""
-    processes["plugins"].append(_DirectCheckpointIO())
-    try:
-        return L.Trainer(
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            # reproducible() has asked torch for it already; Lightning would not ask torch to forget it.
-            deterministic=None,
-            **processes,
-            **settings,
-        )
-    except (MisconfigurationException, RuntimeError) as error:
-        raise ValueError(" ".join(f"trainer: {error}".split())) from error
 
 
 def _train(

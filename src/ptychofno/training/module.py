@@ -112,12 +112,7 @@ class PhysicsSupervised(L.LightningModule):
         self.step_record = {"loss": loss.detach()}
         return loss
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **settings: Any) -> None:
         """Measure, stop when not finite, clip: runs between backward and the optimizer's step."""
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         norm = total_gradient_norm(parameters)

@@ -27,15 +27,14 @@ _ADAM_RMS = 0.2
 
 
 class Muon(Optimizer):
-    """Muon for the hidden matrices of a network, in the order of its layers, and Adam for the rest, as one
-    optimizer.
+    """Muon for the hidden matrices of a network and Adam for the rest, as one optimizer.
 
     Matrices are the weights of convolutions and linear layers, all axes but the first together, and of
-    spectral layers (P, I, O), plane by plane. The first and the last of them go with Adam, as biases and
-    gains do. A matrix (m, n) goes lr · 0.2 √max(m, n) along the orthogonal factor of its Nesterov momentum,
-    as far as Adam would go (Liu et al. 2025). As with torch's fused optimizers, ``found_inf`` may be set to a
-    tensor that is not 0 where a step must leave the parameters alone. torch's own Muon takes tensors of two
-    axes only.
+    spectral layers (P, I, O), plane by plane. The first and the last of them, in the order of the parameters,
+    go with Adam, as biases and gains do. A matrix (m, n) goes lr · 0.2 √max(m, n) along the orthogonal factor
+    of its Nesterov momentum, as far as Adam would go (Liu et al. 2025). As with torch's fused optimizers,
+    ``found_inf`` may be set to a tensor that is not 0 where a step must leave the parameters alone. torch's
+    own Muon takes tensors of two axes only.
     """
 
     obeys_found_inf = True
@@ -62,10 +61,8 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         found_inf = self.found_inf
         taken = torch.ones((), dtype=torch.bool) if found_inf is None else found_inf == 0
         for group in self.param_groups:

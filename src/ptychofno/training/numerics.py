@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 import random
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -61,28 +61,24 @@ def precise_matmul_setting(device: torch.device) -> str:
     """
     if device.type != "cpu":
         return "highest"
-    before = torch.get_float32_matmul_precision()
+    before, errors = torch.get_float32_matmul_precision(), []
     try:
-        exact, loose = map(_errors_of_products, ("highest", "medium"))
+        for setting in ("highest", "medium"):
+            torch.set_float32_matmul_precision(setting)
+            errors.append([_error(*shape) for shape in _SHAPES])
     finally:
         torch.set_float32_matmul_precision(before)
+    exact, loose = errors
     return "medium" if all(b <= SLACK * a for a, b in zip(exact, loose, strict=True)) else "highest"
 
 
-def _errors_of_products(setting: str) -> list[float]:
-    """The largest error of each product under a setting."""
-    torch.set_float32_matmul_precision(setting)
-    errors = []
-    for batch, rows, inner, columns in _SHAPES:
-        left, right = _numbers(batch, rows, inner), _numbers(batch, inner, columns)
-        errors.append(float((torch.bmm(left, right) - torch.bmm(left.double(), right.double())).abs().max()))
-    return errors
-
-
-def _numbers(*shape: int) -> Tensor:
-    """Numbers in [-1, 1] with all their bits in use, from no random generator."""
-    count = torch.arange(1, 1 + torch.Size(shape).numel(), device="cpu", dtype=torch.float64)
-    return torch.sin(count * count).float().view(shape)
+def _error(batch: int, rows: int, inner: int, columns: int) -> float:
+    """The largest of a product of numbers in [-1, 1] with all their bits in use, from no random generator."""
+    left, right = (
+        torch.sin(torch.arange(1, 1 + math.prod(shape), dtype=torch.float64).square()).float().view(shape)
+        for shape in ((batch, rows, inner), (batch, inner, columns))
+    )
+    return float((torch.bmm(left, right) - torch.bmm(left.double(), right.double())).abs().max())
 
 
 def keep_freed_memory() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from ptychofno import activations, reconstruct
+from ptychofno import activations, build, reconstruct
 from ptychofno.command import line
 from ptychofno.config.errors import ConfigError
 from ptychofno.runs import artifacts
@@ -144,3 +145,10 @@ def test_a_schedule_of_torch_is_stepped_per_batch() -> None:
         cycle.step()
         expected.append(cycle.get_last_lr()[0])
     assert rates == [pytest.approx(max(expected))]
+
+
+def test_when_to_step_is_said_of_schedules_alone() -> None:
+    """A setting of that name is any other part's own."""
+    parts = {key: {"_target_": "builtins.dict", "interval": 3} for key in ("loss", "scheduler")}
+    made = [build.part(OmegaConf.create(parts), key)() for key in parts]
+    assert made == [{"interval": 3}, {}]

@@ -17,7 +17,7 @@ from ptychofno.display.terminal import show_result
 from ptychofno.display.text import make_console
 from ptychofno.runs import artifacts
 from ptychofno.runs.artifacts import load_tensors, save_tensors
-from ptychofno.runs.directory import open_run
+from ptychofno.runs.directory import begin, open_run
 from ptychofno.runs.standing import recorded_state
 
 
@@ -50,6 +50,16 @@ def test_a_run_that_died_before_its_record_goes_on_and_leaves_no_litter(tmp_path
     with open_run(tmp_path, "", "auto"):
         assert os.listdir(litter.parent) == [".of-a-user"]
     assert not list(tmp_path.glob(".run-*"))
+
+
+def test_a_record_holds_no_secret_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "seed=1", "+hydra.job.env_set.TOKEN=hunter2\nhunter2"])
+    with open_run(tmp_path, "", "auto") as run:
+        begin(run, resume=False, dataset_key="")
+    record = (tmp_path / artifacts.RUN).read_text()
+    assert "hunter2" not in record and "seed=1" in record and "env_set.TOKEN=***" in record
 
 
 def test_the_working_directory_is_not_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

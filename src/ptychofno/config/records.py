@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def write_hydra_record(run_dir: Path | str) -> None:
     hydra = composed.pop("hydra")
     typed = hydra["overrides"]
     hydra["job"]["env_set"] = dict.fromkeys(hydra["job"]["env_set"], "***")
-    typed["hydra"] = [re.sub(r"(env_set.*?=).*", r"\1***", override) for override in typed["hydra"]]
+    typed["hydra"] = [artifacts.without_secrets(word) for word in typed["hydra"]]
     for name, content in (("config", composed), ("overrides", typed["task"]), ("hydra", {"hydra": hydra})):
         file = Path(run_dir) / artifacts.HYDRA_DIR / f"{name}.yaml"
         artifacts.write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))

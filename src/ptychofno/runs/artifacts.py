@@ -93,6 +93,11 @@ def epoch_of(path: Path) -> int | None:
     return int(named[1]) if named else None
 
 
+def without_secrets(word: str) -> str:
+    """A word of a command line, without the value of an environment variable that it sets."""
+    return re.sub(r"(env_set.*?=).*", r"\1***", word, flags=re.DOTALL)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` to ``path`` in one step."""
     with atomic_path(path) as temporary:

@@ -198,7 +198,9 @@ def begin(run: Run, *, resume: bool, dataset_key: str, **values: Any) -> None:
     run.record.clear()
     run.update(
         state="running",
-        command=shlex.join(["python", "-m", "ptychofno.train", *sys.argv[1:]]),
+        command=shlex.join(
+            ["python", "-m", "ptychofno.train", *map(artifacts.without_secrets, sys.argv[1:])]
+        ),
         started=earlier.get("started") if resume else _now(),
         resumed=earlier.get("resumed", 0) + 1 if resume else 0,
         **{key: earlier[key] for key in ("epochs_before", "init_from", "judged") if key in earlier},

@@ -160,7 +160,7 @@ def save_reconstruction(path: Path | str, evaluation: Evaluation) -> None:
     }
     optional = {"probe": evaluation.probe, "target": evaluation.target}
     arrays |= {name: array for name, array in optional.items() if array is not None}
-    artifacts.write_with(path, partial(np.savez_compressed, **arrays))
+    artifacts.write_with(path, partial(np.savez, **arrays))
 
 
 def _without_free_phase(

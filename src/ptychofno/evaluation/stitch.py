@@ -22,8 +22,8 @@ from ptychofno.physics import shift, split_positions
 # Sweeps converge fastest here: under-relaxed they creep over long distances, near 2 they ring.
 _RELAXATION = 1.6
 SETTLED_RAD = 1e-4
-NEARLY_SETTLED_RAD = 1e-3
-"""Enough for the start of rounds of overlap: a quarter of the sweeps, and 0.004 rad from where they end."""
+NEARLY_SETTLED_RAD = 5e-3
+"""Enough for the start of rounds of overlap, in a tenth of the sweeps (experiments/seconds)."""
 # Of a patch's own weight; less agreement with the others is rounding of complex64.
 _NO_OVERLAP = 1e-5
 

@@ -8,6 +8,7 @@ import torch
 
 from ptychofno import metrics
 from ptychofno.evaluation import follow_similarity, lit_pixels, scanned_region, stitch
+from ptychofno.evaluation.stitch import NEARLY_SETTLED_RAD
 from ptychofno.physics import extract_patches
 
 
@@ -44,6 +45,7 @@ def test_it_is_the_ssim_of_the_comparison_averaged_over_objects(scan):
             split.positions_px[mine, 0],
             scan.probe.numpy(),
             shape=truth.shape,
+            settled_rad=NEARLY_SETTLED_RAD,
         )
         region = scanned_region(stitched.illumination)
         lit = lit_pixels(stitched.illumination)[region]

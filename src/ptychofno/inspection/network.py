@@ -42,8 +42,7 @@ def inspect_network(
             over all n patterns.
         loss: of a batch of them, and of its positions where there are some, a mean; runs the network.
         clip: changes gradients in place. spectral: see ``LayerRecorder``.
-        batch_size: patterns per forward pass, for memory; it does not change the result.
-        positions_px: (n, C, 2), of patterns that share an object.
+        batch_size: for memory; it does not change the result. positions_px: (n, C, 2).
 
     Returns:
         ``loss``; ``layers``, those of ``Layer.values`` and of its parameters together, in the order in

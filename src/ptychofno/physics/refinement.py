@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -61,28 +62,21 @@ def refine(
 ) -> Refined:
     """Let all patterns of a scan agree on one object, and on a probe.
 
-    Two thirds of the rounds are sweeps (``overlap.sweep``). After each the slow phase is set from the
-    patterns' centres of mass where this lowers the misfit, and the object goes on in the direction of its
-    last step (Nesterov's momentum, which starts anew when the misfit rises). The others are averages
-    (``overlap.average``), which take out noise. Sweeps end early when three
-    (for each mode that is refined) have not lowered the misfit by ``tolerance`` of itself, averages when one
-    has not.
+    Two thirds of the rounds are sweeps. After each the slow phase is set from the patterns' centres of mass
+    where this lowers the misfit, and the object goes on in the direction of its last step (Nesterov's
+    momentum, anew when the misfit rises). The others are averages, which take out noise. Sweeps end early
+    when three (for each mode) have not lowered the misfit by ``tolerance`` of itself, averages when one has.
 
     Args:
         start: a network's object, or ``overlap.flat_estimate``.
-        probe_from: the first round that refines the probe as well, whose modes are orthogonal in the end;
-            None keeps the probe.
+        probe_from: the first round that refines the probe, its modes orthogonal in the end; None for none.
         positions: whether positions move as well (``overlap.moved``), from the fourth round on.
-        seed: of the order of blocks.
-        each_round: is told the number of every round and the misfit after it.
+        seed: of the order of blocks. each_round: is told the number of every round and the misfit after it.
     """
     misfit = [misfit_and_tilt(scan, start)[0]]
-    estimate = best = start
-    generator = torch.Generator().manual_seed(seed)
-
-    def refines_probe() -> bool:
-        return probe_from is not None and len(misfit) >= probe_from
-
+    estimate = best = last = start
+    speed, generator = 0, torch.Generator().manual_seed(seed)
+    with_probe = math.inf if probe_from is None else probe_from
     # Modes trade light with one another more slowly than an object becomes sharp.
     patience = _PATIENCE if probe_from is None else _PATIENCE * len(start.modes)
 
@@ -92,11 +86,10 @@ def refine(
         earlier, lately = misfit[:-patience], misfit[-patience:]
         return bool(earlier) and min(earlier) - min(lately) < tolerance * left
 
-    last, speed = start, 0
     while len(misfit) <= rounds - rounds // 3:
         regularisation = min(max(_PER_MISFIT * misfit[-1], _LEAST), 1.0)
         order = torch.randperm(len(scan.blocks), generator=generator).tolist()
-        swept = sweep(scan, estimate, regularisation, order, refine_probe=refines_probe())
+        swept = sweep(scan, estimate, regularisation, order, refine_probe=len(misfit) >= with_probe)
         if positions and len(misfit) >= _POSITIONS_FROM:
             scan = moved(scan, swept)
         best, left = _with_slow_phase(scan, swept)
@@ -106,12 +99,11 @@ def refine(
         estimate = _ahead(scan, best, last, speed / (speed + 3)) if speed else best
         last = best
     while len(misfit) <= rounds:
-        averaged = average(scan, best, refine_probe=refines_probe())
+        averaged = average(scan, best, refine_probe=len(misfit) >= with_probe)
         if positions:
             scan = moved(scan, averaged)
         left, _ = misfit_and_tilt(scan, averaged)
-        if left < misfit[-1]:
-            best = averaged
+        best = averaged if left < misfit[-1] else best
         if stalled(left, 1):
             break
     if probe_from is not None:

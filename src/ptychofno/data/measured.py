@@ -19,14 +19,13 @@ from ptychofno.data.preparation import Prepared, prepare
 from ptychofno.data.probe import NpzProbe, Probe, RefinedProbe, ScanProbe, taken_modes, told_modes
 from ptychofno.data.readers import open_scan
 from ptychofno.data.sampling import fitted, resampled
-from ptychofno.data.settings import MeasuredData
+from ptychofno.data.settings import MeasuredData, turned_by
 
 _NAMED = 12  # so many dark patterns are told by their numbers
 _BEGUN_PATTERNS, _BEGUN_ROUNDS = 64, 8
 # Defocus that is tried: a quadratic phase that spreads the beam over such a share of the field.
 _SPREADS = (0.0, 0.1, -0.1, 0.2, -0.2, 0.35, -0.35)
 
-_TURNS = ("swap_axes", "negate_rows", "negate_cols")
 _TURNED_SIDE_PX, _TURNED_PATTERNS, _TURNED_ROUNDS = 64, 36, 5
 
 
@@ -186,7 +185,7 @@ def orientation_note(train: Split, probe: np.ndarray, valid: np.ndarray | None) 
     N = probe.shape[-1]
     side = min(N, _TURNED_SIDE_PX)
     amplitude, positions = _first_of(train)
-    found = physics.orientation_that_fits(
+    changes = physics.orientation_that_fits(
         torch.from_numpy(fitted(amplitude.numpy(), side).copy()),
         positions * (side / N),
         torch.from_numpy(resampled(probe, side)),
@@ -194,8 +193,7 @@ def orientation_note(train: Split, probe: np.ndarray, valid: np.ndarray | None) 
         patterns=_TURNED_PATTERNS,
         rounds=_TURNED_ROUNDS,
     )
-    wanted = [f"data.layout.{name}=true" for name, change in zip(_TURNS, found, strict=True) if change]
-    return f"the patterns fit one another clearly better with {' '.join(wanted)}" if wanted else None
+    return f"the patterns fit one another clearly better with {turned_by(changes)}" if any(changes) else None
 
 
 def _first_of(split: Split) -> tuple[torch.Tensor, torch.Tensor]:

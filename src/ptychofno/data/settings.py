@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -53,6 +54,12 @@ class MeasuredLayout:
     swap_axes: Annotated[bool, Doc("the file's rows are columns of the scan, and its columns rows")] = False
     negate_rows: Annotated[bool, Doc("rows of the scan count the other way")] = False
     negate_cols: Annotated[bool, Doc("columns of the scan count the other way")] = False
+
+
+def turned_by(changes: Sequence[bool]) -> str:
+    """The settings that swap axes, negate rows and negate columns of a scan, those of them in ``changes``."""
+    names = ("swap_axes", "negate_rows", "negate_cols")
+    return " ".join(f"data.layout.{name}=true" for name, change in zip(names, changes, strict=True) if change)
 
 
 @dataclass(kw_only=True)

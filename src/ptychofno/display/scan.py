@@ -6,15 +6,12 @@ Shapes: patterns of (N, N), n positions, m modes of the probe.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ptychofno.data.dataset import Array
 from ptychofno.display.drawing import BLUE, INK, RED, new_figure, save_figure, tidy, write_title
 from ptychofno.display.text import counted
-
-Array = NDArray[Any]
 
 
 def draw_scan(

@@ -10,6 +10,7 @@ import torch
 
 from ptychofno import metrics as quality
 from ptychofno.data.dataset import PtychoDataset, scan_positions
+from ptychofno.data.settings import turned_by
 from ptychofno.evaluation.infer import Predicted, patch_errors
 from ptychofno.evaluation.overlap import Reconstruction, Refiner
 from ptychofno.evaluation.stitch import Stitched
@@ -17,7 +18,6 @@ from ptychofno.physics import orientation_that_fits
 
 _NO_BETTER = 0.9
 """An object is no better than a flat one when its error is above this share of the flat one's."""
-_ORIENTATION = ("swap_axes", "negate_rows", "negate_cols")
 
 
 def evaluate_measured(
@@ -66,6 +66,5 @@ def _orientation_hint(dataset: PtychoDataset) -> str | None:
     valid = None if dataset.valid is None else torch.tensor(np.asarray(dataset.valid))
     amplitude = torch.tensor(np.asarray(dataset.train.amplitude)[:, 0])
     positions = torch.tensor(np.asarray(dataset.train.positions_px)[:, 0])
-    changes = zip(_ORIENTATION, orientation_that_fits(amplitude, positions, probe, valid), strict=True)
-    wanted = [f"data.layout.{name}=true" for name, change in changes if change]
-    return f"the scan fits with {' '.join(wanted)}" if wanted else None
+    changes = orientation_that_fits(amplitude, positions, probe, valid)
+    return f"the scan fits with {turned_by(changes)}" if any(changes) else None

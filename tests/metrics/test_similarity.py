@@ -260,6 +260,35 @@ def test_more_noise_is_worse_in_every_quality():
         assert results[0]["frc50"][part] > results[2]["frc50"][part]
 
 
+def test_multi_scale_similarity_is_the_published_product_over_five_scales():
+    """Wang, Simoncelli and Bovik 2003, eq. 7, written out: windows of 11 px within the image."""
+    target = np.abs(smooth_object(200))
+    image = np.abs(noisy(target.astype(complex), level=0.2))
+    image *= target.mean() / image.mean()
+    found = metrics.compare(image.astype(complex), target.astype(complex))["ms_ssim"][0]
+    weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(weights, weights) / weights.sum() ** 2
+    c1, c2 = (0.01 * np.ptp(target)) ** 2, (0.03 * np.ptp(target)) ** 2
+
+    def mean(values):
+        return np.einsum("ijkl,kl->ij", sliding_window_view(values, (11, 11)), window)
+
+    expected, exponents = 1.0, (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    for scale, exponent in enumerate(exponents):
+        x, y = mean(image), mean(target)
+        covariance = mean(image * target) - x * y
+        spread = mean(image**2) - x**2 + mean(target**2) - y**2
+        factor = (2 * covariance + c2) / (spread + c2)
+        if scale == len(exponents) - 1:
+            factor = factor * (2 * x * y + c1) / (x**2 + y**2 + c1)
+        expected *= factor.mean() ** exponent
+        image, target = (one[: one.shape[0] // 2 * 2, : one.shape[1] // 2 * 2] for one in (image, target))
+        image, target = (
+            (one[::2, ::2] + one[1::2, ::2] + one[::2, 1::2] + one[1::2, 1::2]) / 4 for one in (image, target)
+        )
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
 def test_multi_scale_similarity_needs_176_pixels():
     for size, present in ((175, False), (176, True)):
         target = smooth_object(size)

@@ -34,7 +34,8 @@ def over_modes(fields: Tensor) -> Tensor:
 
 def intensity(fields: Tensor) -> Tensor:
     """|F|^2 of complex fields. On a CPU ``abs`` takes three times as long."""
-    return (fields * fields.conj()).real
+    squares = torch.view_as_real(fields).square()
+    return squares[..., 0] + squares[..., 1]
 
 
 def light_of(probe: Tensor) -> Tensor:

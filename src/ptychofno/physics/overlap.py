@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ptychofno.physics.modes import intensity, light_of, modes_of, over_modes
-from ptychofno.physics.scan import lit_indices, shift, shift_ramps, split_positions
+from ptychofno.physics.scan import lit_indices, put_, shift, shift_ramps, split_positions, windows
 
 _DARK = 1e-12
 _AXES = (-2, -1)
@@ -44,10 +45,26 @@ class Scan:
     blocks: list[Tensor]
     """Indices of patterns that do not overlap one another; each pattern is in one block."""
 
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """sum X and sum X^2 of each pattern, float32 (n,)."""
+        parts = (self.measured(chunk) for chunk in self.chunks())
+        found = [torch.stack((part.sum(_AXES), part.square().sum(_AXES))) for part in parts]
+        amplitude, energy = torch.cat(found, 1)
+        return amplitude, energy
+
     @property
     def energy(self) -> float:
         """sum X^2 of a pattern in the mean."""
-        return float(self.amplitude.square().sum(_AXES).double().mean())
+        return float(self.sums[1].double().mean())
+
+    def measured(self, members: Tensor) -> Tensor:
+        """X of ``members``, (b, N, N)."""
+        return self.amplitude.index_select(0, members)  # a fifth of the time of amplitude[members]
+
+    def seen(self, obj: Tensor, members: Tensor) -> Tensor:
+        """What ``members`` see of an object (H, W), (b, 1, N, N)."""
+        return windows(obj, self.amplitude.shape[-1])[self.corners[members].unbind(-1)][:, None]
 
     def probes(self, modes: Tensor, members: Tensor) -> Tensor:
         """The probe as each of ``members`` has it, (b, M, N, N), or (M, N, N) where all have the same."""
@@ -60,21 +77,18 @@ class Scan:
         ramps = shift_ramps(self.fractions[members][:, None], fields.shape[-1])
         return torch.fft.ifft2((torch.fft.fft2(fields) * ramps.conj()).sum(0))
 
-    def lit(self, members: Tensor) -> Tensor:
-        """Flat indices (b, N, N) of the object's pixels that ``members`` light."""
-        return lit_indices(self.corners[members], self.amplitude.shape[-1], self.shape[1])
-
-    def excess(self, field: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-        """|F| - X of far fields (b, M, N, N), (b, N, N), 0 where a pixel is not valid; |F| of all modes."""
-        modulus = over_modes(intensity(field)).sqrt()
-        excess = modulus - self.amplitude[members]
-        return excess if self.valid is None else excess * self.valid, modulus
+    def lacking(self, field: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+        """X - |F| of far fields (b, M, N, N), (b, N, N), 0 where a pixel is not valid; |F| of all modes."""
+        modulus = over_modes(intensity(field)).sqrt_()
+        lacking = self.measured(members).sub_(modulus)
+        return lacking if self.valid is None else lacking.mul_(self.valid), modulus
 
     def change(self, waves: Tensor, members: Tensor) -> Tensor:
         """What exit waves (b, M, N, N) lack to have the measured moduli together."""
         field = torch.fft.fft2(waves, norm="ortho")
-        excess, modulus = self.excess(field, members)
-        return torch.fft.ifft2(field * (-excess / modulus.clamp_min(_DARK))[:, None], norm="ortho")
+        lacking, modulus = self.lacking(field, members)
+        factor = lacking.div_(modulus.clamp_min_(_DARK))
+        return torch.fft.ifft2(field * factor[:, None], norm="ortho")
 
     def chunks(self, members: Tensor | None = None) -> tuple[Tensor, ...]:
         """All patterns, or ``members``, so many at a time as fit into a cache."""
@@ -161,20 +175,21 @@ def sweep(
         regularisation: a, from 0 (bold where the probe is dim) to 1 (ePIE).
         order: of the blocks.
     """
-    obj, modes, a = start.object.clone().reshape(-1), start.modes, regularisation
+    obj, modes, a = start.object.clone(), start.modes, regularisation
     for number in order:
-        members = scan.blocks[number]
-        index = scan.lit(members)
-        probes, patches = scan.probes(modes, members), _seen(obj, index)
-        change = scan.change(probes * patches, members)
-        power = over_modes(intensity(probes)).unsqueeze(-3)
-        step = probes.conj() / ((1 - a) * power + a * power.amax(_AXES, keepdim=True))
-        obj.index_copy_(0, index.flatten(), (patches[:, 0] + over_modes(step * change)).flatten())
+        towards, weight = torch.zeros_like(modes), torch.zeros_like(modes[:1].real)
+        for members in scan.chunks(scan.blocks[number]):
+            probes, patches = scan.probes(modes, members), scan.seen(obj, members)
+            change = scan.change(probes * patches, members)
+            power = over_modes(intensity(probes)).unsqueeze(-3)
+            step = probes.conj() / ((1 - a) * power + a * power.amax(_AXES, keepdim=True))
+            put_(obj, patches[:, 0] + over_modes(step * change), scan.corners[members])
+            if refine_probe:
+                towards += scan.in_probe(patches.conj() * change, members)
+                weight += intensity(patches).sum(0)
         if refine_probe:
-            power = intensity(patches).sum(0)
-            towards = scan.in_probe(patches.conj() * change, members)
-            modes = modes + towards / ((1 - a) * power + a * power.max())
-    swept = Estimate(obj.reshape(scan.shape), modes.reshape(start.probe.shape))
+            modes = modes + towards / ((1 - a) * weight + a * weight.max())
+    swept = Estimate(obj, modes.reshape(start.probe.shape))
     return _of_measured_power(scan, swept) if refine_probe else swept
 
 
@@ -183,12 +198,12 @@ def average(scan: Scan, start: Estimate, *, refine_probe: bool) -> Estimate:
 
     A sweep follows the noise of whichever pattern it saw last; here it averages out.
     """
-    obj, modes = start.object.reshape(-1), start.modes
-    asked, weight = torch.zeros_like(obj), torch.zeros_like(obj.real)
+    modes, asked = start.modes, torch.zeros_like(start.object).reshape(-1)
+    weight = torch.zeros_like(asked.real)
     probe_asked, probe_weight = torch.zeros_like(modes), torch.zeros_like(modes[:1].real)
     for members in scan.chunks():
-        index = scan.lit(members)
-        probes, patches = scan.probes(modes, members), _seen(obj, index)
+        index = lit_indices(scan.corners[members], modes.shape[-1], scan.shape[1])
+        probes, patches = scan.probes(modes, members), scan.seen(start.object, members)
         change = scan.change(probes * patches, members)
         light = over_modes(intensity(probes))
         asked.index_add_(0, index.flatten(), over_modes(probes.conj() * change).flatten())
@@ -196,7 +211,7 @@ def average(scan: Scan, start: Estimate, *, refine_probe: bool) -> Estimate:
         if refine_probe:
             probe_asked += scan.in_probe(patches.conj() * change, members)
             probe_weight += intensity(patches).sum(0)
-    found = (obj + asked / (weight + _FAINT * weight.max())).reshape(scan.shape)
+    found = start.object + (asked / (weight + _FAINT * weight.max())).reshape(scan.shape)
     if not refine_probe:
         return Estimate(found, start.probe)
     modes = modes + probe_asked / (probe_weight + _FAINT * probe_weight.max())
@@ -212,7 +227,7 @@ def moved(scan: Scan, estimate: Estimate) -> Scan:
     steps = []
     for members in scan.chunks():
         probes = scan.probes(estimate.modes, members)
-        patches = _seen(estimate.object.flatten(), scan.lit(members))
+        patches = scan.seen(estimate.object, members)
         change = scan.change(probes * patches, members)
         fits = []
         for axis in _AXES:
@@ -232,22 +247,17 @@ def misfit_and_tilt(scan: Scan, estimate: Estimate, members: Tensor | None = Non
     gradient in rad/px, float32 (b, 2): the mean over its exit wave of what the phase's gradient lacks.
     """
     frequency = 2 * torch.pi * torch.fft.fftfreq(estimate.probe.shape[-1], device=estimate.probe.device)
+    rows_cols = torch.stack(torch.meshgrid(frequency, frequency, indexing="ij"), -1).flatten(0, 1)
     misfit, total, tilts = 0.0, 0.0, []
     for chunk in scan.chunks(members):
-        waves = scan.probes(estimate.modes, chunk) * _seen(estimate.object.flatten(), scan.lit(chunk))
-        excess, modulus = scan.excess(torch.fft.fft2(waves, norm="ortho"), chunk)
-        measured = scan.amplitude[chunk]
-        misfit += float(excess.abs().sum(dtype=torch.float64))
-        total += float(measured.sum(dtype=torch.float64))
-        lacking = -excess * (measured + modulus)  # X^2 - |F|^2
-        moments = torch.stack((lacking.sum(-1) @ frequency, lacking.sum(-2) @ frequency), -1)
-        tilts.append(moments / measured.square().sum(_AXES).clamp_min(_DARK)[:, None])
+        waves = scan.probes(estimate.modes, chunk) * scan.seen(estimate.object, chunk)
+        lacking, modulus = scan.lacking(torch.fft.fft2(waves, norm="ortho"), chunk)
+        amplitude, energy = (each[chunk] for each in scan.sums)
+        misfit += float(lacking.abs().sum(_AXES).double().sum())
+        total += float(amplitude.double().sum())
+        moments = (lacking * lacking.add(modulus, alpha=2)).flatten(1) @ rows_cols  # of X^2 - |F|^2
+        tilts.append(moments / energy.clamp_min(_DARK)[:, None])
     return misfit / total, torch.cat(tilts)
-
-
-def _seen(obj: Tensor, index: Tensor) -> Tensor:
-    """What patterns see of a flat object, (b, 1, N, N)."""
-    return obj.index_select(0, index.flatten()).view(index.shape)[:, None]
 
 
 def slow_phase(scan: Scan, probe: Tensor, tilts: Tensor) -> Tensor:

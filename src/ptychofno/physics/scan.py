@@ -31,8 +31,22 @@ def extract_patches(obj: Tensor, positions_px: Tensor, patch_size: int) -> Tenso
     Raises ValueError naming the first patch that leaves the object.
     """
     corners, fractions = split_positions(positions_px, patch_size, (obj.shape[0], obj.shape[1]))
-    patches = obj.reshape(-1)[lit_indices(corners, patch_size, obj.shape[1])]
+    patches = windows(obj, patch_size)[corners.unbind(-1)]
     return patches if fractions is None else shift(patches, -fractions)
+
+
+def windows(obj: Tensor, patch_size: int) -> Tensor:
+    """A view of an object (H, W): the patch at every corner, (H - N + 1, W - N + 1, N, N)."""
+    return obj.unfold(0, patch_size, 1).unfold(1, patch_size, 1)
+
+
+def put_(obj: Tensor, patches: Tensor, corners: Tensor) -> None:
+    """Put patches (n, N, N) that do not overlap into ``obj`` (H, W), at whole pixels ``corners`` (n, 2)."""
+    if obj.device.type == "cpu":
+        windows(obj, patches.shape[-1]).index_put_(corners.unbind(-1), patches)
+    else:  # there torch would make a copy of all windows
+        index = lit_indices(corners, patches.shape[-1], obj.shape[1])
+        obj.view(-1).index_copy_(0, index.flatten(), patches.flatten())
 
 
 def lay(patches: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:

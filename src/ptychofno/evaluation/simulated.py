@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,11 @@ def evaluate_simulated(
     def similarity(objects: Sequence[Stitched]) -> dict[str, Any]:
         return _mean([_compare(one, true, phase_alignment) for one, true in zip(objects, truth, strict=True)])
 
-    metrics = similarity([one.stitched for one in found])
+    before = [stitched] if stitched is not None and refiner.how is not None else []
+    with ThreadPoolExecutor() as pool:
+        metrics, *unrefined = pool.map(similarity, [[one.stitched for one in found], *before])
     metrics |= patch_errors(predicted, dataset) | dict.fromkeys(_OF_MEASURED_DATA)
-    refined = stitched is not None and refiner.how is not None
-    return found, metrics | {"unrefined": similarity(stitched) if stitched and refined else None}
+    return found, metrics | {"unrefined": unrefined[0] if unrefined else None}
 
 
 def stitch_each(

@@ -375,7 +375,7 @@ def test_a_valid_choice_is_nearest_to_itself(choices: list[str], data: st.DataOb
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra() -> None:
-    from ptychofno.config.composition import _explain_choice
+    from ptychofno.config.composition import _explain_named
 
-    said = str(_explain_choice(Files(), [], "hydra/launcher/submitit_slurm"))
+    said = str(_explain_named(Files(), [], "hydra/launcher/submitit_slurm"))
     assert said.endswith("hydra/launcher=submitit_slurm: needs pip install 'ptychofno[submitit]'")

@@ -180,10 +180,12 @@ def explain(files: Files, choices: Sequence[str], error: Exception) -> ConfigErr
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return ConfigError(f"{shortened(mark.name)}, line {mark.line + 1}: {error.problem}")
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return ConfigError(_explain_choice(files, choices, error.missing_cfg_file))
-    if override := re.search(r"Could not override '([^']+)'\. No match", message):
-        return ConfigError(_explain_group(files, choices, override[1]))
+    missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    overridden = re.search(r"Could not override '([^']+)'\. No match", message)
+    if named := missing or (overridden and overridden[1]):
+        return ConfigError(
+            _naming(files, choices, named, missing is None) + _explain_named(files, choices, named)
+        )
     if inside := re.match(r"In '([^']+)': ", message):
         config, message = inside[1], message[inside.end() :]
         if not files.content_of(config):
@@ -192,32 +194,25 @@ def explain(files: Files, choices: Sequence[str], error: Exception) -> ConfigErr
     return ConfigError(f"{' '.join(choices)}: {message}" if choices else message)
 
 
-def _explain_choice(files: Files, choices: Sequence[str], choice: str) -> str:
-    """``choice`` is a config that some defaults list names and no directory holds."""
-    file = _naming(files, choices, choice)
-    group, _, name = choice.rpartition("/")
+def _explain_named(files: Files, choices: Sequence[str], named: str) -> str:
+    """``named`` is a config or a group in some defaults list, and is not there."""
+    group, _, name = named.rpartition("/")
     extra = name.partition("_")[0]
+    if named in files.groups:
+        chosen = next((one for one in choices if one.startswith(f"{group}=")), f"the chosen {group}")
+        return f"{named}: {chosen} has no {named}"
     if group == "hydra/launcher" and extra in ("joblib", "submitit"):
-        return f"{file}{group}={name}: needs pip install 'ptychofno[{extra}]'"
-    if known := files.choices(group):
-        return f"{file}{group}={name}: {one_of(name, known)}"
-    return f"{file}{choice}: no such group{did_you_mean(group, files.groups)}"
+        return f"{group}={name}: needs pip install 'ptychofno[{extra}]'"
+    if known := files.choices(group) if group else []:
+        return f"{group}={name}: {one_of(name, known)}"
+    return f"{named}: no such group{did_you_mean(group or named, files.groups)}"
 
 
-def _explain_group(files: Files, choices: Sequence[str], group: str) -> str:
-    """``group`` is overridden, but nothing that is chosen has it."""
-    file, parent = _naming(files, choices, group, overriding=True), group.rpartition("/")[0]
-    if parent and group in files.groups:
-        chosen = next((one for one in choices if one.startswith(f"{parent}=")), f"the chosen {parent}")
-        return f"{file}{group}: {chosen} has no {group}"
-    return f"{file}{group}: no such group{did_you_mean(group, files.groups)}"
-
-
-def _naming(files: Files, choices: Sequence[str], wanted: str, *, overriding: bool = False) -> str:
+def _naming(files: Files, choices: Sequence[str], wanted: str, overriding: bool) -> str:
     """``FILE: `` for the chosen file whose defaults list names a config or group, or nothing."""
     for choice in [*reversed(choices), "config"]:
         for config in files.bases_of(choice.lstrip("+").replace("=", "/")):
-            for name, overrides in files.defaults_of(config):
-                if f"{name}/".startswith(f"{wanted}/") and (overrides or not overriding):
-                    return f"{shortened(files.file_of(config))}: "
+            listed = [name for name, overrides in files.defaults_of(config) if overrides or not overriding]
+            if any(f"{name}/".startswith(f"{wanted}/") for name in listed):
+                return f"{shortened(files.file_of(config))}: "
     return ""

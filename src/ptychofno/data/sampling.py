@@ -121,8 +121,8 @@ def _check_extent(positions_px: np.ndarray, positions: Positions, N: int) -> Non
     if lost or height * width > _LARGEST_OBJECT_MI_PX * 2**20:
         row, col = positions.values[far].tolist()
         raise ValueError(
-            f"{positions.where}[{far}] is ({row:g}, {col:g}), for which the object is {height:.0f} x"
-            f" {width:.0f} px; expected positions near one another, {_LARGEST_OBJECT_MI_PX} Mi pixels at most"
+            f"{positions.where}[{far}] is ({row:g}, {col:g}), for which the object is {height:.6g} x"
+            f" {width:.6g} px; expected positions near one another, {_LARGEST_OBJECT_MI_PX} Mi pixels at most"
         )
 
 

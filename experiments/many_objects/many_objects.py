@@ -1,10 +1,12 @@
 """One network for many objects, against one for each class and against none.
 
     python experiments/many_objects/many_objects.py runs.csv --many RUN --own lines=RUN images=RUN fields=RUN
+    python experiments/many_objects/many_objects.py left_out.csv --many RUN --without lines=RUN images=RUN …
     python experiments/many_objects/many_objects.py runs.csv --figure figure.png
 
 Reconstructs unseen objects of each class, at two steps of the scan, from a flat start and from each network,
-with 0, 3 and 10 rounds of overlap. One thread. Rows that are in the table already are kept.
+with 0, 3 and 10 rounds of overlap. Networks without a class were trained on all others. One thread. Rows that
+are in the table already are kept.
 """
 
 from __future__ import annotations
@@ -42,9 +44,12 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="only draw the table")
     parser.add_argument("--many", type=Path, help="run of the network for many objects")
     parser.add_argument("--own", nargs="*", default=[], metavar="CLASS=RUN", help="runs for one class each")
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="CLASS=RUN", help="runs that leave one out"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
-    own = dict(pair.split("=", 1) for pair in args.own)
+    own, without = (dict(pair.split("=", 1) for pair in pairs) for pairs in (args.own, args.without))
     rows = []
     if args.table.exists():
         with args.table.open(encoding="utf-8") as file:
@@ -54,7 +59,10 @@ def main() -> None:
         return
     done = {(row["object"], row["step_px"], row["start"], row["rounds"]) for row in rows}
     for kind, typed in CLASSES.items():
-        starts = {"flat": None, "many": args.many} | ({"own": Path(own[kind])} if kind in own else {})
+        starts = {"flat": None, "many": args.many}
+        starts |= {
+            name: Path(runs[kind]) for name, runs in (("own", own), ("without", without)) if kind in runs
+        }
         for step in (10, 20):
             plan = settings(compose([*typed, f"data.test_step_px={step}"]))
             dataset = build.dataset(plan)

@@ -18,7 +18,7 @@ from ptychofno.config.records import in_sweep
 from ptychofno.config.schema import Config
 from ptychofno.data import PtychoDataset, Split
 from ptychofno.training.batches import Batch, parts
-from ptychofno.training.numerics import precise_matmul_setting, reproducible
+from ptychofno.training.numerics import keep_freed_memory, precise_matmul_setting, reproducible
 
 
 @contextmanager
@@ -116,7 +116,8 @@ def processes(cfg: DictConfig) -> int:
 
 
 def reproducibly(cfg: DictConfig) -> AbstractContextManager[None]:
-    """The numerical environment of a run: its seed, threads and precision of products."""
+    """The numerical environment of a run: its seed, threads and precision of products; memory is kept."""
+    keep_freed_memory()
     threads = cfg.trainer.num_threads
     if parallel(cfg) and "OMP_NUM_THREADS" not in os.environ:
         threads = threads or max(1, torch.get_num_threads() * cfg.trainer.num_nodes // processes(cfg))

@@ -147,9 +147,7 @@ def _evaluated(
     from ptychofno.evaluation import check_evaluable, judge
     from ptychofno.evaluation.export import check_formats
     from ptychofno.runs.weights import differences
-    from ptychofno.training.numerics import keep_freed_memory
 
-    keep_freed_memory()
     in_training = build.dataset_key(settings(cfg))
     if start.run_dir is None:
         _keep_given_probe(cfg, changes)

@@ -29,6 +29,7 @@ def study(add_run: RunWriter, study_dir: Path) -> Path:
     return study_dir
 
 
+@pytest.mark.draws
 def test_a_page_and_a_table_from_neither_torch_nor_hydra(study: Path) -> None:
     check = (
         "import sys; from ptychofno.report.__main__ import main; main(sys.argv[1:]);"

@@ -215,6 +215,7 @@ def test_names_and_values_are_only_text(
         assert not any(cell.lstrip('"').startswith(("=", "@", "+")) for cell in line.split(","))
 
 
+@pytest.mark.draws
 def test_figures_show_names_to_the_letter(add_run: RunWriter, study_dir: Path) -> None:
     add_run("control", 1)
     names = [r"$\\undefined{$", '<g id="dot1">', "<!-- --> ]]>", "\\1 &amp; %s {x}"]

@@ -53,6 +53,7 @@ def page(add_run: RunWriter, study_dir: Path) -> Path:
     return study_dir / PAGE
 
 
+@pytest.mark.draws
 def test_no_script_runs_and_all_figures_are_shown(page: Path, tmp_path: Path) -> None:
     document = chromium(page, tmp_path / "profile", "--dump-dom")
     assert "<title>stage_a</title>" in document

@@ -40,7 +40,6 @@ from ptychofno.training.history import ValidationSimilarity
 from ptychofno.training.interruption import Interrupted, StopRequest
 from ptychofno.training.losses import flat_baseline
 from ptychofno.training.module import PhysicsSupervised
-from ptychofno.training.numerics import keep_freed_memory
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -70,7 +69,6 @@ def _take_part(cfg: DictConfig, plan: Config, stop: StopRequest) -> None:
     run = Run(Path(cfg.run_dir), plan.trainer.max_epochs)
     if plan.resume != "never" and run.finished:
         return
-    keep_freed_memory()
     # Of an interruption the first process tells.
     with suppress(Interrupted), stop.listening(), build.reproducibly(cfg):
         resuming = plan.enable_checkpointing and plan.resume != "never" and run.resumable
@@ -82,7 +80,6 @@ def _execute(
 ) -> None:
     """Data, network, training, evaluation. Everything that it finds goes into the run's directory."""
     seconds: dict[str, float] = {}
-    keep_freed_memory()
     _record_beginning(cfg, plan, dataset_key, run, console)
     loggers, logged = setup.loggers(cfg), build.to_plain(cfg)
     del logged["logger"]  # which may hold an address with a password

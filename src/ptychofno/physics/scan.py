@@ -31,12 +31,15 @@ def extract_patches(obj: Tensor, positions_px: Tensor, patch_size: int) -> Tenso
     Raises ValueError naming the first patch that leaves the object.
     """
     corners, fractions = split_positions(positions_px, patch_size, (obj.shape[0], obj.shape[1]))
-    patches = windows(obj, patch_size)[corners.unbind(-1)]
+    patches = obj.reshape(-1)[lit_indices(corners, patch_size, obj.shape[1])]
     return patches if fractions is None else shift(patches, -fractions)
 
 
 def windows(obj: Tensor, patch_size: int) -> Tensor:
-    """A view of an object (H, W): the patch at every corner, (H - N + 1, W - N + 1, N, N)."""
+    """A view of an object (H, W): the patch at every corner, (H - N + 1, W - N + 1, N, N).
+
+    Cutting patches out of it is fast, but a gradient through it would have the size of all windows.
+    """
     return obj.unfold(0, patch_size, 1).unfold(1, patch_size, 1)
 
 

@@ -37,7 +37,7 @@ RECIPES = {
     "default, 10 epochs": (TRAIN, "trainer.max_epochs=10 refine.rounds=15"),
     "full size, 1 epoch": (TRAIN, "data=grid_lines refine.rounds=15"),
     "20 epochs, no rounds": (TRAIN, "+arm=recommended"),
-    "published control, 20 epochs": (TRAIN, "+arm=control trainer.max_epochs=20 refine=none"),
+    "published control, 5 epochs": (TRAIN, "+arm=control trainer.max_epochs=5 refine=none"),
 }
 LSQML = "LSQ-ML, 30 epochs"
 APART = {"full size, 1 epoch": (-12, 16), "default, 3 epochs": (-30, -14)}
@@ -149,7 +149,8 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
         axes.annotate(str(row["name"]), place, offset, textcoords="offset points", fontsize=9, color=INK)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(9, 1000)
+    axes.set_xlim(6, 700)
+    axes.set_ylim(4e-4, 0.05)
     axes.set_xticks([10, 20, 50, 100, 200, 500], ["10", "20", "50", "100", "200", "500"])
     axes.set_yticks([0.001, 0.003, 0.01, 0.03], ["0.001", "0.003", "0.01", "0.03"])
     axes.minorticks_off()
@@ -158,7 +159,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     tidy(axes, 11)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    axes.legend(once.values(), once.keys(), frameon=False, fontsize=10, labelcolor=INK)
+    axes.legend(once.values(), once.keys(), frameon=False, fontsize=10, labelcolor=INK, loc="center right")
     save_figure(path, figure)
 
 

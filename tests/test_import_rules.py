@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).parents[1] / "src" / "ptychofno"
 
 # Package or module of ours → what else of ours it may import.
@@ -120,6 +122,7 @@ def test_help_a_difference_and_a_refusal_load_no_torch_and_the_schema_no_hydra()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_reconstruction_loads_neither_lightning_nor_a_compiler(tmp_path: Path) -> None:
     """Each takes as long as torch itself."""
     program = (

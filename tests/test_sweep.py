@@ -129,6 +129,7 @@ def test_a_study_of_a_measured_scan() -> None:
 
 
 @pytest.mark.usefixtures("empty")
+@pytest.mark.slow
 def test_stage_a_is_every_arm_and_seed_named_by_them() -> None:
     names = {f"outputs/stage_a/{arm}-seed{seed}" for arm in STAGE_A for seed in (1, 2, 3)}
     assert set(planned("+study=stage_a")) == names
@@ -141,6 +142,7 @@ def test_stage_a_is_every_arm_and_seed_named_by_them() -> None:
 
 
 @pytest.mark.usefixtures("empty")
+@pytest.mark.slow
 def test_depths_and_models_name_what_they_distinguish() -> None:
     deep = composed("+study=stage_b", "+arm=agc", "seed=1")
     assert set(deep) == {f"outputs/stage_b/agc-seed1-model.fno_blocks={depth}" for depth in (4, 6, 8)}
@@ -159,6 +161,7 @@ def test_depths_and_models_name_what_they_distinguish() -> None:
 
 
 @pytest.mark.usefixtures("empty")
+@pytest.mark.slow
 def test_what_the_study_gives_to_every_run_is_not_named_but_its_change_is() -> None:
     Path("mine/study").mkdir(parents=True)
     Path("mine/study/short.yaml").write_text(
@@ -209,6 +212,7 @@ def test_a_mistake_is_one_line(
 # --- what is left, and what fails ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_gives_the_same_bits_alone_and_after_others() -> None:
     jobs = ["+study=stage_a", *SHALLOW, "trainer.max_epochs=2", "logger=tensorboard"]
     sweep(*jobs, "+arm=stable_adamw,agc,control", "seed=2", "resume=never")

@@ -401,6 +401,7 @@ def test_a_refined_probe_comes_from_the_training_patterns_alone(tmp_path, scan):
     assert np.array_equal(load_dataset(other, RefinedProbe(rounds=10)).probe, found.probe)
 
 
+@pytest.mark.slow
 def test_modes_of_the_file_are_taken_fewer_or_more(tmp_path, scan):
     probe = scan["probe"]
     several = np.stack([probe, 0.5 * np.roll(probe, 3, 0), 0.2 * np.roll(probe, 3, 1)]).astype(np.complex64)

@@ -233,6 +233,7 @@ def test_a_crop_makes_coarser_pixels_and_resamples_the_probe(tmp_path: Path, sca
     np.testing.assert_allclose(coarse / coarse.max(), fine / fine.max(), atol=0.05)
 
 
+@pytest.mark.slow
 def test_an_off_centre_beam_is_told_and_can_be_centred(tmp_path: Path, scan: Scan) -> None:
     moved = np.pad(scan["intensity"], ((0, 0), (20, 0), (0, 12)))
     path = write_npz(tmp_path / "a.npz", scan, intensity=moved, probe=None)

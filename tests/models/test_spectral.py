@@ -193,6 +193,7 @@ def test_second_derivatives_and_gradients_per_sample(
     ("spec", "size", "layout"),
     [(kept_modes(12, 8), 8, "contiguous"), (kept_modes(2, 16), 16, "channels_last"), (3, 16, "contiguous")],
 )
+@pytest.mark.slow
 def test_the_layer_is_one_graph(spec: Band | int, size: int, layout: str) -> None:
     """fullgraph: nothing that breaks the graph, forward or backward."""
     torch.compiler.reset()  # the case before is not recompiled for

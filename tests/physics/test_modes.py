@@ -131,6 +131,7 @@ def phase_error(found: Tensor, truth: Tensor, light: Tensor) -> float:
     return float((both * torch.exp(-1j * both.sum().angle())).angle()[lit].abs().mean())
 
 
+@pytest.mark.slow
 def test_modes_make_the_object_that_one_mode_cannot() -> None:
     """As good as coherent light where they are known, nearly so where they are found from one."""
     modes, obj = modes_and_object()

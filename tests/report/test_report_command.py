@@ -159,6 +159,7 @@ def test_mistakes_are_told_in_one_line(
     assert stopped.value.code == 2 and message in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_forty_runs_are_each_read_once(
     add_run: RunWriter, study_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_more_seeds_for_a_smaller_difference() -> None:
     assert evidence.seeds_to_tell_losses(0.5) is None
 
 
+@pytest.mark.slow
 def test_the_bootstrap_covers_the_true_difference() -> None:
     """Of 200 studies of twice 12 runs, medians 1 apart: at least nine in ten intervals hold it."""
     rng = np.random.default_rng(0)

@@ -55,3 +55,15 @@ def test_a_region_too_small_to_compare_names_the_sizes():
     assert "\n" not in str(e.value)
     # Without a truth nothing is compared.
     check_evaluable(measured(raster(2, 3)))
+
+
+@pytest.mark.parametrize("far", [1e6, 1e300])
+@pytest.mark.filterwarnings("error")
+def test_positions_that_no_memory_holds_are_named(far):
+    positions = raster(8, 4)
+    positions[5] = [[3.0, far]]
+    positions[6] = [[far / 2, 0.0]]
+    check_evaluable(measured(raster(8, 4)))
+    with pytest.raises(ValueError, match=r"^data\.path: the position \(row 3, col 1e\+") as e:
+        check_evaluable(measured(positions))
+    assert "64 Mi pixels" in str(e.value)

@@ -20,7 +20,7 @@ _CLOSEST_PX = 0.5  # smallest believable distance of neighbouring positions; bel
 # The same of positions in metres; below it they and the geometry belong to different scans.
 _CLOSEST_BY_GEOMETRY_PX = 1.0
 _CLEARLY = 0.02  # by so much one probe must agree better with the patterns than another, as a cosine
-_LARGEST_OBJECT_MI_PX = 64
+LARGEST_OBJECT_MI_PX = 64
 _FAR = 10  # so many times as far as nine tenths of the others, a position belongs to no scan
 
 
@@ -118,11 +118,11 @@ def _check_extent(positions_px: np.ndarray, positions: Positions, N: int) -> Non
     away = np.abs(positions_px - np.median(positions_px, axis=0)).max(axis=1)
     far = int(away.argmax())
     lost = away[far] > _FAR * (np.quantile(away, 0.9) + N)
-    if lost or height * width > _LARGEST_OBJECT_MI_PX * 2**20:
+    if lost or height * width > LARGEST_OBJECT_MI_PX * 2**20:
         row, col = positions.values[far].tolist()
         raise ValueError(
             f"{positions.where}[{far}] is ({row:g}, {col:g}), for which the object is {height:.6g} x"
-            f" {width:.6g} px; expected positions near one another, {_LARGEST_OBJECT_MI_PX} Mi pixels at most"
+            f" {width:.6g} px; expected positions near one another, {LARGEST_OBJECT_MI_PX} Mi pixels at most"
         )
 
 
